@@ -1,0 +1,5 @@
+"""Run edgeq as ``python -m edgeq``."""
+
+from edgeq.cli import main
+
+main()

@@ -1,0 +1,132 @@
+"""Choosing the images of a representative dataset, by seed, spread over sub-folders."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import ImageError, InputError
+from edgeq.images import files_below
+from edgeq.preprocessing import Preprocessing
+
+__all__ = ["MINIMUM_IMAGES", "CalibrationSet", "choose_images", "shipped_images"]
+
+MINIMUM_IMAGES = 10
+"""Fewer usable images than this give ranges that mean nothing, and are an error."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The images that a network is calibrated on.
+
+    Attributes:
+        folder: where they come from.
+        files: those chosen, in the order of their use.
+        pixels: one (height, width, channels) uint8 array a file.
+        skipped: files that could not serve, each with the reason.
+        seed: of the choice.
+        sha256: over the chosen files' contents, in hexadecimal.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    pixels: tuple[npt.NDArray[np.uint8], ...]
+    skipped: tuple[tuple[Path, str], ...]
+    seed: int
+    sha256: str
+
+    def provenance(self) -> dict[str, Any]:
+        """What a model that was calibrated on this says of it: plain JSON data, without paths."""
+        return {
+            "folder": self.folder.resolve().name,
+            "count": len(self.files),
+            "seed": self.seed,
+            "sha256": self.sha256,
+        }
+
+
+def shipped_images() -> Path:
+    """The folder of representative images that comes with edgeq.
+
+    In an installed package it lies within it; in a checkout it is the top level's ``calibration/``.
+    """
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "shipped" / "calibration"
+    return installed if installed.is_dir() else package.parent / "calibration"
+
+
+def choose_images(
+    folder: str | Path,
+    preprocessing: Preprocessing,
+    count: int = 100,
+    seed: int = 0,
+    progress: Progress = lambda stage, done, total: None,
+) -> CalibrationSet:
+    """Choose up to `count` images below `folder` and preprocess them.
+
+    The files of each sub-folder are shuffled by `seed`; then the sub-folders take turns, so that a folder per
+    class is represented evenly. Files that are no image, damaged, or the same as an earlier one are skipped.
+
+    Args:
+        folder: searched recursively, for anything Pillow reads.
+        preprocessing: what the network sees of an image.
+        count: how many images.
+        seed: of the shuffle; the same seed and files give the same set.
+        progress: called with ("Reading calibration images", done, count).
+
+    Raises:
+        InputError: no such folder, or fewer than `MINIMUM_IMAGES` usable images in it.
+    """
+    if count < MINIMUM_IMAGES:
+        raise InputError(f"calibration count {count}: must be at least {MINIMUM_IMAGES}")
+    files: list[Path] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
+    skipped: list[tuple[Path, str]] = []
+    digests: dict[str, Path] = {}
+    for path in _taking_turns(files_below(folder), seed):
+        if len(files) == count:
+            break
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest in digests:
+            skipped.append((path, f"the same as {digests[digest].name}"))
+            continue
+        try:
+            pixels.append(preprocessing.pixels(content))
+        except ImageError as error:
+            skipped.append((path, str(error).partition(": ")[2]))
+            continue
+        digests[digest] = path
+        files.append(path)
+        progress("Reading calibration images", len(files), count)
+    if len(files) < MINIMUM_IMAGES:
+        raise InputError(
+            f"{folder}: {len(files)} usable images ({len(skipped)} files skipped); calibration needs at least "
+            f"{MINIMUM_IMAGES}, better 100, like those the model will see"
+        )
+    sha256 = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return CalibrationSet(Path(folder), tuple(files), tuple(pixels), tuple(skipped), seed, sha256)
+
+
+def _taking_turns(paths: list[Path], seed: int) -> Iterator[Path]:
+    """Shuffle each folder's files, then take one of each folder in turn until all are used up."""
+    shuffle = random.Random(seed).shuffle
+    queues: dict[Path, list[Path]] = {}
+    for path in paths:
+        queues.setdefault(path.parent, []).append(path)
+    for queue in queues.values():
+        shuffle(queue)
+    while queues:
+        for parent in list(queues):
+            yield queues[parent].pop()
+            if not queues[parent]:
+                del queues[parent]

@@ -1,0 +1,118 @@
+"""``edgeq compare``: how far INT8 drifted from FP32."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli.options import make_overrides, model_options
+from edgeq.cli.progress import Progress
+from edgeq.comparison import Comparison, compare
+from edgeq.errors import EXIT_GATE_MISSED, InputError
+from edgeq.files import write_text
+from edgeq.report import comparison_lines
+
+__all__ = ["command"]
+
+_MODELS = Path("models")
+
+
+@click.command("compare")
+@click.argument("models", nargs=-1, metavar="[REFERENCE CANDIDATE]")
+@click.option("--data", required=True, metavar="DIR", help="Images to compare on; never those used for calibration.")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Also write everything measured as JSON; - prints that alone."
+)
+@click.option("--max-drop", type=float, metavar="SHARE", help="Exit with 1 if top-1 drops by more, such as 0.01.")
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Exit with 1 if top-1 agreement is lower, such as 0.95.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Threads, each with its own interpreters. Default: the cores.")
+@model_options
+def command(
+    models: tuple[str, ...],
+    data: str,
+    json_path: str | None,
+    max_drop: float | None,
+    min_agreement: float | None,
+    workers: int | None,
+    runtime: str | None,
+    **about_model: Any,
+) -> None:
+    """Measure how far a model drifted from its reference on the same images.
+
+    Without paths, takes the newest pair NAME_fp32.tflite and NAME_int8.tflite in models/.
+
+    DIR holds a folder of images per class, or images beside a labels.csv (columns: file, class_index), or
+    just images; without known classes, only agreement is measured. A background class (1001 classes against
+    1000) is lined up.
+
+    \b
+    Examples:
+      edgeq compare --data photos/
+      edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --json drift.json
+      edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95    as a gate: 0 met, 1 missed, 2 error
+    """
+    if len(models) not in (0, 2):
+        raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
+    reference, candidate = models or _newest_pair(_MODELS)
+    with Progress() as progress:
+        result = compare(
+            reference,
+            candidate,
+            data,
+            runtime=runtime,
+            workers=workers,
+            overrides=make_overrides(**about_model),
+            progress=progress,
+        )
+    if json_path is not None:
+        document = json.dumps(result.to_json(), indent=1)
+        if json_path == "-":
+            click.echo(document)
+        else:
+            write_text(Path(json_path), document + "\n")
+    if json_path != "-":
+        for line in comparison_lines(result):
+            click.echo(line)
+    missed = _missed(result, max_drop, min_agreement)
+    for reason in missed:
+        click.echo(f"{click.style('Missed', fg='red')}: {reason}", err=True)
+    if missed:
+        sys.exit(EXIT_GATE_MISSED)
+
+
+def _newest_pair(folder: Path) -> tuple[str, str]:
+    """The newest INT8 file that has its FP32 reference beside it."""
+    pairs = [
+        (reference, candidate)
+        for candidate in folder.glob("*_int8.tflite")
+        if (reference := candidate.with_name(candidate.name.replace("_int8.", "_fp32."))).is_file()
+    ]
+    if not pairs:
+        raise InputError(
+            f"{folder}: holds no pair NAME_fp32.tflite and NAME_int8.tflite; make one with edgeq convert --int8, or "
+            "give REFERENCE and CANDIDATE"
+        )
+    reference, candidate = max(pairs, key=lambda pair: (pair[1].stat().st_mtime, pair[1].name))
+    return str(reference), str(candidate)
+
+
+def _missed(result: Comparison, max_drop: float | None, min_agreement: float | None) -> list[str]:
+    """Why the comparison misses its limits; empty if it does not."""
+    reasons = []
+    if max_drop is not None:
+        if result.top1_drop is None:
+            raise InputError("--max-drop needs images with known classes, and there are none")
+        if result.top1_drop > max_drop:
+            reasons.append(f"top-1 drops by {result.top1_drop:.4f}, more than {max_drop}")
+    if min_agreement is not None and result.agreement < min_agreement:
+        reasons.append(f"agreement is {result.agreement:.4f}, less than {min_agreement}")
+    return reasons

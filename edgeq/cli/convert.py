@@ -1,0 +1,199 @@
+"""``edgeq convert``: from a float network to verified .tflite files."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import click
+
+from edgeq.calibration import CalibrationSet, choose_images, shipped_images
+from edgeq.cli.options import crop_option, labels_option, normalize_option
+from edgeq.cli.progress import Progress
+from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
+from edgeq.errors import InputError
+from edgeq.metadata import read_labels
+from edgeq.networks import Network, build_mobilenet_v2, open_network
+from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop, parse_normalization
+from edgeq.quiet import quiet
+
+__all__ = ["command"]
+
+_MOST_SKIPPED_SHOWN = 10
+
+
+class _Size(click.ParamType[Any]):
+    """``160`` or ``160x120`` (width x height), as (height, width)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
+        if not match:
+            self.fail(
+                f"{value!r} is no size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120",
+                param,
+                ctx,
+            )
+        width = int(match[1])
+        return int(match[2] or width), width
+
+
+def _format_options(command: Any) -> Any:
+    for name, form in reversed(FORMATS.items()):
+        command = click.option(f"--{name}", f"format_{name}", is_flag=True, help=f"Write {form.description}.")(command)
+    return command
+
+
+@click.command("convert")
+@click.argument("source", required=False)
+@_format_options
+@click.option(
+    "--io",
+    type=click.Choice(IO_TYPES),
+    default="int8",
+    show_default=True,
+    help="Type of the INT8 model's input and output.",
+)
+@click.option(
+    "--res",
+    "size",
+    type=_Size(),
+    metavar="N|WxH",
+    help="Input size in pixels. Default: 224, or SOURCE's own.",
+)
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier of MobileNetV2.")
+@click.option("--classes", type=click.IntRange(2), help="Number of classes of MobileNetV2. Default: 1000.")
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|none|PATH",
+    help="Weights of MobileNetV2: ImageNet's through Keras's cache or download, random ones, or a file's.",
+)
+@click.option(
+    "--calib",
+    metavar="DIR",
+    help="Photos to calibrate on, searched recursively; best are photos like those "
+    "the model will see. Default: the images that come with edgeq.",
+)
+@click.option("--calib-count", type=click.IntRange(1), default=100, show_default=True, help="How many of them.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of photos, and of random weights.")
+@click.option("--out", default="models", show_default=True, metavar="DIR", help="Where the files go.")
+@labels_option
+@normalize_option
+@crop_option
+@click.option("--verbose", is_flag=True, help="Show what TensorFlow prints.")
+def command(
+    source: str | None,
+    io: str,
+    size: tuple[int, int] | None,
+    alpha: float,
+    classes: int | None,
+    weights: str,
+    calib: str | None,
+    calib_count: int,
+    seed: int,
+    out: str,
+    labels: str | None,
+    normalize: str | None,
+    crop: float | None,
+    verbose: bool,
+    **format_flags: bool,
+) -> None:
+    """Convert a float network to TFLite, quantize it, and verify the result in the runtime.
+
+    Without SOURCE, builds MobileNetV2. SOURCE is an image classifier of your own: a Keras model (.keras, or
+    .h5, also of Keras 2) or a SavedModel folder. The float32 reference is always written beside the formats
+    asked for. Labels, preprocessing and provenance travel inside the files. Files that exist are replaced
+    only when everything has succeeded.
+
+    \b
+    Examples:
+      edgeq convert --res 160 --int8
+      edgeq convert --res 160x120 --alpha 0.35 --int8 --calib photos/
+      edgeq convert my_model.keras --int8 --calib photos/ --normalize 0..1 --labels photos/
+      edgeq convert my_model.h5 --int8 --io uint8 --fp16 --out build/ --normalize -1..1
+    """
+    formats = [name for name in FORMATS if format_flags[f"format_{name}"]]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+    _check_options(source, alpha, classes, weights)
+    names = read_labels(labels) if labels else ()
+    with Progress() as progress:
+        progress("Loading TensorFlow", 0, 1)
+        with quiet(verbose):
+            if source is None:
+                height, width = size or (224, 224)
+                network = build_mobilenet_v2(height, width, alpha, classes, weights, seed)
+            else:
+                network = open_network(source, size)
+        if names and len(names) != network.classes:
+            raise InputError(f"{labels}: has {len(names)} labels, but {network.name} has {network.classes} classes")
+        preprocessing = _preprocessing(network, source, normalize, crop)
+        calibration = None
+        if any(FORMATS[name].calibrated for name in formats):
+            calibration = choose_images(calib or shipped_images(), preprocessing, calib_count, seed, progress)
+        models = convert(
+            network,
+            preprocessing,
+            formats,
+            out,
+            calibration=calibration,
+            io=io,
+            labels=names,
+            progress=progress,
+            silence=lambda: quiet(verbose),
+        )
+    _print(models, network, calibration, names or network.labels)
+
+
+def _check_options(source: str | None, alpha: float, classes: int | None, weights: str) -> None:
+    """Options that would silently mean nothing are errors."""
+    if source is not None and (alpha != 1.0 or classes is not None or weights != "imagenet"):
+        raise click.UsageError("--alpha, --classes and --weights are for MobileNetV2; SOURCE brings its own")
+
+
+def _preprocessing(network: Network, source: str | None, normalize: str | None, crop: float | None) -> Preprocessing:
+    """How images become the network's input: as the user says, or as the network was made."""
+    if normalize is not None:
+        mean, std = parse_normalization(normalize)
+    elif source is None:
+        mean, std = NORMALIZATIONS["-1..1"]
+    elif network.rescales_pixels:
+        mean, std = NORMALIZATIONS["0..255"]
+    else:
+        raise InputError(
+            f"{source}: does not say how its input is normalized; give what it was trained with: --normalize -1..1, "
+            "0..1, 0..255, imagenet or MEAN/STD"
+        )
+    return Preprocessing(
+        network.height,
+        network.width,
+        mean,
+        std,
+        channels="L" if network.channels == 1 else "RGB",
+        crop=crop or default_crop(network.height, network.width),
+    )
+
+
+def _print(
+    models: list[ConvertedModel],
+    network: Network,
+    calibration: CalibrationSet | None,
+    labels: tuple[str, ...],
+) -> None:
+    width = max(len(str(model.path)) for model in models)
+    for model in models:
+        click.echo(f"{model.path!s:<{width}}  {model.size_bytes / 1e6:6.2f} MB  {FORMATS[model.format].description}")
+    if calibration is not None:
+        where = calibration.folder if calibration.folder != shipped_images() else "the images that come with edgeq"
+        click.echo(f"Calibrated on {len(calibration.files)} of {where} (seed {calibration.seed}).")
+        if calibration.skipped:
+            click.echo(f"Skipped {len(calibration.skipped)} files:")
+        for path, reason in calibration.skipped[:_MOST_SKIPPED_SHOWN]:
+            click.echo(f"  {path}: {reason}")
+        if len(calibration.skipped) > _MOST_SKIPPED_SHOWN:
+            click.echo(f"  ... and {len(calibration.skipped) - _MOST_SKIPPED_SHOWN} more")
+    if not labels:
+        click.echo(f"No labels: predictions will be numbers (0 to {network.classes - 1}); --labels names them.")

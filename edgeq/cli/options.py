@@ -1,0 +1,62 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from edgeq.metadata import read_labels
+from edgeq.preprocessing import parse_normalization
+from edgeq.runtime import RUNTIMES, Overrides
+
+__all__ = ["crop_option", "labels_option", "make_overrides", "model_options", "normalize_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+normalize_option = click.option(
+    "--normalize",
+    metavar="RANGE",
+    help="What pixel values become: -1..1, 0..1, 0..255, imagenet (torchvision's mean and std) or MEAN/STD in "
+    "pixel values, such as 127.5/127.5. Needed only where the model does not say.",
+)
+crop_option = click.option(
+    "--crop",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="Share of the picture that the centre crop keeps. Default: what the model says, else 0.875, or 1 for "
+    "inputs below 128 pixels.",
+)
+labels_option = click.option(
+    "--labels",
+    metavar="FILE|DIR",
+    help="Names of the classes: a text file, one a line, or a folder whose sub-folders' names they are.",
+)
+_channels_option = click.option(
+    "--channels",
+    type=click.Choice(["RGB", "BGR"]),
+    help="Order of colours, where the model does not say RGB.",
+)
+_runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", *RUNTIMES]),
+    help="What runs the model. Default: the environment's EDGEQ_RUNTIME, else the fastest that is installed.",
+)
+
+
+def model_options(command: F) -> F:
+    """Everything about reading a model: --runtime, --labels, --normalize, --channels, --crop."""
+    for option in (crop_option, _channels_option, normalize_option, labels_option, _runtime_option):
+        command = option(command)
+    return command
+
+
+def make_overrides(labels: str | None, normalize: str | None, channels: str | None, crop: float | None) -> Overrides:
+    """What the user knows better than the file, from the options of `model_options`."""
+    return Overrides(
+        normalization=parse_normalization(normalize) if normalize else None,
+        channels=channels,
+        crop=crop,
+        labels=read_labels(labels) if labels else None,
+    )

@@ -1,0 +1,51 @@
+"""Progress of long work: a bar on a terminal, nothing where the output is piped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Any
+
+import click
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Shows stages one after the other; used as ``with Progress() as progress`` and called by the library.
+
+    Writes to a duplicate of stderr, so that it is seen while native libraries are silenced.
+    """
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(2), "w") if sys.stderr.isatty() else None
+        self._stage: str | None = None
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of `stage` are done."""
+        if self._stream is None:
+            return
+        if stage != self._stage:
+            self._finish()
+            self._stage = stage
+            self._bar = click.progressbar(length=total, label=f"{stage:<28}", file=self._stream)
+            self._bar.render_progress()
+        self._bar.update(done - self._bar.pos)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            self._finish(completed=kind is None)
+            self._stream.close()
+
+    def _finish(self, completed: bool = True) -> None:
+        if self._bar is not None:
+            if completed:
+                self._bar.update(self._bar.length - self._bar.pos)
+            self._bar.render_finish()

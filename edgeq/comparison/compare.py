@@ -1,0 +1,158 @@
+"""Comparing two models: every image once, through both, on all cores; then the counts become measures."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from edgeq.comparison.dataset import LabelledImage, find_labels
+from edgeq.comparison.pair import Outputs, Pair, latency_ms
+from edgeq.comparison.result import Comparison, ModelResult
+from edgeq.comparison.tally import Score, Tally
+from edgeq.errors import ImageError, InputError, UnknownNormalizationError
+from edgeq.files import sha256_of_file
+from edgeq.runtime import Model, Overrides, runtime_version
+
+__all__ = ["compare"]
+
+Progress = Callable[[str, int, int], None]
+_Underway = tuple[LabelledImage, "Future[Outputs | ImageError]"]
+
+_AHEAD = 4
+"""Images under way per thread: enough to keep it busy, few enough to keep memory flat."""
+
+
+def compare(
+    reference: str | Path,
+    candidate: str | Path,
+    data: str | Path,
+    *,
+    runtime: str | None = None,
+    workers: int | None = None,
+    overrides: Overrides | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Comparison:
+    """Measure how far `candidate` drifted from `reference` on the images below `data`.
+
+    Args:
+        reference: .tflite file that is taken as right, usually FP32.
+        candidate: .tflite file in question, usually INT8.
+        data: folder of images, see :func:`edgeq.comparison.find_labels`.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
+        workers: threads, each with interpreters of its own; None takes one a core.
+        overrides: what the caller knows better than the files, for both.
+        progress: called with ("Comparing", images done, images in all).
+
+    Raises:
+        InputError: the models do not go together, or there are no images.
+        ModelError: a model cannot be loaded or run.
+    """
+    overrides = overrides or Overrides()
+    first, notes = _open_first(reference, candidate, runtime, overrides)
+
+    def open_pair() -> Pair:
+        """Open both again, for one more thread."""
+        return Pair(*(_open_like(model) for model in (first.reference, first.candidate)))
+
+    images, source = find_labels(data, first.alignment.classes, first.alignment.labels)
+    reference_ms, candidate_ms = latency_ms([first.reference, first.candidate])
+    tally = Tally(first.alignment.labels)
+    for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or _cores()), start=1):
+        if isinstance(outputs, ImageError):
+            tally.skipped.append((str(image.path), str(outputs).removeprefix(f"{image.path}: ")))
+        else:
+            tally.add(image, outputs)
+        progress("Comparing", done, len(images))
+    if not tally.images:
+        raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
+    return tally.result(
+        _model_result(first.reference, reference_ms, tally.reference),
+        _model_result(first.candidate, candidate_ms, tally.candidate),
+        (source, *notes),
+    )
+
+
+def _open_first(
+    reference: str | Path, candidate: str | Path, runtime: str | None, overrides: Overrides
+) -> tuple[Pair, list[str]]:
+    """Open both models; one that does not say how its input is normalized takes it from the other."""
+    models: list[Model] = []
+    notes = []
+    for path, other in ((reference, candidate), (candidate, reference)):
+        try:
+            models.append(Model(path, runtime=runtime, overrides=overrides))
+        except UnknownNormalizationError:
+            spec = Model(other, runtime=runtime, overrides=overrides).preprocessing
+            borrowed = replace(overrides, normalization=(spec.mean, spec.std))
+            models.append(Model(path, runtime=runtime, overrides=borrowed))
+            notes.append(f"took the normalization of {path} from {other}")
+    pair = Pair(*models)
+    return pair, notes + ([pair.alignment.note] if pair.alignment.note else [])
+
+
+def _open_like(model: Model) -> Model:
+    """The same model once more."""
+    spec = model.preprocessing
+    overrides = Overrides((spec.mean, spec.std), spec.channels, spec.crop, model.labels)
+    return Model(model.path, runtime=model.runtime, overrides=overrides)
+
+
+def _run_all(
+    images: list[LabelledImage], open_pair: Callable[[], Pair], workers: int
+) -> Iterator[tuple[LabelledImage, Outputs | ImageError]]:
+    """Run every image, in order, on `workers` threads; a few images per thread are under way at any time.
+
+    Decoding, resampling and inference all leave Python's lock, so threads use the cores.
+    """
+    local = threading.local()
+
+    def open_here() -> None:
+        local.pair = open_pair()
+
+    def run(image: LabelledImage) -> Outputs | ImageError:
+        try:
+            outputs: Outputs = local.pair.run(image.path)
+        except ImageError as error:
+            return error
+        return outputs
+
+    waiting: deque[_Underway] = deque()
+    with ThreadPoolExecutor(workers, initializer=open_here) as pool:
+        try:
+            for image in images:
+                waiting.append((image, pool.submit(run, image)))
+                if len(waiting) >= _AHEAD * workers:
+                    yield _next(waiting)
+            while waiting:
+                yield _next(waiting)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _next(waiting: deque[_Underway]) -> tuple[LabelledImage, Outputs | ImageError]:
+    image, future = waiting.popleft()
+    return image, future.result()
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _model_result(model: Model, latency: float, score: Score) -> ModelResult:
+    return ModelResult(
+        path=str(model.path),
+        sha256=sha256_of_file(model.path),
+        runtime=f"{model.runtime} {runtime_version(model.runtime)}",
+        top1=score.top1 / score.labelled if score.labelled else None,
+        top5=score.top5 / score.labelled if score.labelled else None,
+        latency_ms=latency,
+        size_bytes=model.path.stat().st_size,
+    )

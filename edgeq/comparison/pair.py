@@ -1,0 +1,144 @@
+"""Two models side by side on one image after the other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import InputError
+from edgeq.runtime import Model
+
+__all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What both models say of one image, classes lined up.
+
+    Attributes:
+        reference: probabilities, (classes,) float64.
+        candidate: the same of the candidate.
+        signal: power of the reference's outputs (sum of squares).
+        noise: power of the outputs' difference.
+    """
+
+    reference: npt.NDArray[np.float64]
+    candidate: npt.NDArray[np.float64]
+    signal: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the classes of two models correspond.
+
+    Attributes:
+        classes: how many both tell apart.
+        reference_skips: how many classes of the reference stand before the first common one (background).
+        candidate_skips: the same of the candidate.
+        labels: names of the common classes, or empty.
+        note: what was done, as a sentence; None where nothing was.
+    """
+
+    classes: int
+    reference_skips: int
+    candidate_skips: int
+    labels: tuple[str, ...]
+    note: str | None
+
+
+def align(reference: Model, candidate: Model) -> Alignment:
+    """Line up the classes of two models, one or both of which may have a background class in front.
+
+    Raises:
+        InputError: their numbers of classes do not go together.
+    """
+    skips = [int(_has_background(model)) for model in (reference, candidate)]
+    difference = reference.classes - candidate.classes
+    if difference == 1:
+        skips = [1, 0]
+    elif difference == -1:
+        skips = [0, 1]
+    elif difference != 0:
+        raise InputError(
+            f"{reference.path} has {reference.classes} classes, {candidate.path} {candidate.classes}: "
+            "they cannot be compared"
+        )
+    if difference == 0:
+        skips = [max(skips)] * 2  # as many classes, so both have a background class or neither has
+    labels = reference.labels[skips[0] :] or candidate.labels[skips[1] :]
+    note = None
+    if any(skips):
+        names = [str(m.path) for m, skip in zip((reference, candidate), skips, strict=True) if skip]
+        note = f"left out class 0, background, of {' and '.join(names)}"
+    return Alignment(reference.classes - skips[0], skips[0], skips[1], labels, note)
+
+
+def _has_background(model: Model) -> bool:
+    if model.labels:
+        return model.labels[0].lower() in ("background", "__background__")
+    return model.classes == 1001  # ImageNet's 1000 classes in the models of TF-slim
+
+
+class Pair:
+    """A reference and a candidate that look at the same images. One object serves one thread."""
+
+    def __init__(self, reference: Model, candidate: Model) -> None:
+        self.reference = reference
+        self.candidate = candidate
+        self.alignment = align(reference, candidate)
+
+    def run(self, path: Path) -> Outputs:
+        """Run both models on one image, which is decoded once where both see it alike.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+            ModelError: a model fails.
+        """
+        reference, candidate = self.reference, self.candidate
+        pixels = reference.preprocessing.pixels(path)
+        reference_output = reference.invoke(reference.tensor(pixels))
+        if candidate.preprocessing.geometry != reference.preprocessing.geometry:
+            pixels = candidate.preprocessing.pixels(path)
+        candidate_output = candidate.invoke(candidate.tensor(pixels))
+        p = reference.probabilities(reference_output)[self.alignment.reference_skips :]
+        q = candidate.probabilities(candidate_output)[self.alignment.candidate_skips :]
+        signal, difference = p, p - q
+        if reference.gives_logits and candidate.gives_logits:
+            signal = reference.real(reference_output)[self.alignment.reference_skips :]
+            difference = signal - candidate.real(candidate_output)[self.alignment.candidate_skips :]
+        return Outputs(p, q, float(np.sum(signal**2)), float(np.sum(difference**2)))
+
+
+def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s: float = 3.0) -> list[float]:
+    """Median time of one invocation of each model, in milliseconds, measured in turns.
+
+    Turns, because a machine's speed drifts: the ratio holds even where the times do not.
+
+    Args:
+        models: to be measured; what they are fed does not matter to their time.
+        runs: timed invocations of each.
+        warm_up: invocations of each before.
+        at_most_s: stop early after that many seconds.
+    """
+    tensors: list[npt.NDArray[Any]] = []
+    for model in models:
+        spec = model.preprocessing
+        tensors.append(model.tensor(np.zeros((spec.height, spec.width, len(spec.channels)), np.uint8)))
+    times: list[list[float]] = [[] for _ in models]
+    start = time.perf_counter()
+    for run in range(warm_up + runs):
+        for model, tensor, record in zip(models, tensors, times, strict=True):
+            before = time.perf_counter()
+            model.invoke(tensor)
+            if run >= warm_up or not record:
+                record.append((time.perf_counter() - before) * 1000)
+        if time.perf_counter() - start > at_most_s:
+            break
+    return [median(record) for record in times]

@@ -1,0 +1,131 @@
+"""What a comparison finds. These classes are the JSON that ``edgeq compare --json`` writes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["ClassDrift", "Comparison", "Flip", "ModelResult"]
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One of the two models.
+
+    Attributes:
+        path: of the file.
+        sha256: of the file, in hexadecimal.
+        runtime: name and version of what ran it.
+        top1: share of the labelled images whose label is the most probable class; None without labels.
+        top5: the same for the five most probable.
+        latency_ms: median time of one invocation on one thread, in milliseconds, without preprocessing.
+        size_bytes: of the file.
+    """
+
+    path: str
+    sha256: str
+    runtime: str
+    top1: float | None
+    top5: float | None
+    latency_ms: float
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image whose most probable class differs between the two models.
+
+    Attributes:
+        file: the image.
+        label: its true class's name, or None where it is not known.
+        reference: name of the reference's class.
+        candidate: name of the candidate's class.
+        reference_probability: that the reference gives its class.
+        candidate_probability: that the candidate gives its class.
+        reference_margin: the reference's probability of its own class minus that of the candidate's class; a
+            small one says that the image was undecided to begin with.
+        candidate_margin: the candidate's probability of its own class minus that of the reference's class.
+    """
+
+    file: str
+    label: str | None
+    reference: str
+    candidate: str
+    reference_probability: float
+    candidate_probability: float
+    reference_margin: float
+    candidate_margin: float
+
+
+@dataclass(frozen=True)
+class ClassDrift:
+    """What happened to the images of one class.
+
+    Attributes:
+        label: name of the class: the true one of labelled images, else the reference's.
+        images: how many.
+        reference_top1: the reference's top-1 among them; None without labels.
+        candidate_top1: the candidate's.
+        agreement: share of them on which the two agree.
+    """
+
+    label: str
+    images: int
+    reference_top1: float | None
+    candidate_top1: float | None
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate measured against its reference. Proportions are in 0..1, and None is what is not known.
+
+    Where k classes tie for the most probable, each counts as 1/k of a top-1, here and in the agreement.
+
+    Attributes:
+        images: how many were compared.
+        labelled: how many of them have a known class.
+        skipped: files that could not be read, each with the reason.
+        reference: the model that is taken as right, usually FP32.
+        candidate: the model in question, usually INT8.
+        agreement: share of the images on which both have the same top-1.
+        agreement_ci95: its 95 % interval (Wilson's score interval).
+        top1_drop: the reference's top-1 minus the candidate's; positive means that the candidate is worse.
+        top1_drop_ci95: its 95 % interval, paired (Agresti and Min 2005, Statistics in Medicine 24).
+        mcnemar_p: two-sided exact McNemar test of no difference in top-1; None without labels.
+        ties: images on which either model's top-1 is a tie.
+        kl_mean: mean over the images of the Kullback-Leibler divergence of the candidate's probabilities from
+            the reference's, in nats (generalized: sum p log(p/q) - p + q); q is floored at 1e-6.
+        l1_mean: mean over the images of the sum of absolute differences of probabilities, in 0..2.
+        sqnr_db: power of the reference's outputs over that of the difference, in decibels, over all images;
+            of logits where both models give logits, else of probabilities.
+        flips: images whose top-1 differ, the most decided first.
+        classes: drift class by class, the worst first; only classes that have a flip.
+        notes: what was done to make the two comparable, a sentence each.
+    """
+
+    images: int
+    labelled: int
+    skipped: tuple[tuple[str, str], ...]
+    reference: ModelResult
+    candidate: ModelResult
+    agreement: float
+    agreement_ci95: tuple[float, float]
+    top1_drop: float | None
+    top1_drop_ci95: tuple[float, float] | None
+    mcnemar_p: float | None
+    ties: int
+    kl_mean: float
+    l1_mean: float
+    sqnr_db: float | None
+    flips: tuple[Flip, ...]
+    classes: tuple[ClassDrift, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, with the names of the attributes; an infinite SQNR (no difference at all) is null."""
+        document = asdict(self)
+        if self.sqnr_db is not None and not math.isfinite(self.sqnr_db):
+            document["sqnr_db"] = None
+        return document

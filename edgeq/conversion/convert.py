@@ -1,0 +1,130 @@
+"""The whole way: network, calibration set, conversion, metadata, verification, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import edgeq
+from edgeq.calibration import CalibrationSet
+from edgeq.conversion.formats import FORMATS, Format
+from edgeq.errors import ConversionError
+from edgeq.files import replacing, sha256_of_file
+from edgeq.metadata import ModelMetadata
+from edgeq.networks import Network
+from edgeq.preprocessing import Preprocessing
+from edgeq.runtime import Model
+
+__all__ = ["ConvertedModel", "convert"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """A .tflite file that was written and verified.
+
+    Attributes:
+        path: of the file.
+        format: its name in ``edgeq.conversion.FORMATS``.
+        size_bytes: of the file.
+    """
+
+    path: Path
+    format: str
+    size_bytes: int
+
+
+def convert(
+    network: Network,
+    preprocessing: Preprocessing,
+    formats: Sequence[str],
+    out: str | Path,
+    *,
+    calibration: CalibrationSet | None = None,
+    io: str = "int8",
+    labels: Sequence[str] = (),
+    progress: Progress = lambda stage, done, total: None,
+    silence: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> list[ConvertedModel]:
+    """Convert a network to .tflite files, verify each in the runtime, and write them all or none.
+
+    The float32 reference is always among them. Files are named ``{network.name}_{format}.tflite``.
+
+    Args:
+        network: what to convert.
+        preprocessing: how images become its input; it travels inside the files.
+        formats: names in ``edgeq.conversion.FORMATS``.
+        out: folder for the files; existing ones of the same name are replaced.
+        calibration: the representative dataset, needed for ``int8`` and ``int16x8``.
+        io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
+        labels: one a class; empty takes the network's own.
+        progress: called with (stage, done, total) as work goes on.
+        silence: makes a context in which TensorFlow's output goes nowhere.
+
+    Returns:
+        The files in the order of `FORMATS`, the float32 reference first.
+
+    Raises:
+        ConversionError: the converter refused, or a file failed verification; no file is touched then.
+        InputError: the folder cannot be written to.
+    """
+    from edgeq.conversion.converter import freeze
+    from edgeq.conversion.packaging import pack
+    from edgeq.conversion.verification import verify
+
+    wanted = [form for name, form in FORMATS.items() if name == "fp32" or name in formats]
+    for form in wanted:
+        if form.calibrated and calibration is None:
+            raise ConversionError(f"{network.name}: {form.name} needs a calibration set")
+    labels = tuple(labels or network.labels)
+    targets = [Path(out) / f"{network.name}_{form.name}.tflite" for form in wanted]
+    with replacing(targets) as parts:
+        with silence():
+            progress("Preparing the network", 0, 1)
+            frozen = freeze(network)
+        kind = reference_sha256 = None
+        for form, target, part in zip(wanted, targets, parts, strict=True):
+            progress(f"Converting to {form.name}", 0, 1)
+            with silence():
+                flatbuffer = frozen.to_tflite(form, io, calibration, preprocessing, progress)
+            progress(f"Verifying {form.name}", 0, 1)
+            if kind is None:  # the float reference comes first, and tells what the outputs are
+                part.write_bytes(pack(flatbuffer, target.stem, ModelMetadata((), preprocessing)))
+                kind = "logits" if Model(part).gives_logits else "probabilities"
+            provenance = _provenance(network, form, io, calibration)
+            if reference_sha256:
+                provenance["reference_sha256"] = reference_sha256
+            metadata = ModelMetadata(labels, preprocessing, kind, provenance)
+            part.write_bytes(pack(flatbuffer, target.stem, metadata))
+            verify(part, target.name, form, io, calibration)
+            reference_sha256 = reference_sha256 or sha256_of_file(part)
+        sizes = [part.stat().st_size for part in parts]
+    return [ConvertedModel(target, form.name, size) for target, form, size in zip(targets, wanted, sizes, strict=True)]
+
+
+def _provenance(network: Network, form: Format, io: str, calibration: CalibrationSet | None) -> dict[str, Any]:
+    """Where a file comes from, without times or paths, so that the same inputs give the same bytes."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    provenance: dict[str, Any] = {
+        "network": network.name,
+        "format": form.name,
+        "parent": network.parent,
+        "tools": {
+            "edgeq": edgeq.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    if form.name == "int8":
+        provenance["io"] = io
+    if form.calibrated and calibration is not None:
+        provenance["calibration"] = calibration.provenance()
+    return provenance

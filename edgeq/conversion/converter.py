@@ -1,0 +1,119 @@
+"""TensorFlow's own converter, used so that it does each piece of work once.
+
+The network is traced at batch 1 and its variables are frozen to constants in this process. Handing the Keras
+model to ``TFLiteConverter.from_keras_model`` instead would save and reload a SavedModel for every form,
+which takes longer than the conversion, and leave a dynamic batch (SHAPE, STRIDED_SLICE and PACK operators in
+MobileNetV3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from edgeq.calibration import CalibrationSet
+from edgeq.conversion.formats import Format
+from edgeq.errors import ConversionError
+from edgeq.networks import Network
+from edgeq.preprocessing import Preprocessing
+
+__all__ = ["FrozenNetwork", "freeze"]
+
+Progress = Callable[[str, int, int], None]
+
+
+class FrozenNetwork:
+    """A float network as a graph of constants for one image, ready for the converter."""
+
+    def __init__(self, name: str, graph: Any) -> None:
+        self.name = name
+        self._graph = graph
+
+    def to_tflite(
+        self,
+        form: Format,
+        io: str,
+        calibration: CalibrationSet | None,
+        preprocessing: Preprocessing,
+        progress: Progress,
+    ) -> bytes:
+        """Convert to a .tflite flatbuffer.
+
+        Args:
+            form: what kind.
+            io: type of the input and output of an ``int8`` file, one of `IO_TYPES`.
+            calibration: the representative dataset, for a calibrated form.
+            preprocessing: how its pixels become the network's input.
+            progress: called with (stage, done, total).
+
+        Raises:
+            ConversionError: the converter refused.
+        """
+        import tensorflow as tf
+
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([self._graph])
+        if form.name != "fp32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if form.name == "fp16":
+            converter.target_spec.supported_types = [tf.float16]
+        if form.calibrated:
+            assert calibration is not None
+            converter.representative_dataset = lambda: _representative(calibration, preprocessing, progress)
+            operators = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+            if form.name == "int16x8":
+                operators = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            converter.target_spec.supported_ops = [operators]
+        if form.name == "int8":
+            converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io)
+        try:
+            return bytes(converter.convert())
+        except Exception as error:  # the converter raises nearly anything, mostly its own C++ messages
+            raise ConversionError(f"{self.name}: cannot be converted to {form.name}: {_reason(error)}") from None
+
+
+def freeze(network: Network) -> FrozenNetwork:
+    """Trace a network at batch 1 and turn its variables into constants.
+
+    Raises:
+        ConversionError: the network cannot be run on an input of its size.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    shape = (1, network.height, network.width, network.channels)
+
+    # The argument's name becomes the input's name in the file.
+    def classify(image: Any) -> Any:
+        return tf.reshape(network.function(image), (1, network.classes))
+
+    traced = tf.function(classify, autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32)])
+    try:
+        return FrozenNetwork(network.name, convert_variables_to_constants_v2(traced.get_concrete_function()))
+    except Exception as error:  # shapes that do not go together surface as ValueError, TypeError, ...
+        raise ConversionError(f"{network.name}: cannot be run on input {shape}: {_reason(error)}") from None
+
+
+def _representative(
+    calibration: CalibrationSet, preprocessing: Preprocessing, progress: Progress
+) -> Iterator[list[Any]]:
+    """The images as the converter wants them: one list of float32 (1, height, width, channels) at a time.
+
+    The first image gets one black and one white pixel in its corner. So the input's range is that of all
+    pixel values, whether or not these photos use them all, and no photo will saturate at the input.
+    """
+    total = len(calibration.pixels)
+    first = calibration.pixels[0].copy()
+    first[0, 0], first[0, 1] = 0, 255
+    for done, pixels in enumerate([first, *calibration.pixels[1:]]):
+        progress("Calibrating", done, total)
+        yield [np.ascontiguousarray(preprocessing.normalize(pixels)[np.newaxis])]
+    progress("Calibrating", total, total)
+
+
+def _reason(error: Exception) -> str:
+    """The telling part of a converter's message: the line that names what it cannot do."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "not" in line.lower() or "error" in line.lower()]
+    return (telling or lines or [type(error).__name__])[0][:300]

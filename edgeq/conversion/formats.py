@@ -1,0 +1,38 @@
+"""The kinds of .tflite file that a float network can become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FORMATS", "IO_TYPES", "Format"]
+
+IO_TYPES = ("int8", "uint8", "float32")
+"""What an INT8 model can take and give."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of .tflite file.
+
+    Attributes:
+        name: as in the file's name and on the command line.
+        description: one line for a user.
+        calibrated: whether conversion needs a representative dataset.
+    """
+
+    name: str
+    description: str
+    calibrated: bool = False
+
+
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("fp32", "float32 throughout; the reference"),
+        Format("int8", "full integer: 8-bit weights (per channel) and activations", calibrated=True),
+        Format("fp16", "float16 weights, computed in float32"),
+        Format("dynamic", "8-bit weights, activations quantized as they come"),
+        Format("int16x8", "16-bit activations, 8-bit weights", calibrated=True),
+    )
+}
+"""All formats by name."""

@@ -1,0 +1,67 @@
+"""Everything that edgeq raises on purpose.
+
+    EdgeqError                    base class; its message is one line for the user
+    ├── InputError                an option, a file or a folder is not what it should be
+    │   ├── ImageError            an image that cannot be decoded
+    │   ├── ModelError            a .tflite that cannot be loaded, or is no image classifier
+    │   ├── UnknownNormalizationError  a model does not say what its input is normalized to
+    │   └── WeightsError          weights that cannot be had
+    ├── ConversionError           the converter refused, or its result is not what was asked for
+    └── RuntimeUnavailableError   no TFLite runtime, or not the one that was asked for
+
+A message says what was wrong, in which file, and what to do about it. Anything else that escapes from
+edgeq is a bug in edgeq and may show a traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EXIT_ERROR",
+    "EXIT_GATE_MISSED",
+    "ConversionError",
+    "EdgeqError",
+    "ImageError",
+    "InputError",
+    "ModelError",
+    "RuntimeUnavailableError",
+    "UnknownNormalizationError",
+    "WeightsError",
+]
+
+EXIT_GATE_MISSED = 1
+"""Exit code of a comparison that ran but missed ``--max-drop`` or ``--min-agreement``."""
+
+EXIT_ERROR = 2
+"""Exit code of everything that went wrong: wrong usage (as click has it), bad input, a failed conversion."""
+
+
+class EdgeqError(Exception):
+    """Base class of all errors that edgeq raises on purpose."""
+
+
+class InputError(EdgeqError):
+    """An option, a file or a folder is not what it should be."""
+
+
+class ImageError(InputError):
+    """An image cannot be decoded; the message starts with the file's name."""
+
+
+class ModelError(InputError):
+    """A .tflite file cannot be loaded or invoked, or is not an image classifier."""
+
+
+class UnknownNormalizationError(InputError):
+    """A model neither says how its input is normalized, nor can it be told from its quantization."""
+
+
+class WeightsError(InputError):
+    """Weights that were asked for cannot be had, or do not fit the network."""
+
+
+class ConversionError(EdgeqError):
+    """The TFLite converter refused the network, or its result failed verification."""
+
+
+class RuntimeUnavailableError(EdgeqError):
+    """No TFLite runtime is installed, or not the one that was asked for."""

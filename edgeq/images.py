@@ -1,0 +1,149 @@
+"""Image files: finding them, and decoding any of them to an upright 8-bit picture.
+
+Everything Pillow reads is welcome. What cameras and editors do to files is undone here, once for
+calibration, inference and comparison alike: EXIF rotation, palettes, CMYK, 16-bit grey, transparency.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from edgeq.errors import ImageError, InputError
+
+__all__ = ["Source", "decode", "expand", "files_below"]
+
+Source = str | Path | bytes | BinaryIO | Image.Image
+"""An image: a file's path, its bytes, an open binary file, or a Pillow image."""
+
+_EXIF_ORIENTATION = 0x0112
+_BACKGROUND = (255, 255, 255)  # behind transparent pixels, as a viewer or a printed page shows them
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """All files in `folder` and below it, sorted; hidden files and folders are left out.
+
+    Raises:
+        InputError: `folder` is not a folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+
+
+def expand(arguments: Iterable[str]) -> Iterator[str]:
+    """Turn what a user types (files, folders, glob patterns, ``-``) into single files, in order.
+
+    A folder gives the files below it. A pattern is only expanded where no file of that very name exists.
+    An argument that matches nothing is given back as it is, so that decoding it reports it.
+    """
+    for argument in arguments:
+        path = Path(argument)
+        if argument != "-" and path.is_dir():
+            yield from map(str, files_below(path))
+        elif argument != "-" and glob.has_magic(argument) and not path.exists():
+            yield from sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (Path.glob wants a root)
+        else:
+            yield argument
+
+
+def decode(
+    source: Source,
+    mode: str = "RGB",
+    enough: Callable[[int, int], tuple[int, int]] | None = None,
+) -> Image.Image:
+    """Decode an image to 8 bits a channel, upright.
+
+    Args:
+        source: the image.
+        mode: ``RGB`` or ``L`` (one grey channel).
+        enough: given the upright width and height of the file, returns the width and height that suffice;
+            JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size where that still is as large as that.
+
+    Returns:
+        A loaded Pillow image of `mode`. Transparent pixels lie on white; 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        ImageError: the file cannot be read, is no image, or is damaged.
+    """
+    name = _name(source)
+    try:
+        with _open(source) as image:
+            if enough is not None:
+                _reduce(image, enough)
+            image.load()
+            return _to_mode(_upright(image), mode)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name}: is a folder, not an image") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image that Pillow can read") from None
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        raise ImageError(f"{name}: damaged or unreadable image ({_one_line(error)})") from None
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    return str(getattr(source, "filename", None) or getattr(source, "name", None) or "image")
+
+
+def _open(source: Source) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source.copy()  # the caller keeps the original, whatever the `with` closes
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -> None:
+    """Let the JPEG decoder skip detail that would be resampled away anyway (other formats ignore this)."""
+    if image.format not in ("JPEG", "MPO"):
+        return
+    width, height = image.size
+    if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):  # stored on its side
+        height, width = enough(height, width)
+    else:
+        width, height = enough(width, height)
+    image.draft(None, (width, height))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
+        return image
+    from PIL import ImageOps  # only rotated files need it, and every start-up millisecond counts
+
+    return ImageOps.exif_transpose(image)
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode == "F":
+        raise ImageError("floating-point image; save it with 8 or 16 bits a channel")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own convert() would clip at 255
+        grey = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((grey.clip(0, 65535) / 257.0).round().astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        visible = image.convert("RGBA")
+        image = Image.new("RGB", visible.size, _BACKGROUND)
+        image.paste(visible, mask=visible.getchannel("A"))
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

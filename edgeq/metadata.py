@@ -1,0 +1,159 @@
+"""What travels inside a .tflite file, so that whoever uses the model needs nothing else.
+
+A .tflite may carry a zip archive behind its flatbuffer (TFLite Metadata calls the members "associated
+files"); interpreters ignore it, and the standard library reads it. edgeq keeps two members there:
+``labels.txt``, one label a line, as every tool expects it, and ``edgeq.json``, everything else. Of files
+made elsewhere, the standard metadata's label file and normalization are read.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeq import flatbuffer
+from edgeq.errors import InputError, ModelError
+from edgeq.preprocessing import Preprocessing
+
+__all__ = [
+    "LABELS_MEMBER",
+    "METADATA_MEMBER",
+    "ModelMetadata",
+    "parse_labels",
+    "read_labels",
+    "read_metadata",
+    "read_standard_normalization",
+]
+
+LABELS_MEMBER = "labels.txt"
+METADATA_MEMBER = "edgeq.json"
+_FORMAT_VERSION = 1
+
+# Field numbers in TFLite's schema.fbs (version 3) and in TFLite Metadata's metadata_schema.fbs (1.1.0).
+_MODEL_BUFFERS, _MODEL_METADATA = 4, 6
+_METADATA_NAME, _METADATA_BUFFER = 0, 1
+_BUFFER_DATA = 0
+_MODEL_METADATA_SUBGRAPHS = 3
+_SUBGRAPH_METADATA_INPUTS = 2
+_TENSOR_METADATA_PROCESS_UNITS = 4
+_PROCESS_UNIT_TYPE, _PROCESS_UNIT_OPTIONS = 0, 1
+_NORMALIZATION_OPTIONS = 1
+_NORMALIZATION_MEAN, _NORMALIZATION_STD = 0, 1
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model says about itself.
+
+    Attributes:
+        labels: one a class, in the order of the outputs; empty where unknown.
+        preprocessing: how images become inputs; None where the file does not say.
+        output: ``probabilities`` or ``logits``; None where unknown.
+        provenance: where the file comes from: network, format, digests of parent and calibration set, tool
+            versions; plain JSON data.
+    """
+
+    labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+    output: str | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_members(self) -> dict[str, bytes]:
+        """The zip members that hold this, by name."""
+        document = {
+            "format_version": _FORMAT_VERSION,
+            "preprocessing": self.preprocessing and self.preprocessing.to_json(),
+            "output": self.output,
+            "provenance": self.provenance,
+        }
+        members = {METADATA_MEMBER: json.dumps(document, indent=1, sort_keys=True).encode()}
+        if self.labels:
+            members[LABELS_MEMBER] = "".join(f"{label}\n" for label in self.labels).encode()
+        return members
+
+
+def read_metadata(path: str | Path) -> ModelMetadata:
+    """Read what a .tflite file says about itself; of a file that says nothing, an empty `ModelMetadata`.
+
+    Labels are also found in files of other tools, which keep them in a zip member of any name ending in .txt.
+
+    Raises:
+        ModelError: the file carries metadata of edgeq's that cannot be read.
+    """
+    if not zipfile.is_zipfile(path):
+        return ModelMetadata()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            text_members = [LABELS_MEMBER] if LABELS_MEMBER in names else [n for n in names if n.endswith(".txt")]
+            labels = parse_labels(archive.read(text_members[0]).decode()) if text_members else ()
+            if METADATA_MEMBER not in names:
+                return ModelMetadata(labels)
+            document = json.loads(archive.read(METADATA_MEMBER))
+        version = document["format_version"]
+        if version > _FORMAT_VERSION:
+            raise ModelError(f"{path}: written by a newer edgeq (metadata version {version}); update edgeq")
+        preprocessing = document["preprocessing"] and Preprocessing.from_json(document["preprocessing"])
+        return ModelMetadata(labels, preprocessing, document["output"], document["provenance"])
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, InputError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{path}: its metadata is damaged ({error!r}); convert the model again") from None
+
+
+def read_standard_normalization(path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std, in pixel values, as a file's standard TFLite Metadata states them, or None."""
+    content = Path(path).read_bytes()
+    try:
+        model = flatbuffer.root(content)
+        for entry in model.tables(_MODEL_METADATA):
+            if entry.raw(_METADATA_NAME) != b"TFLITE_METADATA":
+                continue
+            buffer = model.tables(_MODEL_BUFFERS)[entry.scalar(_METADATA_BUFFER, "<I")]
+            metadata = flatbuffer.root(buffer.raw(_BUFFER_DATA))
+            image = metadata.tables(_MODEL_METADATA_SUBGRAPHS)[0].tables(_SUBGRAPH_METADATA_INPUTS)[0]
+            for unit in image.tables(_TENSOR_METADATA_PROCESS_UNITS):
+                options = unit.table(_PROCESS_UNIT_OPTIONS)
+                if options and unit.scalar(_PROCESS_UNIT_TYPE, "<b") == _NORMALIZATION_OPTIONS:
+                    return options.floats(_NORMALIZATION_MEAN), options.floats(_NORMALIZATION_STD)
+    except (struct.error, IndexError):
+        return None  # no metadata, or none that can be read: the quantization may still tell
+    return None
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """One label a line; a leading index (``7  frog`` or ``7: frog``, counted from 0 in order) is dropped."""
+    lines = text.splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    heads = [line.split(maxsplit=1) for line in lines]
+    if heads and all(len(h) == 2 and h[0].rstrip(":,") == str(i) for i, h in enumerate(heads)):
+        return tuple(head[1].strip() for head in heads)
+    return tuple(line.strip() for line in lines)
+
+
+def read_labels(path: str | Path) -> tuple[str, ...]:
+    """Read labels from a text file, or from a folder of photos: its sub-folders' names, sorted.
+
+    Raises:
+        InputError: nothing can be read there.
+    """
+    source = Path(path)
+    if source.is_dir():
+        labels = tuple(sorted(p.name for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        if not labels:
+            raise InputError(f"{path}: has no sub-folders to take labels from")
+        return labels
+    try:
+        labels = parse_labels(source.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read labels ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: labels must be UTF-8 text, one a line") from None
+    if not labels:
+        raise InputError(f"{path}: holds no labels")
+    return labels

@@ -1,0 +1,51 @@
+"""What a float network is to the rest of edgeq."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeq.errors import EdgeqError
+
+__all__ = ["Network", "require_tensorflow"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A float image classifier that can be converted.
+
+    Attributes:
+        name: first part of the names of its files, for instance ``mobilenet_v2_1.0_160``.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        channels: of the input, 1 or 3.
+        classes: how many scores it gives.
+        function: maps a float32 tensor (1, height, width, channels) to (1, classes).
+        keeps_alive: what holds the variables that `function` uses.
+        parent: where it comes from: plain JSON data with the digest of its weights.
+        labels: one a class, or empty.
+        rescales_pixels: whether its first layers normalize, so that it takes pixel values 0 to 255.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    classes: int
+    function: Callable[[Any], Any]
+    keeps_alive: Any
+    parent: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    rescales_pixels: bool = False
+
+
+def require_tensorflow() -> None:
+    """Say in one line what is missing where TensorFlow is.
+
+    Raises:
+        EdgeqError: TensorFlow is not installed.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise EdgeqError("this needs TensorFlow, which is not installed: pip install 'edgeq[convert]'")

@@ -1,0 +1,147 @@
+"""Opening a Keras model (.keras, .h5 of Keras 3 or 2) or a SavedModel folder of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import InputError, ModelError
+from edgeq.files import sha256_of_file, sha256_of_folder
+from edgeq.networks.network import Network, require_tensorflow
+
+__all__ = ["open_network"]
+
+_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+_RESCALING_LAYERS = ("Rescaling", "Normalization")
+
+
+def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Network:
+    """Open an image classifier that was made elsewhere.
+
+    Args:
+        path: a .keras or .h5 file, or a SavedModel folder.
+        size: height and width of the input, for a network that leaves them open.
+
+    Raises:
+        InputError: no such file, or `size` contradicts the network.
+        ModelError: it cannot be loaded, or is no image classifier.
+        EdgeqError: TensorFlow is not installed.
+    """
+    source = Path(path)
+    if source.is_dir():
+        if not (source / "saved_model.pb").is_file():
+            raise ModelError(f"{path}: a folder, but no SavedModel (no saved_model.pb in it)")
+        require_tensorflow()
+        return _from_saved_model(source, size)
+    if not source.is_file():
+        raise InputError(f"{path}: no such model")
+    if source.suffix not in _KERAS_SUFFIXES:
+        raise ModelError(f"{path}: neither a Keras model ({', '.join(_KERAS_SUFFIXES)}) nor a SavedModel folder")
+    require_tensorflow()
+    return _from_keras(source, size)
+
+
+def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
+    import keras
+
+    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
+        """Keras 2 saved a ``groups`` that Keras 3 refuses; for a depthwise convolution it means nothing."""
+
+        def __init__(self, *args: Any, groups: int = 1, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    keras.backend.clear_session()  # layer names, hence bytes, must not depend on what was opened before
+    try:
+        model = keras.models.load_model(path, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
+    except Exception as error:  # Keras raises nearly anything on files it does not understand
+        raise ModelError(f"{path}: Keras cannot load this model ({_one_line(error)})") from None
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; needs one each")
+    return _network(
+        path,
+        tuple(model.inputs[0].shape),
+        tuple(model.outputs[0].shape),
+        size,
+        function=lambda x: model(x, training=False),
+        keeps_alive=model,
+        rescales_pixels=_rescales(model),
+        sha256=sha256_of_file(path),
+    )
+
+
+def _rescales(model: Any) -> bool:
+    """Whether a rescaling layer stands before the first layer with a kernel, in this or a nested model."""
+    for layer in model.layers:
+        if type(layer).__name__ in _RESCALING_LAYERS or (hasattr(layer, "layers") and _rescales(layer)):
+            return True
+        if layer.weights:
+            return False
+    return False
+
+
+def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures["serving_default"]
+    except Exception as error:  # a missing signature is a KeyError, a damaged file anything
+        raise ModelError(f"{path}: TensorFlow cannot load this SavedModel ({_one_line(error)})") from None
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; needs one each")
+    ((input_name, input_spec),) = inputs.items()
+    ((output_name, output_spec),) = outputs.items()
+    return _network(
+        path,
+        tuple(input_spec.shape),
+        tuple(output_spec.shape),
+        size,
+        function=lambda x: signature(**{input_name: x})[output_name],
+        keeps_alive=loaded,
+        rescales_pixels=False,  # not to be seen in a SavedModel
+        sha256=sha256_of_folder(path),
+    )
+
+
+def _network(
+    path: Path,
+    input_shape: tuple[int | None, ...],
+    output_shape: tuple[int | None, ...],
+    size: tuple[int, int] | None,
+    *,
+    function: Callable[[Any], Any],
+    keeps_alive: Any,
+    rescales_pixels: bool,
+    sha256: str,
+) -> Network:
+    """Check that these are the shapes of an image classifier."""
+    classes = output_shape[-1] if output_shape else None
+    if len(input_shape) != 4 or input_shape[3] not in (1, 3) or classes is None:
+        raise ModelError(
+            f"{path}: maps {input_shape} to {output_shape}; an image classifier maps (batch, height, width, 1 or 3) "
+            "to (batch, classes)"
+        )
+    height, width = input_shape[1], input_shape[2]
+    if height is None or width is None:
+        if size is None:
+            raise InputError(f"{path}: leaves its input size open; give --res")
+        height, width = size
+    elif size is not None and size != (height, width):
+        raise InputError(f"{path}: is made for {width}x{height} pixels, not {size[1]}x{size[0]}; leave --res away")
+    return Network(
+        name=path.stem,
+        height=height,
+        width=width,
+        channels=input_shape[3],
+        classes=classes,
+        function=function,
+        keeps_alive=keeps_alive,
+        parent={"file": path.name, "sha256": sha256},
+        rescales_pixels=rescales_pixels,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

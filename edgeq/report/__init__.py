@@ -1,0 +1,7 @@
+"""Showing what a comparison found."""
+
+from __future__ import annotations
+
+from edgeq.report.terminal import comparison_lines
+
+__all__ = ["comparison_lines"]

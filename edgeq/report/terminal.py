@@ -1,0 +1,120 @@
+"""A comparison as text that fits the terminal."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeq.comparison import Comparison, Flip
+
+__all__ = ["comparison_lines", "table"]
+
+_MOST_FLIPS = 10
+_MOST_CLASSES = 5
+
+
+def comparison_lines(comparison: Comparison, width: int | None = None) -> list[str]:
+    """The drift of a candidate as lines of text.
+
+    Args:
+        comparison: what was measured.
+        width: of the terminal in characters; None asks it.
+    """
+    width = width or shutil.get_terminal_size().columns
+    lines = table(_models(comparison), width)
+    lines += ["", *table(_drift(comparison), width)]
+    if comparison.flips:
+        shown = comparison.flips[:_MOST_FLIPS]
+        lines += ["", f"{len(comparison.flips)} flips{_first(shown, comparison.flips)}:"]
+        lines += table([("image", "class", "reference", "candidate"), *map(_flip, shown)], width)
+    if comparison.classes and comparison.labelled > len(comparison.classes):
+        worst = comparison.classes[:_MOST_CLASSES]
+        lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
+        rows = [
+            (
+                c.label,
+                str(c.images),
+                _percent(c.reference_top1),
+                _percent(c.candidate_top1),
+                _percent(c.agreement),
+            )
+            for c in worst
+        ]
+        lines += table([("class", "images", "reference", "candidate", "agreement"), *rows], width)
+    notes = list(comparison.notes)
+    if comparison.skipped:
+        names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
+        names += ", ..." if len(comparison.skipped) > 3 else ""
+        notes.append(f"skipped {len(comparison.skipped)} files that are no readable images ({names})")
+    return [*lines, "", *(f"Note: {note}." for note in notes)]
+
+
+def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Lay rows out in columns, the first row being the heading; the widest column gives way where space ends."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    gap = 2
+    while sum(widths) + gap * (len(widths) - 1) > width and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
+    return [
+        (" " * gap).join(f"{_shorten(cell, w):<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _models(comparison: Comparison) -> list[tuple[str, str, str]]:
+    def row(name: str, show: object) -> tuple[str, str, str]:
+        assert callable(show)
+        return name, show(comparison.reference), show(comparison.candidate)
+
+    return [
+        ("", "reference", "candidate"),
+        row("file", lambda m: Path(m.path).name),
+        row("top-1", lambda m: _percent(m.top1)),
+        row("top-5", lambda m: _percent(m.top5)),
+        row("latency", lambda m: f"{m.latency_ms:.2f} ms"),
+        row("size", lambda m: f"{m.size_bytes / 1e6:.2f} MB"),
+        row("runtime", lambda m: m.runtime),
+    ]
+
+
+def _drift(comparison: Comparison) -> list[tuple[str, str, str]]:
+    c = comparison
+    sqnr = "no difference" if c.sqnr_db is None or math.isinf(c.sqnr_db) else f"{c.sqnr_db:.1f} dB"
+    drop, drop_interval = "-", ""
+    if c.top1_drop is not None and c.top1_drop_ci95 is not None:
+        drop = f"{100 * c.top1_drop:.1f} points"
+        low, high = c.top1_drop_ci95
+        drop_interval = f"{100 * low:.1f} to {100 * high:.1f} (McNemar p = {c.mcnemar_p:.2g})"
+    low, high = c.agreement_ci95
+    return [
+        ("drift", f"on {c.images} images", "95 % interval"),
+        ("top-1 agreement", _percent(c.agreement), f"{100 * low:.1f} to {100 * high:.1f} %"),
+        ("top-1 drop", drop, drop_interval),
+        ("KL divergence, mean", f"{c.kl_mean:.4f}", ""),
+        ("L1 of probabilities", f"{c.l1_mean:.4f}", ""),
+        ("SQNR of outputs", sqnr, ""),
+        ("ties for top-1", str(c.ties), ""),
+    ]
+
+
+def _flip(flip: Flip) -> tuple[str, str, str, str]:
+    return (
+        Path(flip.file).name,
+        flip.label or "?",
+        f"{flip.reference} {flip.reference_probability:.0%}",
+        f"{flip.candidate} {flip.candidate_probability:.0%}",
+    )
+
+
+def _first(shown: Sequence[object], everything: Sequence[object]) -> str:
+    return f", the {len(shown)} worst" if len(shown) < len(everything) else ""
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

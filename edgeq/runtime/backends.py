@@ -1,0 +1,133 @@
+"""The TFLite runtimes: which are installed, and an interpreter from one of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import InputError, ModelError, RuntimeUnavailableError
+from edgeq.quiet import quiet
+from edgeq.runtime import repair
+
+__all__ = ["KERNELS", "RUNTIMES", "installed_runtimes", "make_interpreter", "runtime_version"]
+
+RUNTIMES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "tensorflow": "tensorflow.lite.python.interpreter",
+}
+"""Each runtime's interpreter module, fastest first (to run INT8 on x86, and to import)."""
+
+KERNELS = ("default", "reference")
+"""``reference`` runs TFLite's plain reference kernels: slow, but the same bytes on every machine."""
+
+
+def installed_runtimes() -> list[str]:
+    """Names of the runtimes that can be used here, fastest first; imports none of them."""
+    return [name for name in RUNTIMES if _obstacle(name) is None]
+
+
+def _obstacle(name: str) -> str | None:
+    """Why a runtime cannot be used, or None."""
+    package = RUNTIMES[name].partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        return f"is not installed (pip install {name})"
+    if name == "tflite-runtime":
+        import numpy as np
+
+        if not np.__version__.startswith("1."):
+            return f"needs numpy below 2, but numpy {np.__version__} is installed (pip install 'numpy<2')"
+        if "tensorflow" in sys.modules:
+            return "does not work in a process that has imported tensorflow"
+    return None
+
+
+def choose_runtime(name: str | None = None) -> str:
+    """The runtime to use: `name`, else the environment's ``EDGEQ_RUNTIME``, else the fastest installed.
+
+    Raises:
+        InputError: there is no runtime of that name.
+        RuntimeUnavailableError: it cannot be used here, or none can.
+    """
+    wanted = name or os.environ.get("EDGEQ_RUNTIME") or "auto"
+    if wanted == "auto":
+        installed = installed_runtimes()
+        if not installed:
+            reasons = "; ".join(f"{runtime} {_obstacle(runtime)}" for runtime in RUNTIMES)
+            raise RuntimeUnavailableError(f"no TFLite runtime can be used: {reasons}")
+        return installed[0]
+    if wanted not in RUNTIMES:
+        raise InputError(f"runtime {wanted!r}: must be one of auto, {', '.join(RUNTIMES)}")
+    obstacle = _obstacle(wanted)
+    if obstacle:
+        raise RuntimeUnavailableError(f"runtime {wanted} {obstacle}")
+    return wanted
+
+
+def runtime_version(name: str) -> str:
+    """Version of an installed runtime, for instance ``2.14.0``."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # tensorflow-cpu, or a build of one's own
+        return "unknown"
+
+
+def make_interpreter(
+    path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"
+) -> tuple[str, Any]:
+    """Load a model and allocate its tensors.
+
+    Args:
+        path: a .tflite file.
+        runtime: a name in `RUNTIMES`, or None (see :func:`choose_runtime`).
+        threads: how many the interpreter may use.
+        kernels: one of `KERNELS`.
+
+    Returns:
+        The runtime's name, and its ``Interpreter``.
+
+    Raises:
+        ModelError: the file is no .tflite model, or the runtime refuses it.
+        RuntimeUnavailableError: see :func:`choose_runtime`.
+    """
+    _check_file(path)
+    name = choose_runtime(runtime)
+    try:
+        with quiet():
+            module = importlib.import_module(RUNTIMES[name])
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"runtime {name} cannot be imported ({error})") from None
+    options: dict[str, Any] = {"num_threads": threads}
+    if kernels == "reference":
+        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
+    try:
+        with quiet():
+            try:
+                interpreter = module.Interpreter(model_path=str(path), **options)
+            except ValueError as error:
+                repaired = repair.repaired_model(path, str(error))
+                if repaired is None:
+                    raise
+                interpreter = module.Interpreter(model_content=repaired, **options)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: {name} cannot load this model ({reason})") from None
+    return name, interpreter
+
+
+def _check_file(path: str | Path) -> None:
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(8)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model file") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model ({error.strerror})") from None
+    if head[4:8] != b"TFL3":
+        raise ModelError(f"{path}: not a TFLite model (its bytes 4 to 8 are not TFL3)")

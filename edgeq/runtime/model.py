@@ -1,0 +1,272 @@
+"""One image classifier, whatever runtime runs it and whatever its tensors hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq import images
+from edgeq.errors import InputError, ModelError, UnknownNormalizationError
+from edgeq.metadata import ModelMetadata, read_metadata, read_standard_normalization
+from edgeq.preprocessing import (
+    NORMALIZATIONS,
+    Preprocessing,
+    apply_table,
+    default_crop,
+    normalization_of_range,
+)
+from edgeq.quantization import Quantization
+from edgeq.runtime.backends import make_interpreter
+from edgeq.runtime.operators import output_kind
+
+__all__ = ["Model", "Overrides", "TensorSpec"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a model.
+
+    Attributes:
+        index: the tensor's number within the interpreter.
+        shape: with the batch, for instance (1, 224, 224, 3).
+        quantization: type, scale and zero point.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    quantization: Quantization
+
+    @classmethod
+    def from_details(cls, details: dict[str, Any]) -> TensorSpec:
+        """Read one entry of ``get_input_details()`` or ``get_output_details()``."""
+        shape = tuple(int(n) for n in details["shape"])
+        return cls(int(details["index"]), shape, Quantization.from_details(details))
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a user knows better than the file; None leaves a thing as the file has it.
+
+    Attributes:
+        normalization: mean and std, see :func:`edgeq.preprocessing.parse_normalization`.
+        channels: ``RGB``, ``BGR`` or ``L``.
+        crop: share of the picture that the centre crop keeps.
+        labels: one a class.
+    """
+
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    channels: str | None = None
+    crop: float | None = None
+    labels: tuple[str, ...] | None = None
+
+
+class Model:
+    """An image classifier in a .tflite file, ready to run.
+
+    Attributes:
+        path: the file.
+        runtime: name of the runtime that runs it.
+        input: the image tensor.
+        output: the tensor of scores, one a class.
+        layout: ``NHWC`` or ``NCHW``.
+        preprocessing: how images become inputs.
+        metadata: what the file says about itself.
+        labels: one a class, or empty.
+        classes: how many classes there are (2 for a model with one sigmoid output).
+        gives_logits: whether the output is logits rather than probabilities.
+
+    One object serves one thread at a time.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        runtime: str | None = None,
+        threads: int = 1,
+        kernels: str = "default",
+        overrides: Overrides | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            path: a .tflite file with one image input and one output of scores.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
+            threads: how many the interpreter may use.
+            kernels: ``default``, or ``reference`` for the same bytes on every machine.
+            overrides: what the caller knows better than the file.
+
+        Raises:
+            ModelError: no model, no image classifier, or the runtime refuses it.
+            UnknownNormalizationError: its normalization is neither stated nor to be derived.
+            InputError: the labels or channels given do not fit.
+            RuntimeUnavailableError: no runtime, or not that one.
+        """
+        overrides = overrides or Overrides()
+        self.path = Path(path)
+        self.metadata = read_metadata(path) if self.path.is_file() else ModelMetadata()
+        self.runtime, self._interpreter = make_interpreter(path, runtime, threads, kernels)
+        self.input = self._only_tensor("input", self._interpreter.get_input_details())
+        self.output = self._only_tensor("output", self._interpreter.get_output_details())
+        self.layout = self._find_layout()
+        self.preprocessing = self._find_preprocessing(overrides)
+        outputs = int(np.prod(self.output.shape))
+        self.classes = 2 if outputs == 1 else outputs
+        self.labels = self._find_labels(overrides)
+        kind = self.metadata.output or output_kind(self._interpreter, self.output.index)
+        self.gives_logits = kind == "logits"
+        self._table = self._input_table()
+
+    def tensor(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Turn an image's pixels into the input tensor.
+
+        Args:
+            pixels: (height, width, channels) uint8, as ``preprocessing.pixels`` gives them.
+
+        Returns:
+            Array of ``input.shape`` and of the input's type.
+
+        Raises:
+            ModelError: the pixels are not of the input's size.
+        """
+        spec = self.preprocessing
+        if pixels.shape != (spec.height, spec.width, len(spec.channels)) or pixels.dtype != np.uint8:
+            raise ModelError(f"{self.path}: takes {spec.width}x{spec.height} uint8 {spec.channels} pixels")
+        values = apply_table(self._table, pixels)
+        if self.layout == "NCHW":
+            values = values.transpose(2, 0, 1)
+        return values.reshape(self.input.shape)
+
+    def invoke(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run the network.
+
+        Args:
+            tensor: of ``input.shape`` and the input's type.
+
+        Returns:
+            A copy of the output tensor as it is: of ``output.shape``, not dequantized.
+
+        Raises:
+            ModelError: wrong shape or type (which native code would answer with a crash), or the run failed.
+        """
+        if tensor.shape != self.input.shape or tensor.dtype != self.input.quantization.dtype:
+            raise ModelError(
+                f"{self.path}: takes {self.input.quantization.dtype} of shape {self.input.shape}, "
+                f"not {tensor.dtype} of shape {tensor.shape}"
+            )
+        try:
+            self._interpreter.set_tensor(self.input.index, tensor)
+            self._interpreter.invoke()
+            result: npt.NDArray[Any] = self._interpreter.get_tensor(self.output.index)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{self.path}: running the model failed ({reason})") from None
+        return result
+
+    def real(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Dequantize an output tensor: (outputs,) float64, probabilities or logits as the network has them."""
+        return self.output.quantization.dequantize(output).reshape(-1)
+
+    def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Probabilities of the classes: (classes,) float64 in [0, 1].
+
+        Logits go through softmax. A single output is the sigmoid probability (or logit) of the second of two
+        classes. Probabilities that the network gives are left as they are: INT8 ones come in steps of 1/256
+        and need not sum to 1.
+        """
+        real = self.real(output)
+        if real.size == 1:
+            second = 1 / (1 + np.exp(-float(real[0]))) if self.gives_logits else float(real[0])
+            return np.array([1 - second, second])
+        if self.gives_logits:
+            exponentials = np.exp(real - real.max())
+            return np.asarray(exponentials / exponentials.sum(), np.float64)
+        return real
+
+    def classify(self, source: images.Source) -> npt.NDArray[np.float64]:
+        """Probabilities of the classes for one image: (classes,) float64.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        return self.probabilities(self.invoke(self.tensor(self.preprocessing.pixels(source))))
+
+    def _only_tensor(self, what: str, details: list[dict[str, Any]]) -> TensorSpec:
+        if len(details) != 1:
+            raise ModelError(f"{self.path}: has {len(details)} {what}s; an image classifier has one")
+        return TensorSpec.from_details(details[0])
+
+    def _find_layout(self) -> str:
+        shape = self.input.shape
+        if len(shape) == 4 and shape[0] == 1:
+            if shape[3] in (1, 3):
+                return "NHWC"
+            if shape[1] in (1, 3):
+                return "NCHW"
+        raise ModelError(
+            f"{self.path}: its input has shape {shape}; an image classifier takes (1, height, width, channels) "
+            "or (1, channels, height, width) with 1 or 3 channels"
+        )
+
+    def _find_preprocessing(self, overrides: Overrides) -> Preprocessing:
+        _, *rest = self.input.shape
+        if self.layout == "NCHW":
+            rest = [*rest[1:], rest[0]]
+        height, width, channels = rest
+        stated = self.metadata.preprocessing
+        mean, std = overrides.normalization or ((stated.mean, stated.std) if stated else self._derived())
+        found = Preprocessing(
+            height,
+            width,
+            mean,
+            std,
+            channels="L" if channels == 1 else stated.channels if stated else "RGB",
+            crop=stated.crop if stated else default_crop(height, width),
+        )
+        if overrides.channels is not None:
+            found = replace(found, channels=overrides.channels)
+        if overrides.crop is not None:
+            found = replace(found, crop=overrides.crop)
+        if len(found.channels) != channels:
+            raise InputError(f"{self.path}: takes {channels} channel(s), not {found.channels}")
+        return found
+
+    def _derived(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std of a file without edgeq's metadata: from the standard's, else from the quantization."""
+        standard = read_standard_normalization(self.path)
+        if standard is not None:
+            return standard
+        quantization = self.input.quantization
+        name = None
+        # A symmetric int16 input covers [-1, 1] also for a network that was calibrated on [0, 1].
+        if quantization.dtype in ("int8", "uint8"):
+            name = normalization_of_range(*quantization.real_range)
+        if name is None:
+            low, high = quantization.real_range
+            covers = f" (range {low:.4g} to {high:.4g})" if np.isfinite(low) else ""
+            raise UnknownNormalizationError(
+                f"{self.path}: does not say how its input is normalized, and its {quantization.dtype} input{covers} "
+                "does not tell; give --normalize -1..1, 0..1, 0..255, imagenet or MEAN/STD"
+            )
+        return NORMALIZATIONS[name]
+
+    def _find_labels(self, overrides: Overrides) -> tuple[str, ...]:
+        labels = overrides.labels if overrides.labels is not None else self.metadata.labels
+        if labels and len(labels) != self.classes:
+            if overrides.labels is not None:
+                raise InputError(f"{self.path}: has {self.classes} classes, but {len(labels)} labels were given")
+            return ()  # another tool's text file that is no list of labels
+        return labels
+
+    def _input_table(self) -> npt.NDArray[Any]:
+        """The input's value for each pixel value: (256, 1 or channels) of the input's type."""
+        normalized = self.preprocessing.normalized_values()
+        quantization = self.input.quantization
+        if len(quantization.scale) <= 1:
+            return quantization.quantize(normalized)
+        channels = np.broadcast_to(normalized, (256, len(self.preprocessing.channels)))
+        return replace(quantization, axis=1).quantize(channels)
