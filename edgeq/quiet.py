@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 __all__ = ["quiet"]
+
+_lock = threading.Lock()
+_inside = 0  # how many contexts are open, over all threads
+_saved: dict[int, int] = {}  # file descriptor to the duplicate that restores it
 
 
 @contextlib.contextmanager
@@ -15,25 +20,44 @@ def quiet(verbose: bool = False) -> Iterator[None]:
     """Send everything written to file descriptors 1 and 2 nowhere, unless `verbose`.
 
     Also what Python code prints in the meantime. Whoever has to be heard (a progress bar) writes to a
-    duplicate of the descriptor made before. The descriptors belong to the whole process, hence to all of its
-    threads.
+    duplicate of the descriptor made before. The descriptors belong to the whole process: where several threads
+    are inside, the first to enter silences and the last to leave restores.
     """
     if verbose:
         yield
         return
-    _flush()
-    saved = {fd: os.dup(fd) for fd in (1, 2)}
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    _enter()
     try:
-        for fd in saved:
-            os.dup2(nowhere, fd)
         yield
     finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _inside  # noqa: PLW0603 (the descriptors are global, so is who holds them)
+    with _lock:
+        _inside += 1
+        if _inside > 1:
+            return
         _flush()
-        for fd, copy in saved.items():
-            os.dup2(copy, fd)
-            os.close(copy)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            _saved[descriptor] = os.dup(descriptor)
+            os.dup2(nowhere, descriptor)
         os.close(nowhere)
+
+
+def _leave() -> None:
+    global _inside  # noqa: PLW0603
+    with _lock:
+        _inside -= 1
+        if _inside:
+            return
+        _flush()
+        for descriptor, copy in _saved.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        _saved.clear()
 
 
 def _flush() -> None:
