@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import edgeq
 from edgeq.calibration import CalibrationSet
 from edgeq.conversion.formats import FORMATS, Format
@@ -82,6 +84,8 @@ def convert(
             raise ConversionError(f"{network.name}: {form.name} needs a calibration set")
     labels = tuple(labels or network.labels)
     targets = [Path(out) / f"{network.name}_{form.name}.tflite" for form in wanted]
+    grey = np.full((network.height, network.width, network.channels), 128, np.uint8)
+    pixels = calibration.pixels[0] if calibration else grey
     with replacing(targets) as parts:
         with silence():
             progress("Preparing the network", 0, 1)
@@ -100,7 +104,7 @@ def convert(
                 provenance["reference_sha256"] = reference_sha256
             metadata = ModelMetadata(labels, preprocessing, kind, provenance)
             part.write_bytes(pack(flatbuffer, target.stem, metadata))
-            verify(part, target.name, form, io, calibration)
+            verify(part, target.name, form, io, pixels)
             reference_sha256 = reference_sha256 or sha256_of_file(part)
         sizes = [part.stat().st_size for part in parts]
     return [ConvertedModel(target, form.name, size) for target, form, size in zip(targets, wanted, sizes, strict=True)]
@@ -109,7 +113,6 @@ def convert(
 def _provenance(network: Network, form: Format, io: str, calibration: CalibrationSet | None) -> dict[str, Any]:
     """Where a file comes from, without times or paths, so that the same inputs give the same bytes."""
     import keras
-    import numpy as np
     import tensorflow as tf
 
     provenance: dict[str, Any] = {

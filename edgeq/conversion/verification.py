@@ -1,12 +1,20 @@
-"""Checking a converted file in the runtime before it is called done."""
+"""Checking a converted file in the runtime before it is called done.
+
+The check runs in a process of its own. A runtime answers some malformed files by aborting its process, and
+tflite-runtime does not work beside TensorFlow: neither must get in the converter's way.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeq.calibration import CalibrationSet
 from edgeq.conversion.formats import Format
 from edgeq.errors import ConversionError, EdgeqError
 from edgeq.runtime import Model
@@ -16,69 +24,95 @@ __all__ = ["verify"]
 
 _INTEGER_TYPES = ("int8", "uint8", "int16", "int32", "int64", "bool")
 _BOUNDARY_OPERATORS = ("QUANTIZE", "DEQUANTIZE")
+_REFUSED = 3  # exit code of the checking process when the file fails, as opposed to a crash
 
 
-def verify(path: Path, name: str, form: Format, io: str, calibration: CalibrationSet | None) -> None:
+def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.uint8]) -> None:
     """Open a converted file, look at it and run it.
 
     Args:
         path: of the file, complete with its metadata.
         name: what to call it in messages.
         form: what it is meant to be.
-        io: types of input and output an ``int8`` file was asked for.
-        calibration: images to run; a grey picture where there are none.
+        io: type of input and output that an ``int8`` file was asked for.
+        pixels: an image to run, (height, width, channels) uint8.
 
     Raises:
         ConversionError: it does not run, or is not what was asked for; the message names the operators that
             are not integer.
     """
-    try:
-        model = Model(path)
-        if form.name == "int8":
-            _check_integer(list_operators(path), io, name)
-            _check_io(model, io, name)
-        spec = model.preprocessing
-        grey = np.full((spec.height, spec.width, len(spec.channels)), 128, np.uint8)
-        output = model.invoke(model.tensor(calibration.pixels[0] if calibration else grey))
-    except ConversionError:
-        raise
-    except EdgeqError as error:
-        raise ConversionError(f"{name}: the converted file fails in the runtime: {error}") from None
+    request = {"path": str(path), "form": form.name, "io": io, "shape": pixels.shape}
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeq.conversion.verification", json.dumps(request)],
+        input=pixels.tobytes(),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return
+    problem = done.stdout.decode().strip()
+    if done.returncode != _REFUSED:
+        problem = (
+            f"the runtime crashes on it (exit code {done.returncode}); often activations that are all but zero, as in "
+            "a network without trained weights"
+        )
+    raise ConversionError(f"{name}: the converted file fails its verification: {problem}")
+
+
+def _check(path: str, form: str, io: str, pixels: npt.NDArray[np.uint8]) -> None:
+    """Raise a `ConversionError` that says what is wrong with a file, if anything is."""
+    model = Model(path)
+    if form == "int8":
+        _check_integer(list_operators(path), io)
+        _check_io(model, io)
+    output = model.invoke(model.tensor(pixels))
     if not np.all(np.isfinite(model.real(output))):
-        raise ConversionError(f"{name}: the converted file gives NaN or infinity; check the network's weights")
+        raise ConversionError("it gives NaN or infinity; check the network's weights")
 
 
-def _check_integer(operators: list[Operator], io: str, name: str) -> None:
+def _check_integer(operators: list[Operator], io: str) -> None:
     """Every tensor of every operator is integer; with float I/O, but for the conversions at the two ends."""
-    ends = {id(operators[0]), id(operators[-1])} if io == "float32" else set()
-    culprits = []
+    ends = (operators[0], operators[-1]) if io == "float32" else ()
+    culprits = set()
     for operator in operators:
-        if id(operator) in ends and operator.name in _BOUNDARY_OPERATORS:
+        if operator in ends and operator.name in _BOUNDARY_OPERATORS:
             continue
-        floats = [t for t in operator.input_types + operator.output_types if t not in _INTEGER_TYPES]
+        floats = {t for t in operator.input_types + operator.output_types if t not in _INTEGER_TYPES}
         if floats:
-            culprits.append(f"{operator.name} ({', '.join(sorted(set(floats)))})")
+            culprits.add(f"{operator.name} ({', '.join(sorted(floats))})")
     if culprits:
-        listed = ", ".join(sorted(set(culprits)))
-        raise ConversionError(f"{name}: is not full-integer; these operators stayed in float: {listed}")
+        raise ConversionError(f"it is not full-integer, these operators stayed in float: {', '.join(sorted(culprits))}")
 
 
-def _check_io(model: Model, io: str, name: str) -> None:
+def _check_io(model: Model, io: str) -> None:
     """Input and output have the type asked for and a scale that makes sense."""
     for what, spec in (("input", model.input), ("output", model.output)):
         if spec.quantization.dtype != io:
-            raise ConversionError(f"{name}: its {what} is {spec.quantization.dtype}, but {io} was asked for")
+            raise ConversionError(f"its {what} is {spec.quantization.dtype}, but {io} was asked for")
     if io == "float32":
         return
     if not (model.input.quantization.is_quantized and model.output.quantization.is_quantized):
-        raise ConversionError(f"{name}: its input or output has no scale")
+        raise ConversionError("its input or output has no scale")
     low, high = model.input.quantization.real_range
     want_low, want_high = model.preprocessing.real_range
     slack = 0.02 * (want_high - want_low)
     if max(abs(low - want_low), abs(high - want_high)) > slack:
-        raise ConversionError(
-            f"{name}: its input covers {low:.4g} to {high:.4g}, but images span {want_low:.4g} to {want_high:.4g}"
-        )
+        raise ConversionError(f"its input covers {low:.4g} to {high:.4g}, but images {want_low:.4g} to {want_high:.4g}")
     low, high = model.output.quantization.real_range
     if not high > low:
-        raise ConversionError(f"{name}: its output covers only {low:.4g} to {high:.4g}")
+        raise ConversionError(f"its output covers only {low:.4g} to {high:.4g}")
+
+
+def _main(request: dict[str, Any]) -> int:
+    """The checking process: 0 for a good file, else says what is wrong and gives `_REFUSED`."""
+    pixels = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(request["shape"])
+    try:
+        _check(request["path"], request["form"], request["io"], pixels)
+    except EdgeqError as error:
+        print(error)
+        return _REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(json.loads(sys.argv[1])))

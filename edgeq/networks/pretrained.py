@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeq.errors import InputError, WeightsError
 from edgeq.files import sha256_of_file
 from edgeq.networks.network import Network, require_tensorflow
@@ -61,14 +63,16 @@ def build_mobilenet_v2(
     if weights == "imagenet":
         path = _imagenet_weights(alpha, height, width)
         labels = _imagenet_labels()
-    model = _build(height, width, alpha, classes or _IMAGENET_CLASSES, seed)
+    model = _build(height, width, alpha, classes or _IMAGENET_CLASSES)
     parent: dict[str, Any] = {
         "architecture": "MobileNetV2",
         "alpha": alpha,
         "weights": "random",
         "seed": seed,
     }
-    if path is not None:
+    if path is None:
+        _randomize(model, seed)
+    else:
         _load(model, path)
         parent = {
             "architecture": "MobileNetV2",
@@ -90,14 +94,30 @@ def build_mobilenet_v2(
     )
 
 
-def _build(height: int, width: int, alpha: float, classes: int, seed: int) -> Any:
+def _build(height: int, width: int, alpha: float, classes: int) -> Any:
     import keras
 
     from edgeq.networks.mobilenet_v2 import mobilenet_v2
 
     keras.backend.clear_session()  # layer names, hence bytes, must not depend on what was built before
-    keras.utils.set_random_seed(seed)
     return mobilenet_v2((height, width, 3), alpha=alpha, classes=classes)
+
+
+def _randomize(model: Any, seed: int) -> None:
+    """Draw kernels that keep the signal's power from layer to layer (He et al. 2015, arXiv 1502.01852).
+
+    Keras's own initial depthwise kernels let it fade to 1e-7, which no integer can represent.
+    """
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if weights and weights[0].ndim == 4:
+            height, width, inputs, _ = weights[0].shape
+            fan_in = height * width * (1 if "depthwise" in layer.name else inputs)
+            weights[0] = rng.normal(0, np.sqrt(2 / fan_in), weights[0].shape).astype(np.float32)
+        elif weights and weights[0].ndim == 2:
+            weights[0] = rng.normal(0, np.sqrt(1 / weights[0].shape[0]), weights[0].shape).astype(np.float32)
+        layer.set_weights(weights)
 
 
 def _load(model: Any, path: Path) -> None:
@@ -136,7 +156,6 @@ def _imagenet_weights(alpha: float, height: int, width: int) -> Path:
 def _imagenet_labels() -> tuple[str, ...]:
     """ImageNet's 1000 class names as Keras has them, or none where its list cannot be had."""
     import keras
-    import numpy as np
 
     try:
         decoded = keras.applications.mobilenet_v2.decode_predictions(np.eye(_IMAGENET_CLASSES), top=1)

@@ -1,0 +1,137 @@
+"""What tests share: real pictures, and small real networks that are converted once a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("EDGEQ_SHARED", ROOT.parent / "shared"))
+COLOURS = {"blue": (20, 40, 230), "green": (30, 210, 40), "red": (225, 30, 20)}
+"""The classes of the colour network, in the order of its outputs, and a typical colour of each."""
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and models that the developers have; tests that need it skip without it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no {SHARED} (real photos, weights and models)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def edgeq() -> Callable[..., Finished]:
+    """Run the command line in a process of its own: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
+
+    def run(
+        *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: bytes = b""
+    ) -> Finished:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeq", *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+            input=stdin,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+def colour_picture(name: str, seed: int, side: int = 48) -> Image.Image:
+    """A noisy picture of one of `COLOURS`."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(COLOURS[name], 25, (side, side, 3)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 36 pictures, a sub-folder for each of `COLOURS`."""
+    root = tmp_path_factory.mktemp("photos")
+    for number, name in enumerate(COLOURS):
+        (root / name).mkdir()
+        for i in range(12):
+            colour_picture(name, 100 * number + i).save(root / name / f"{i:02}.jpg", quality=95)
+    return root
+
+
+@pytest.fixture(scope="session")
+def colour_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Keras model (.keras) of 32x32 pixels in [-1, 1] that tells blue, green and red apart.
+
+    Its weights are set by hand: a depthwise average, a pointwise step that swaps the channels into
+    alphabetical order, global average pooling and softmax; so its right answers are known.
+    """
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+            layers.Conv2D(3, 1, activation="relu6"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, activation="softmax"),
+        ],
+        name="colours",
+    )
+    swap = np.eye(3, dtype=np.float32)[::-1]  # RGB to blue, green, red
+    model.layers[0].set_weights([np.full((3, 3, 3, 1), 1 / 9, np.float32)])
+    model.layers[1].set_weights([swap.reshape(1, 1, 3, 3).copy(), np.ones(3, np.float32)])
+    model.layers[3].set_weights([2 * np.eye(3, dtype=np.float32), np.zeros(3, np.float32)])
+    path = tmp_path_factory.mktemp("networks") / "colours.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def colour_models(colour_network: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the colour network's files in all formats: colours_fp32.tflite, colours_int8.tflite, ..."""
+    from edgeq.calibration import choose_images
+    from edgeq.conversion import FORMATS, convert
+    from edgeq.networks import open_network
+    from edgeq.preprocessing import Preprocessing
+
+    out = tmp_path_factory.mktemp("models")
+    preprocessing = Preprocessing(32, 32, crop=1.0)
+    calibration = choose_images(photos, preprocessing, count=30)
+    network = open_network(colour_network)
+    convert(network, preprocessing, list(FORMATS), out, calibration=calibration, labels=tuple(COLOURS))
+    return out
+
+
+@pytest.fixture(scope="session")
+def mobilenet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with mobilenet_v2_0.35_96_fp32.tflite and _int8.tflite: random weights, 10 classes."""
+    from edgeq.calibration import choose_images, shipped_images
+    from edgeq.conversion import convert
+    from edgeq.networks import build_mobilenet_v2
+    from edgeq.preprocessing import Preprocessing
+
+    out = tmp_path_factory.mktemp("mobilenet")
+    preprocessing = Preprocessing(96, 96, crop=1.0)
+    calibration = choose_images(shipped_images(), preprocessing, count=12)
+    convert(build_mobilenet_v2(96, 96, 0.35, 10, "none"), preprocessing, ["int8"], out, calibration=calibration)
+    return out
