@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -30,7 +31,12 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
+        # Importing makes a hundred thousand objects that live as long as the process. Not to look among them
+        # for garbage, now or at exit, saves 20 of the 140 ms that `edgeq infer` takes.
+        gc.disable()
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+        gc.freeze()
+        gc.enable()
         return command
 
 
@@ -67,6 +73,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # Python would flush stdout once more at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _EXIT_PIPE_CLOSED
+    gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -17,6 +17,7 @@ from edgeq.metadata import read_labels
 from edgeq.networks import Network, build_mobilenet_v2, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop, parse_normalization
 from edgeq.quiet import quiet
+from edgeq.report import size as readable_size
 
 __all__ = ["command"]
 
@@ -185,7 +186,9 @@ def _print(
 ) -> None:
     width = max(len(str(model.path)) for model in models)
     for model in models:
-        click.echo(f"{model.path!s:<{width}}  {model.size_bytes / 1e6:6.2f} MB  {FORMATS[model.format].description}")
+        click.echo(
+            f"{model.path!s:<{width}}  {readable_size(model.size_bytes):>9}  {FORMATS[model.format].description}"
+        )
     if calibration is not None:
         where = calibration.folder if calibration.folder != shipped_images() else "the images that come with edgeq"
         click.echo(f"Calibrated on {len(calibration.files)} of {where} (seed {calibration.seed}).")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from edgeq.comparison import Comparison, Flip
 
-__all__ = ["comparison_lines", "table"]
+__all__ = ["comparison_lines", "size", "table"]
 
+_FEW_IMAGES = 100
 _MOST_FLIPS = 10
 _MOST_CLASSES = 5
 
@@ -27,9 +28,10 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
     lines += ["", *table(_drift(comparison), width)]
     if comparison.flips:
         shown = comparison.flips[:_MOST_FLIPS]
-        lines += ["", f"{len(comparison.flips)} flips{_first(shown, comparison.flips)}:"]
+        noun = "flip" if len(comparison.flips) == 1 else "flips"
+        lines += ["", f"{len(comparison.flips)} {noun}{_first(shown, comparison.flips)}:"]
         lines += table([("image", "class", "reference", "candidate"), *map(_flip, shown)], width)
-    if comparison.classes and comparison.labelled > len(comparison.classes):
+    if any(drift.images > 1 for drift in comparison.classes):  # one image a class: the flips say it all
         worst = comparison.classes[:_MOST_CLASSES]
         lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
         rows = [
@@ -44,6 +46,8 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         ]
         lines += table([("class", "images", "reference", "candidate", "agreement"), *rows], width)
     notes = list(comparison.notes)
+    if comparison.images < _FEW_IMAGES:
+        notes.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
     if comparison.skipped:
         names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
         names += ", ..." if len(comparison.skipped) > 3 else ""
@@ -63,6 +67,11 @@ def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     ]
 
 
+def size(size_bytes: int) -> str:
+    """A file's size for people."""
+    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
 def _models(comparison: Comparison) -> list[tuple[str, str, str]]:
     def row(name: str, show: object) -> tuple[str, str, str]:
         assert callable(show)
@@ -74,7 +83,7 @@ def _models(comparison: Comparison) -> list[tuple[str, str, str]]:
         row("top-1", lambda m: _percent(m.top1)),
         row("top-5", lambda m: _percent(m.top5)),
         row("latency", lambda m: f"{m.latency_ms:.2f} ms"),
-        row("size", lambda m: f"{m.size_bytes / 1e6:.2f} MB"),
+        row("size", lambda m: size(m.size_bytes)),
         row("runtime", lambda m: m.runtime),
     ]
 
