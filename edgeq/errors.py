@@ -26,6 +26,7 @@ __all__ = [
     "RuntimeUnavailableError",
     "UnknownNormalizationError",
     "WeightsError",
+    "one_line",
 ]
 
 EXIT_GATE_MISSED = 1
@@ -65,3 +66,9 @@ class ConversionError(EdgeqError):
 
 class RuntimeUnavailableError(EdgeqError):
     """No TFLite runtime is installed, or not the one that was asked for."""
+
+
+def one_line(error: BaseException | str, limit: int = 200) -> str:
+    """What another library's error says, as one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

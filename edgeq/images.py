@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from edgeq.errors import ImageError, InputError
+from edgeq.errors import ImageError, InputError, one_line
 
 __all__ = ["Source", "decode", "expand", "files_below"]
 
@@ -24,6 +23,7 @@ Source = str | Path | bytes | BinaryIO | Image.Image
 
 _EXIF_ORIENTATION = 0x0112
 _EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow looks for it
+_WHOLE_FILE = 1 << 28
 _BACKGROUND = (255, 255, 255)  # behind transparent pixels, as a viewer or a printed page shows them
 
 
@@ -96,7 +96,7 @@ def decode(
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise ImageError(f"{name}: damaged or unreadable image ({_one_line(error)})") from None
+        raise ImageError(f"{name}: damaged or unreadable image ({one_line(error)})") from None
 
 
 def _name(source: Source) -> str:
@@ -115,6 +115,8 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
     """Let the JPEG decoder skip detail that would be resampled away anyway (other formats ignore this)."""
     if image.format not in ("JPEG", "MPO"):
         return
+    # One call decodes it all without Python's lock, where blocks of 64 kB would ask for it after each.
+    image.decodermaxblock = _WHOLE_FILE  # type: ignore[attr-defined]
     width, height = image.size
     if _orientation(image) in (5, 6, 7, 8):  # stored on its side
         height, width = enough(height, width)
@@ -145,6 +147,8 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == "F":
         raise ImageError("floating-point image; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own convert() would clip at 255
+        import numpy as np  # few images need it, and decoding may start before it is loaded
+
         grey = np.asarray(image).astype(np.int64)
         image = Image.fromarray((grey.clip(0, 65535) / 257.0).round().astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -152,7 +156,3 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
         image = Image.new("RGB", visible.size, _BACKGROUND)
         image.paste(visible, mask=visible.getchannel("A"))
     return image if image.mode == mode else image.convert(mode)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import flatbuffer
 from edgeq.errors import InputError, ModelError
 from edgeq.preprocessing import Preprocessing
 
@@ -23,6 +22,7 @@ __all__ = [
     "LABELS_MEMBER",
     "METADATA_MEMBER",
     "ModelMetadata",
+    "Overrides",
     "parse_labels",
     "read_labels",
     "read_metadata",
@@ -76,6 +76,29 @@ class ModelMetadata:
         return members
 
 
+@dataclass(frozen=True)
+class Overrides:
+    """What a user knows better than the file; None leaves a thing as the file has it.
+
+    Attributes:
+        normalization: mean and std, see :func:`edgeq.preprocessing.parse_normalization`.
+        channels: ``RGB``, ``BGR`` or ``L``.
+        crop: share of the picture that the centre crop keeps.
+        labels: one a class.
+    """
+
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    channels: str | None = None
+    crop: float | None = None
+    labels: tuple[str, ...] | None = None
+
+    def applied(self, preprocessing: Preprocessing) -> Preprocessing:
+        """A preprocessing with what the user knows put in its place."""
+        mean, std = self.normalization or (preprocessing.mean, preprocessing.std)
+        channels = self.channels or preprocessing.channels
+        return replace(preprocessing, mean=mean, std=std, channels=channels, crop=self.crop or preprocessing.crop)
+
+
 def read_metadata(path: str | Path) -> ModelMetadata:
     """Read what a .tflite file says about itself; of a file that says nothing, an empty `ModelMetadata`.
 
@@ -107,6 +130,8 @@ def read_metadata(path: str | Path) -> ModelMetadata:
 
 def read_standard_normalization(path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and std, in pixel values, as a file's standard TFLite Metadata states them, or None."""
+    from edgeq import flatbuffer  # only for files of other tools
+
     content = Path(path).read_bytes()
     try:
         model = flatbuffer.root(content)

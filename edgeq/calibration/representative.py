@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ import numpy.typing as npt
 from edgeq.errors import ImageError, InputError
 from edgeq.images import files_below
 from edgeq.preprocessing import Preprocessing
+from edgeq.progress import Progress, no_progress
 
 __all__ = ["MINIMUM_IMAGES", "CalibrationSet", "choose_images", "shipped_images"]
 
 MINIMUM_IMAGES = 10
 """Fewer usable images than this give ranges that mean nothing, and are an error."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def choose_images(
     preprocessing: Preprocessing,
     count: int = 100,
     seed: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = no_progress,
 ) -> CalibrationSet:
     """Choose up to `count` images below `folder` and preprocess them.
 

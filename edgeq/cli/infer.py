@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Thread
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.classification import Prediction, top_predictions
 from edgeq.cli.options import make_overrides, model_options
 from edgeq.errors import EXIT_ERROR, ImageError
-from edgeq.images import Source, expand
-from edgeq.runtime import KERNELS, Model
+from edgeq.images import expand
+from edgeq.metadata import Overrides, read_metadata
+from edgeq.runtime import KERNELS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from edgeq.classification import Prediction
+    from edgeq.preprocessing import Preprocessing
+    from edgeq.runtime import Model
 
 __all__ = ["command"]
 
@@ -61,46 +71,96 @@ def command(
       cat photo.jpg | edgeq infer - --model m.tflite --time
       edgeq infer cat.jpg --model theirs.tflite --normalize 0..1 --labels labels.txt
     """
-    model = Model(
-        model_path,
-        runtime=runtime,
-        threads=threads or min(_MOST_THREADS, os.cpu_count() or 1),
-        kernels=kernels,
-        overrides=make_overrides(**about_model),
-    )
+    overrides = make_overrides(**about_model)
+
+    def load() -> Model:
+        from edgeq.runtime import Model
+
+        threads_used = threads or min(_MOST_THREADS, os.cpu_count() or 1)
+        return Model(model_path, runtime=runtime, threads=threads_used, kernels=kernels, overrides=overrides)
+
     failed = False
-    for name in expand(images):
-        try:
-            predictions, times_ms = _classify(model, sys.stdin.buffer.read() if name == "-" else name, top)
-        except ImageError as error:
+    for model, decoded in _decoded_ahead(expand(images), _stated_preprocessing(model_path, overrides), load):
+        if decoded.error is not None:
             failed = True
-            click.echo(f"{click.style('Error', fg='red')}: {error}", err=True)
+            click.echo(f"{click.style('Error', fg='red')}: {decoded.error}", err=True)
             if as_json:
-                click.echo(json.dumps({"file": name, "error": str(error)}))
+                click.echo(json.dumps({"file": decoded.name, "error": str(decoded.error)}))
             continue
+        predictions, times_ms = _classify(model, decoded, top)
         if as_json:
-            line: dict[str, Any] = {"file": name, "predictions": [asdict(p) for p in predictions]}
+            line: dict[str, Any] = {"file": decoded.name, "predictions": [asdict(p) for p in predictions]}
             if timed:
                 line["times_ms"] = times_ms
             click.echo(json.dumps(line))
         else:
-            _print(name, predictions, times_ms if timed else {})
+            _print(decoded.name, predictions, times_ms if timed else {})
     if failed:
         sys.exit(EXIT_ERROR)
 
 
-def _classify(model: Model, source: Source, top: int) -> tuple[list[Prediction], dict[str, float]]:
+@dataclass
+class _Decoded:
+    """One image that was decoded, or failed to be."""
+
+    name: str
+    image: Image.Image | None = None
+    error: Exception | None = None
+    decode_ms: float = 0.0
+
+    def decode(self, preprocessing: Preprocessing) -> None:
+        start = perf_counter()
+        try:
+            self.image = preprocessing.decode(sys.stdin.buffer.read() if self.name == "-" else self.name)
+        except Exception as error:  # it belongs to the thread that waits for this one
+            self.error = error
+        self.decode_ms = (perf_counter() - start) * 1000
+
+
+def _stated_preprocessing(model_path: str, overrides: Overrides) -> Preprocessing | None:
+    """What the file says, without loading the model; None where it does not say."""
+    stated = read_metadata(model_path).preprocessing if Path(model_path).is_file() else None
+    return stated and overrides.applied(stated)
+
+
+def _decoded_ahead(
+    names: Iterable[str], preprocessing: Preprocessing | None, load: Callable[[], Model]
+) -> Iterator[tuple[Model, _Decoded]]:
+    """Give the model with one decoded image after the other; the next is decoded while one is being used.
+
+    The first is decoded while the model (and NumPy, and the runtime) loads, if the preprocessing is known.
+    """
+    model = None if preprocessing else load()
+    spec = preprocessing or (model and model.preprocessing)
+    previous: tuple[Thread, _Decoded] | None = None
+    for name in [*names, None]:
+        current = None
+        if name is not None:
+            decoded = _Decoded(name)
+            current = Thread(target=decoded.decode, args=(spec,), daemon=True), decoded
+            current[0].start()
+        model = model or load()
+        if previous:
+            previous[0].join()
+            if previous[1].error and not isinstance(previous[1].error, ImageError):
+                raise previous[1].error
+            yield model, previous[1]
+        previous = current
+
+
+def _classify(model: Model, decoded: _Decoded, top: int) -> tuple[list[Prediction], dict[str, float]]:
     """The best classes of one image, and how long each step took, in milliseconds."""
-    times = [perf_counter()]
-    image = model.preprocessing.decode(source)
-    times.append(perf_counter())
-    tensor = model.tensor(model.preprocessing.resample(image))
-    times.append(perf_counter())
+    from edgeq.classification import top_predictions
+
+    assert decoded.image is not None
+    start = perf_counter()
+    tensor = model.tensor(model.preprocessing.resample(decoded.image))
+    ready = perf_counter()
     output = model.invoke(tensor)
-    times.append(perf_counter())
-    steps = zip(("decode", "preprocess", "invoke"), times, times[1:], strict=False)
-    times_ms = {step: round((end - start) * 1000, 3) for step, start, end in steps}
-    return top_predictions(model.probabilities(output), model.labels, top), times_ms
+    done = perf_counter()
+    times = {"decode": decoded.decode_ms, "preprocess": (ready - start) * 1000, "invoke": (done - ready) * 1000}
+    predictions = top_predictions(model.probabilities(output), model.labels, top)
+    return predictions, {step: round(ms, 3) for step, ms in times.items()}
 
 
 def _print(name: str, predictions: list[Prediction], times_ms: dict[str, float]) -> None:

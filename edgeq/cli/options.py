@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeq.metadata import read_labels
+from edgeq.metadata import Overrides, read_labels
 from edgeq.preprocessing import parse_normalization
-from edgeq.runtime import RUNTIMES, Overrides
+from edgeq.runtime import RUNTIMES
 
 __all__ = ["crop_option", "labels_option", "make_overrides", "model_options", "normalize_option"]
 

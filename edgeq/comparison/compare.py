@@ -16,11 +16,12 @@ from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import ImageError, InputError, UnknownNormalizationError
 from edgeq.files import sha256_of_file
-from edgeq.runtime import Model, Overrides, runtime_version
+from edgeq.metadata import Overrides
+from edgeq.progress import Progress, no_progress
+from edgeq.runtime import Model, runtime_version
 
 __all__ = ["compare"]
 
-Progress = Callable[[str, int, int], None]
 _Underway = tuple[LabelledImage, "Future[Outputs | ImageError]"]
 
 _AHEAD = 4
@@ -35,7 +36,7 @@ def compare(
     runtime: str | None = None,
     workers: int | None = None,
     overrides: Overrides | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
 

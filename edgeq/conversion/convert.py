@@ -18,11 +18,10 @@ from edgeq.files import replacing, sha256_of_file
 from edgeq.metadata import ModelMetadata
 from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
+from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model
 
 __all__ = ["ConvertedModel", "convert"]
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def convert(
     calibration: CalibrationSet | None = None,
     io: str = "int8",
     labels: Sequence[str] = (),
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = no_progress,
     silence: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[ConvertedModel]:
     """Convert a network to .tflite files, verify each in the runtime, and write them all or none.

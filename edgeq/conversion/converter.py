@@ -8,20 +8,19 @@ MobileNetV3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from edgeq.calibration import CalibrationSet
 from edgeq.conversion.formats import Format
-from edgeq.errors import ConversionError
+from edgeq.errors import ConversionError, one_line
 from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
+from edgeq.progress import Progress
 
 __all__ = ["FrozenNetwork", "freeze"]
-
-Progress = Callable[[str, int, int], None]
 
 
 class FrozenNetwork:
@@ -113,7 +112,7 @@ def _representative(
 
 
 def _reason(error: Exception) -> str:
-    """The telling part of a converter's message: the line that names what it cannot do."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The telling line of a converter's message: the one that names what it cannot do."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "not" in line.lower() or "error" in line.lower()]
-    return (telling or lines or [type(error).__name__])[0][:300]
+    return one_line(telling[0]) if telling else one_line(error)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import InputError, ModelError
+from edgeq.errors import InputError, ModelError, one_line
 from edgeq.files import sha256_of_file, sha256_of_folder
 from edgeq.networks.network import Network, require_tensorflow
 
@@ -55,7 +55,7 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
     try:
         model = keras.models.load_model(path, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
     except Exception as error:  # Keras raises nearly anything on files it does not understand
-        raise ModelError(f"{path}: Keras cannot load this model ({_one_line(error)})") from None
+        raise ModelError(f"{path}: Keras cannot load this model ({one_line(error)})") from None
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; needs one each")
     return _network(
@@ -87,7 +87,7 @@ def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"]
     except Exception as error:  # a missing signature is a KeyError, a damaged file anything
-        raise ModelError(f"{path}: TensorFlow cannot load this SavedModel ({_one_line(error)})") from None
+        raise ModelError(f"{path}: TensorFlow cannot load this SavedModel ({one_line(error)})") from None
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; needs one each")
@@ -141,7 +141,3 @@ def _network(
         parent={"file": path.name, "sha256": sha256},
         rescales_pixels=rescales_pixels,
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

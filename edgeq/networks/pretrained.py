@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.errors import InputError, WeightsError
+from edgeq.errors import InputError, WeightsError, one_line
 from edgeq.files import sha256_of_file
 from edgeq.networks.network import Network, require_tensorflow
 
@@ -124,9 +124,8 @@ def _load(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
     except Exception as error:  # Keras and h5py raise nearly anything for files that do not fit
-        reason = " ".join(str(error).split())[:160]
         raise WeightsError(
-            f"{path}: these weights do not fit this network; check --alpha and --classes ({reason})"
+            f"{path}: these weights do not fit this network; check --alpha and --classes ({one_line(error)})"
         ) from None
 
 

@@ -1,16 +1,30 @@
-"""Running .tflite models: one :class:`Model` over whichever TFLite runtime is installed."""
+"""Running .tflite models: one :class:`Model` over whichever TFLite runtime is installed.
+
+`Model` is loaded when it is first used, as it brings NumPy with it.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from edgeq.runtime.backends import KERNELS, RUNTIMES, installed_runtimes, runtime_version
-from edgeq.runtime.model import Model, Overrides, TensorSpec
+
+if TYPE_CHECKING:
+    from edgeq.runtime.model import Model, TensorSpec
 
 __all__ = [
     "KERNELS",
     "RUNTIMES",
     "Model",
-    "Overrides",
     "TensorSpec",
     "installed_runtimes",
     "runtime_version",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Model", "TensorSpec"):
+        raise AttributeError(f"module 'edgeq.runtime' has no attribute {name!r}")
+    from edgeq.runtime import model
+
+    return getattr(model, name)

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import InputError, ModelError, RuntimeUnavailableError
+from edgeq.errors import InputError, ModelError, RuntimeUnavailableError, one_line
 from edgeq.quiet import quiet
-from edgeq.runtime import repair
 
 __all__ = ["KERNELS", "RUNTIMES", "installed_runtimes", "make_interpreter", "runtime_version"]
 
@@ -110,14 +109,15 @@ def make_interpreter(
             try:
                 interpreter = module.Interpreter(model_path=str(path), **options)
             except ValueError as error:
-                repaired = repair.repaired_model(path, str(error))
+                from edgeq.runtime.repair import repaired_model  # for few, old files
+
+                repaired = repaired_model(path, str(error))
                 if repaired is None:
                     raise
                 interpreter = module.Interpreter(model_content=repaired, **options)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: {name} cannot load this model ({reason})") from None
+        raise ModelError(f"{path}: {name} cannot load this model ({one_line(error)})") from None
     return name, interpreter
 
 

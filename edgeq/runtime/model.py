@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq import images
-from edgeq.errors import InputError, ModelError, UnknownNormalizationError
-from edgeq.metadata import ModelMetadata, read_metadata, read_standard_normalization
+from edgeq.errors import InputError, ModelError, UnknownNormalizationError, one_line
+from edgeq.metadata import ModelMetadata, Overrides, read_metadata, read_standard_normalization
 from edgeq.preprocessing import (
     NORMALIZATIONS,
     Preprocessing,
@@ -21,9 +21,8 @@ from edgeq.preprocessing import (
 )
 from edgeq.quantization import Quantization
 from edgeq.runtime.backends import make_interpreter
-from edgeq.runtime.operators import output_kind
 
-__all__ = ["Model", "Overrides", "TensorSpec"]
+__all__ = ["Model", "TensorSpec"]
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,6 @@ class TensorSpec:
         """Read one entry of ``get_input_details()`` or ``get_output_details()``."""
         shape = tuple(int(n) for n in details["shape"])
         return cls(int(details["index"]), shape, Quantization.from_details(details))
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What a user knows better than the file; None leaves a thing as the file has it.
-
-    Attributes:
-        normalization: mean and std, see :func:`edgeq.preprocessing.parse_normalization`.
-        channels: ``RGB``, ``BGR`` or ``L``.
-        crop: share of the picture that the centre crop keeps.
-        labels: one a class.
-    """
-
-    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    channels: str | None = None
-    crop: float | None = None
-    labels: tuple[str, ...] | None = None
 
 
 class Model:
@@ -117,8 +99,7 @@ class Model:
         outputs = int(np.prod(self.output.shape))
         self.classes = 2 if outputs == 1 else outputs
         self.labels = self._find_labels(overrides)
-        kind = self.metadata.output or output_kind(self._interpreter, self.output.index)
-        self.gives_logits = kind == "logits"
+        self.gives_logits = (self.metadata.output or self._output_kind()) == "logits"
         self._table = self._input_table()
 
     def tensor(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
@@ -163,8 +144,7 @@ class Model:
             self._interpreter.invoke()
             result: npt.NDArray[Any] = self._interpreter.get_tensor(self.output.index)
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{self.path}: running the model failed ({reason})") from None
+            raise ModelError(f"{self.path}: running the model failed ({one_line(error)})") from None
         return result
 
     def real(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -219,18 +199,16 @@ class Model:
         height, width, channels = rest
         stated = self.metadata.preprocessing
         mean, std = overrides.normalization or ((stated.mean, stated.std) if stated else self._derived())
-        found = Preprocessing(
-            height,
-            width,
-            mean,
-            std,
-            channels="L" if channels == 1 else stated.channels if stated else "RGB",
-            crop=stated.crop if stated else default_crop(height, width),
+        found = overrides.applied(
+            Preprocessing(
+                height,
+                width,
+                mean,
+                std,
+                channels="L" if channels == 1 else stated.channels if stated else "RGB",
+                crop=stated.crop if stated else default_crop(height, width),
+            )
         )
-        if overrides.channels is not None:
-            found = replace(found, channels=overrides.channels)
-        if overrides.crop is not None:
-            found = replace(found, crop=overrides.crop)
         if len(found.channels) != channels:
             raise InputError(f"{self.path}: takes {channels} channel(s), not {found.channels}")
         return found
@@ -261,6 +239,11 @@ class Model:
                 raise InputError(f"{self.path}: has {self.classes} classes, but {len(labels)} labels were given")
             return ()  # another tool's text file that is no list of labels
         return labels
+
+    def _output_kind(self) -> str:
+        from edgeq.runtime.operators import output_kind  # only for files that do not say
+
+        return output_kind(self._interpreter, self.output.index)
 
     def _input_table(self) -> npt.NDArray[Any]:
         """The input's value for each pixel value: (256, 1 or channels) of the input's type."""
