@@ -1,0 +1,75 @@
+"""edgeq as users install it: a built wheel, away from the repository."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", out, ROOT]
+    subprocess.run(command, check=True)
+    (path,) = out.glob("edgeq-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the wheel's content alone."""
+    target = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    return target
+
+
+def run(installed: Path, cwd: Path, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_the_package_the_images_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    images = [name for name in names if name.startswith("edgeq/shipped/calibration/")]
+    assert len(images) == len(list((ROOT / "calibration").iterdir())) >= 100
+    assert "edgeq/py.typed" in names
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"edgeq"}
+
+
+def test_the_installed_copy_is_the_one_that_runs(installed, tmp_path):
+    assert Path(run(installed, tmp_path, "-c", "import edgeq; print(edgeq.__file__)").strip()).is_relative_to(installed)
+
+
+def test_the_installed_copy_converts_on_its_own_images_and_infers(installed, tmp_path):
+    options = ["--res", "32", "--alpha", "0.35", "--classes", "10", "--weights", "none", "--int8"]
+    printed = run(installed, tmp_path, "-m", "edgeq", "convert", *options)
+    assert "100 of the images that come with edgeq" in printed
+    photo = installed / "edgeq" / "shipped" / "calibration" / "leaves_000.jpg"
+    model = tmp_path / "models" / "mobilenet_v2_0.35_32_int8.tflite"
+    assert "%" in run(installed, tmp_path, "-m", "edgeq", "infer", photo, "--model", model)
+
+
+def test_a_device_downloads_no_tensorflow(wheel):
+    name = next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("METADATA"))
+    required = [
+        line.partition(":")[2].strip()
+        for line in zipfile.ZipFile(wheel).read(name).decode().splitlines()
+        if line.startswith("Requires-Dist:") and "extra ==" not in line
+    ]
+    packages = {re.match(r"[\w-]+", line)[0] for line in required}
+    assert packages == {"click", "pillow", "numpy", "tflite-runtime", "ai-edge-litert"}
