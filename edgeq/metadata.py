@@ -19,6 +19,7 @@ from edgeq.errors import InputError, ModelError
 from edgeq.preprocessing import Preprocessing
 
 __all__ = [
+    "FINGERPRINT_LENGTH",
     "LABELS_MEMBER",
     "METADATA_MEMBER",
     "ModelMetadata",
@@ -32,6 +33,8 @@ __all__ = [
 LABELS_MEMBER = "labels.txt"
 METADATA_MEMBER = "edgeq.json"
 _FORMAT_VERSION = 1
+FINGERPRINT_LENGTH = 16
+"""Hexadecimal digits of an image file's SHA-256 that tell whether a model was calibrated on it."""
 
 # Field numbers in TFLite's schema.fbs (version 3) and in TFLite Metadata's metadata_schema.fbs (1.1.0).
 _MODEL_BUFFERS, _MODEL_METADATA = 4, 6
@@ -61,6 +64,11 @@ class ModelMetadata:
     preprocessing: Preprocessing | None = None
     output: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def calibrated_on(self) -> frozenset[str]:
+        """Fingerprints of the image files that the model was calibrated on: the start of their SHA-256."""
+        return frozenset(self.provenance.get("calibration", {}).get("fingerprints", ()))
 
     def to_members(self) -> dict[str, bytes]:
         """The zip members that hold this, by name."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgeq.errors import ImageError, InputError
 from edgeq.images import files_below
+from edgeq.metadata import FINGERPRINT_LENGTH
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 
@@ -33,7 +34,7 @@ class CalibrationSet:
         pixels: one (height, width, channels) uint8 array a file.
         skipped: files that could not serve, each with the reason.
         seed: of the choice.
-        sha256: over the chosen files' contents, in hexadecimal.
+        digests: SHA-256 of each chosen file's content, in hexadecimal.
     """
 
     folder: Path
@@ -41,15 +42,19 @@ class CalibrationSet:
     pixels: tuple[npt.NDArray[np.uint8], ...]
     skipped: tuple[tuple[Path, str], ...]
     seed: int
-    sha256: str
+    digests: tuple[str, ...]
 
     def provenance(self) -> dict[str, Any]:
-        """What a model that was calibrated on this says of it: plain JSON data, without paths."""
+        """What a model that was calibrated on this says of it: plain JSON data, without paths.
+
+        With a fingerprint of each image, so that a comparison can tell whether it looks at the same ones.
+        """
         return {
             "folder": self.folder.resolve().name,
             "count": len(self.files),
             "seed": self.seed,
-            "sha256": self.sha256,
+            "sha256": hashlib.sha256("\n".join(self.digests).encode()).hexdigest(),
+            "fingerprints": [digest[:FINGERPRINT_LENGTH] for digest in self.digests],
         }
 
 
@@ -112,8 +117,7 @@ def choose_images(
             f"{folder}: {len(files)} usable images ({len(skipped)} files skipped); calibration needs at least "
             f"{MINIMUM_IMAGES}, better 100, like those the model will see"
         )
-    sha256 = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    return CalibrationSet(Path(folder), tuple(files), tuple(pixels), tuple(skipped), seed, sha256)
+    return CalibrationSet(Path(folder), tuple(files), tuple(pixels), tuple(skipped), seed, tuple(digests))
 
 
 def _taking_turns(paths: list[Path], seed: int) -> Iterator[Path]:

@@ -190,8 +190,8 @@ def _print(
             f"{model.path!s:<{width}}  {readable_size(model.size_bytes):>9}  {FORMATS[model.format].description}"
         )
     if calibration is not None:
-        where = calibration.folder if calibration.folder != shipped_images() else "the images that come with edgeq"
-        click.echo(f"Calibrated on {len(calibration.files)} of {where} (seed {calibration.seed}).")
+        where = calibration.folder if calibration.folder != shipped_images() else "the set that comes with edgeq"
+        click.echo(f"Calibrated on {len(calibration.files)} images of {where} (seed {calibration.seed}).")
         if calibration.skipped:
             click.echo(f"Skipped {len(calibration.skipped)} files:")
         for path, reason in calibration.skipped[:_MOST_SKIPPED_SHOWN]:

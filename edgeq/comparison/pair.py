@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
+from edgeq.files import sha256_of_file
+from edgeq.metadata import FINGERPRINT_LENGTH
 from edgeq.runtime import Model
 
 __all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms"]
@@ -26,12 +28,14 @@ class Outputs:
         candidate: the same of the candidate.
         signal: power of the reference's outputs (sum of squares).
         noise: power of the outputs' difference.
+        calibrated_on: whether one of the models was calibrated on this very image.
     """
 
     reference: npt.NDArray[np.float64]
     candidate: npt.NDArray[np.float64]
     signal: float
     noise: float
+    calibrated_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Pair:
         self.reference = reference
         self.candidate = candidate
         self.alignment = align(reference, candidate)
+        self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
 
     def run(self, path: Path) -> Outputs:
         """Run both models on one image, which is decoded once where both see it alike.
@@ -113,7 +118,8 @@ class Pair:
         if reference.gives_logits and candidate.gives_logits:
             signal = reference.real(reference_output)[self.alignment.reference_skips :]
             difference = signal - candidate.real(candidate_output)[self.alignment.candidate_skips :]
-        return Outputs(p, q, float(np.sum(signal**2)), float(np.sum(difference**2)))
+        seen = bool(self._calibrated_on) and sha256_of_file(path)[:FINGERPRINT_LENGTH] in self._calibrated_on
+        return Outputs(p, q, float(np.sum(signal**2)), float(np.sum(difference**2)), seen)
 
 
 def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s: float = 3.0) -> list[float]:

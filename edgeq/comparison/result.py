@@ -94,6 +94,7 @@ class Comparison:
         top1_drop: the reference's top-1 minus the candidate's; positive means that the candidate is worse.
         top1_drop_ci95: its 95 % interval, paired (Agresti and Min 2005, Statistics in Medicine 24).
         mcnemar_p: two-sided exact McNemar test of no difference in top-1; None without labels.
+        calibration_overlap: images that one of the models was calibrated on; its drift on them says little.
         ties: images on which either model's top-1 is a tie.
         kl_mean: mean over the images of the Kullback-Leibler divergence of the candidate's probabilities from
             the reference's, in nats (generalized: sum p log(p/q) - p + q); q is floored at 1e-6.
@@ -115,6 +116,7 @@ class Comparison:
     top1_drop: float | None
     top1_drop_ci95: tuple[float, float] | None
     mcnemar_p: float | None
+    calibration_overlap: int
     ties: int
     kl_mean: float
     l1_mean: float

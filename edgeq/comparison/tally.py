@@ -62,6 +62,7 @@ class Tally:
     _only_reference: float = 0.0
     _only_candidate: float = 0.0
     _agreement: float = 0.0
+    _overlap: int = 0
     _ties: int = 0
     _kl: float = 0.0
     _l1: float = 0.0
@@ -77,6 +78,7 @@ class Tally:
         agreement = metrics.shared_top1(reference_top, candidate_top)
         self.images += 1
         self._agreement += agreement
+        self._overlap += outputs.calibrated_on
         self._ties += reference_top.size > 1 or candidate_top.size > 1
         self._kl += metrics.kl_divergence(p, q)
         self._l1 += metrics.l1_distance(p, q)
@@ -105,6 +107,7 @@ class Tally:
             top1_drop=(self.reference.top1 - self.candidate.top1) / labelled if labelled else None,
             top1_drop_ci95=metrics.paired_difference_interval(*discordant) if labelled else None,
             mcnemar_p=metrics.mcnemar_p(*discordant[:2]) if labelled else None,
+            calibration_overlap=self._overlap,
             ties=self._ties,
             kl_mean=self._kl / n,
             l1_mean=self._l1 / n,

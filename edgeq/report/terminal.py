@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,11 +49,19 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
     notes = list(comparison.notes)
     if comparison.images < _FEW_IMAGES:
         notes.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
+    if comparison.calibration_overlap:
+        notes.append(
+            f"{comparison.calibration_overlap} of the {comparison.images} images were used for calibration, so the "
+            "drift on other images is likely larger; compare on images kept apart"
+        )
     if comparison.skipped:
         names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
         names += ", ..." if len(comparison.skipped) > 3 else ""
         notes.append(f"skipped {len(comparison.skipped)} files that are no readable images ({names})")
-    return [*lines, "", *(f"Note: {note}." for note in notes)]
+    lines.append("")
+    for note in notes:
+        lines += textwrap.wrap(f"Note: {note}.", width, subsequent_indent=" " * 6, break_long_words=False)
+    return lines
 
 
 def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
