@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,10 +43,11 @@ class Network:
 
 
 def require_tensorflow() -> None:
-    """Say in one line what is missing where TensorFlow is.
+    """Say in one line what is missing where TensorFlow is; have Keras use it, whatever a user's keras.json says.
 
     Raises:
         EdgeqError: TensorFlow is not installed.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # read by Keras as it is imported
     if importlib.util.find_spec("tensorflow") is None:
         raise EdgeqError("this needs TensorFlow, which is not installed: pip install 'edgeq[convert]'")
