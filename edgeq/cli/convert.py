@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgeq.calibration import CalibrationSet, choose_images, shipped_images
-from edgeq.cli.options import crop_option, labels_option, normalize_option
+from edgeq.cli.options import channels_option, crop_option, labels_option, normalize_option
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import InputError
@@ -84,6 +84,7 @@ def _format_options(command: Any) -> Any:
 @click.option("--out", default="models", show_default=True, metavar="DIR", help="Where the files go.")
 @labels_option
 @normalize_option
+@channels_option
 @crop_option
 @click.option("--verbose", is_flag=True, help="Show what TensorFlow prints.")
 def command(
@@ -99,6 +100,7 @@ def command(
     out: str,
     labels: str | None,
     normalize: str | None,
+    channels: str | None,
     crop: float | None,
     verbose: bool,
     **format_flags: bool,
@@ -120,6 +122,10 @@ def command(
     formats = [name for name in FORMATS if format_flags[f"format_{name}"]]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     _check_options(source, alpha, classes, weights)
+    if calib and not any(FORMATS[name].calibrated for name in formats):
+        raise click.UsageError("--calib is for --int8 and --int16x8")
+    if io != "int8" and "int8" not in formats:
+        raise click.UsageError("--io is for --int8")
     names = read_labels(labels) if labels else ()
     with Progress() as progress:
         progress("Loading TensorFlow", 0, 1)
@@ -131,7 +137,7 @@ def command(
                 network = open_network(source, size)
         if names and len(names) != network.classes:
             raise InputError(f"{labels}: has {len(names)} labels, but {network.name} has {network.classes} classes")
-        preprocessing = _preprocessing(network, source, normalize, crop)
+        preprocessing = _preprocessing(network, source, normalize, channels, crop)
         calibration = None
         if any(FORMATS[name].calibrated for name in formats):
             calibration = choose_images(calib or shipped_images(), preprocessing, calib_count, seed, progress)
@@ -155,7 +161,9 @@ def _check_options(source: str | None, alpha: float, classes: int | None, weight
         raise click.UsageError("--alpha, --classes and --weights are for MobileNetV2; SOURCE brings its own")
 
 
-def _preprocessing(network: Network, source: str | None, normalize: str | None, crop: float | None) -> Preprocessing:
+def _preprocessing(
+    network: Network, source: str | None, normalize: str | None, channels: str | None, crop: float | None
+) -> Preprocessing:
     """How images become the network's input: as the user says, or as the network was made."""
     if normalize is not None:
         mean, std = parse_normalization(normalize)
@@ -173,7 +181,7 @@ def _preprocessing(network: Network, source: str | None, normalize: str | None, 
         network.width,
         mean,
         std,
-        channels="L" if network.channels == 1 else "RGB",
+        channels="L" if network.channels == 1 else channels or "RGB",
         crop=crop or default_crop(network.height, network.width),
     )
 

@@ -11,7 +11,7 @@ from edgeq.metadata import Overrides, read_labels
 from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
 
-__all__ = ["crop_option", "labels_option", "make_overrides", "model_options", "normalize_option"]
+__all__ = ["channels_option", "crop_option", "labels_option", "make_overrides", "model_options", "normalize_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,10 +33,10 @@ labels_option = click.option(
     metavar="FILE|DIR",
     help="Names of the classes: a text file, one a line, or a folder whose sub-folders' names they are.",
 )
-_channels_option = click.option(
+channels_option = click.option(
     "--channels",
     type=click.Choice(["RGB", "BGR"]),
-    help="Order of colours, where the model does not say RGB.",
+    help="Order of colours that the model takes, if it is not RGB.",
 )
 _runtime_option = click.option(
     "--runtime",
@@ -47,7 +47,7 @@ _runtime_option = click.option(
 
 def model_options(command: F) -> F:
     """Everything about reading a model: --runtime, --labels, --normalize, --channels, --crop."""
-    for option in (crop_option, _channels_option, normalize_option, labels_option, _runtime_option):
+    for option in (crop_option, channels_option, normalize_option, labels_option, _runtime_option):
         command = option(command)
     return command
 
