@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from edgeq.cli.options import channels_option, crop_option, labels_option, norma
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import InputError
+from edgeq.images import files_below
 from edgeq.metadata import read_labels
 from edgeq.networks import Network, build_mobilenet_v2, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop, parse_normalization
@@ -121,11 +123,18 @@ def command(
     """
     formats = [name for name in FORMATS if format_flags[f"format_{name}"]]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    _check_options(source, alpha, classes, weights)
-    if calib and not any(FORMATS[name].calibrated for name in formats):
+    calibrated = any(FORMATS[name].calibrated for name in formats)
+    # What can be wrong is found before TensorFlow takes its seconds to load.
+    if source is not None and (alpha != 1.0 or classes is not None or weights != "imagenet"):
+        raise click.UsageError("--alpha, --classes and --weights are for MobileNetV2; SOURCE brings its own")
+    if calib is not None and not calibrated:
         raise click.UsageError("--calib is for --int8 and --int16x8")
     if io != "int8" and "int8" not in formats:
         raise click.UsageError("--io is for --int8")
+    normalization = parse_normalization(normalize) if normalize else None
+    calibration_folder = Path(calib) if calib is not None else shipped_images()
+    if calibrated:
+        files_below(calibration_folder)
     names = read_labels(labels) if labels else ()
     with Progress() as progress:
         progress("Loading TensorFlow", 0, 1)
@@ -137,10 +146,10 @@ def command(
                 network = open_network(source, size)
         if names and len(names) != network.classes:
             raise InputError(f"{labels}: has {len(names)} labels, but {network.name} has {network.classes} classes")
-        preprocessing = _preprocessing(network, source, normalize, channels, crop)
+        preprocessing = _preprocessing(network, source, normalization, channels, crop)
         calibration = None
-        if any(FORMATS[name].calibrated for name in formats):
-            calibration = choose_images(calib or shipped_images(), preprocessing, calib_count, seed, progress)
+        if calibrated:
+            calibration = choose_images(calibration_folder, preprocessing, calib_count, seed, progress)
         models = convert(
             network,
             preprocessing,
@@ -155,27 +164,24 @@ def command(
     _print(models, network, calibration, names or network.labels)
 
 
-def _check_options(source: str | None, alpha: float, classes: int | None, weights: str) -> None:
-    """Options that would silently mean nothing are errors."""
-    if source is not None and (alpha != 1.0 or classes is not None or weights != "imagenet"):
-        raise click.UsageError("--alpha, --classes and --weights are for MobileNetV2; SOURCE brings its own")
-
-
 def _preprocessing(
-    network: Network, source: str | None, normalize: str | None, channels: str | None, crop: float | None
+    network: Network,
+    source: str | None,
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    channels: str | None,
+    crop: float | None,
 ) -> Preprocessing:
     """How images become the network's input: as the user says, or as the network was made."""
-    if normalize is not None:
-        mean, std = parse_normalization(normalize)
-    elif source is None:
-        mean, std = NORMALIZATIONS["-1..1"]
-    elif network.rescales_pixels:
-        mean, std = NORMALIZATIONS["0..255"]
-    else:
+    if normalization is None and source is None:
+        normalization = NORMALIZATIONS["-1..1"]
+    if normalization is None and network.rescales_pixels:
+        normalization = NORMALIZATIONS["0..255"]
+    if normalization is None:
         raise InputError(
             f"{source}: does not say how its input is normalized; give what it was trained with: --normalize -1..1, "
             "0..1, 0..255, imagenet or MEAN/STD"
         )
+    mean, std = normalization
     return Preprocessing(
         network.height,
         network.width,
