@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -29,9 +30,13 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
             target.parent.mkdir(parents=True, exist_ok=True)
         yield parts
         for part, target in zip(parts, targets, strict=True):
+            part.stat()
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+        for part, target in zip(parts, targets, strict=True):
             part.replace(target)
     except OSError as error:
-        raise InputError(f"{error.filename or targets[0]}: cannot write ({error.strerror})") from None
+        raise InputError(f"{error.filename or targets[0]}: cannot write ({error.strerror or error})") from None
     finally:
         for part in parts:
             with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from mmap import mmap
 
 __all__ = ["Table", "root"]
 
@@ -22,7 +23,7 @@ class Table:
         position: of the table, in bytes from the buffer's start.
     """
 
-    data: bytes | bytearray | memoryview
+    data: bytes | bytearray | memoryview | mmap
     position: int
 
     def place(self, field: int) -> int | None:
@@ -46,24 +47,25 @@ class Table:
 
     def tables(self, field: int) -> list[Table]:
         """A field that is a vector of tables."""
-        start, length = self._vector(field)
+        start, length = self.vector(field)
         return [self._target(start + 4 * i) for i in range(length)]
 
     def raw(self, field: int) -> bytes:
         """A field that is a vector of bytes, or a string."""
-        start, length = self._vector(field)
+        start, length = self.vector(field)
         return bytes(self.data[start : start + length])
 
     def floats(self, field: int) -> tuple[float, ...]:
         """A field that is a vector of float32."""
-        start, length = self._vector(field)
+        start, length = self.vector(field)
         return struct.unpack_from(f"<{length}f", self.data, start)
 
     def length(self, field: int) -> int:
         """Length of a vector field, 0 where it is absent."""
-        return self._vector(field)[1]
+        return self.vector(field)[1]
 
-    def _vector(self, field: int) -> tuple[int, int]:
+    def vector(self, field: int) -> tuple[int, int]:
+        """Byte position of a vector's first item, and its length; (0, 0) where the field is absent."""
         place = self.place(field)
         if place is None:
             return 0, 0
@@ -77,7 +79,7 @@ class Table:
         return int(struct.unpack_from(form, self.data, position)[0])
 
 
-def root(data: bytes | bytearray | memoryview) -> Table:
+def root(data: bytes | bytearray | memoryview | mmap) -> Table:
     """The root table of a buffer.
 
     Raises:

@@ -70,7 +70,8 @@ def decode(
         source: the image.
         mode: ``RGB`` or ``L`` (one grey channel).
         enough: given the upright width and height of the file, returns the width and height that suffice;
-            JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size where that still is as large as that.
+            JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size, where that is a whole number of pixels
+            and still as large as that.
 
     Returns:
         A loaded Pillow image of `mode`. Transparent pixels lie on white; 16-bit grey is scaled to 8 bits.
@@ -119,10 +120,15 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
     image.decodermaxblock = _WHOLE_FILE  # type: ignore[attr-defined]
     width, height = image.size
     if _orientation(image) in (5, 6, 7, 8):  # stored on its side
-        height, width = enough(height, width)
+        enough_height, enough_width = enough(height, width)
     else:
-        width, height = enough(width, height)
-    image.draft(None, (width, height))
+        enough_width, enough_height = enough(width, height)
+    for divisor in (8, 4, 2):
+        # Of other sizes the last column or row would be partly padding, and all of the crop a little off.
+        exact = width % divisor == height % divisor == 0
+        if exact and width // divisor >= enough_width and height // divisor >= enough_height:
+            image.draft(None, (width // divisor, height // divisor))
+            return
 
 
 def _orientation(image: Image.Image) -> int:
@@ -130,7 +136,8 @@ def _orientation(image: Image.Image) -> int:
     # Asking Pillow costs a fifth of a small image's decoding, for the import of its TIFF parser alone.
     if image.format in ("JPEG", "MPO", "PNG", "WEBP") and not any(key in image.info for key in _EXIF_SOURCES):
         return 1
-    return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return value if value in range(2, 9) else 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -142,7 +149,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == mode:
+    if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode == "F":
         raise ImageError("floating-point image; save it with 8 or 16 bits a channel")
@@ -150,6 +157,8 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
         import numpy as np  # few images need it, and decoding may start before it is loaded
 
         grey = np.asarray(image).astype(np.int64)
+        if "transparency" in image.info:
+            grey[grey == image.info["transparency"]] = 65535
         image = Image.fromarray((grey.clip(0, 65535) / 257.0).round().astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         visible = image.convert("RGBA")

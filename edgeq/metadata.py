@@ -36,17 +36,6 @@ _FORMAT_VERSION = 1
 FINGERPRINT_LENGTH = 16
 """Hexadecimal digits of an image file's SHA-256 that tell whether a model was calibrated on it."""
 
-# Field numbers in TFLite's schema.fbs (version 3) and in TFLite Metadata's metadata_schema.fbs (1.1.0).
-_MODEL_BUFFERS, _MODEL_METADATA = 4, 6
-_METADATA_NAME, _METADATA_BUFFER = 0, 1
-_BUFFER_DATA = 0
-_MODEL_METADATA_SUBGRAPHS = 3
-_SUBGRAPH_METADATA_INPUTS = 2
-_TENSOR_METADATA_PROCESS_UNITS = 4
-_PROCESS_UNIT_TYPE, _PROCESS_UNIT_OPTIONS = 0, 1
-_NORMALIZATION_OPTIONS = 1
-_NORMALIZATION_MEAN, _NORMALIZATION_STD = 0, 1
-
 
 @dataclass(frozen=True)
 class ModelMetadata:
@@ -104,7 +93,8 @@ class Overrides:
         """A preprocessing with what the user knows put in its place."""
         mean, std = self.normalization or (preprocessing.mean, preprocessing.std)
         channels = self.channels or preprocessing.channels
-        return replace(preprocessing, mean=mean, std=std, channels=channels, crop=self.crop or preprocessing.crop)
+        crop = preprocessing.crop if self.crop is None else self.crop
+        return replace(preprocessing, mean=mean, std=std, channels=channels, crop=crop)
 
 
 def read_metadata(path: str | Path) -> ModelMetadata:
@@ -120,9 +110,13 @@ def read_metadata(path: str | Path) -> ModelMetadata:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            ours = METADATA_MEMBER in names
             text_members = [LABELS_MEMBER] if LABELS_MEMBER in names else [n for n in names if n.endswith(".txt")]
-            labels = parse_labels(archive.read(text_members[0]).decode()) if text_members else ()
-            if METADATA_MEMBER not in names:
+            labels: tuple[str, ...] = ()
+            if text_members:
+                text = archive.read(text_members[0]).decode("utf-8-sig", "strict" if ours else "replace")
+                labels = parse_labels(text)
+            if not ours:
                 return ModelMetadata(labels)
             document = json.loads(archive.read(METADATA_MEMBER))
         version = document["format_version"]
@@ -130,29 +124,29 @@ def read_metadata(path: str | Path) -> ModelMetadata:
             raise ModelError(f"{path}: written by a newer edgeq (metadata version {version}); update edgeq")
         preprocessing = document["preprocessing"] and Preprocessing.from_json(document["preprocessing"])
         return ModelMetadata(labels, preprocessing, document["output"], document["provenance"])
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, InputError) as error:
-        if isinstance(error, ModelError):
-            raise
+    except ModelError:
+        raise
+    except Exception as error:  # zipfile raises nearly anything on damaged archives
         raise ModelError(f"{path}: its metadata is damaged ({error!r}); convert the model again") from None
 
 
 def read_standard_normalization(path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and std, in pixel values, as a file's standard TFLite Metadata states them, or None."""
-    from edgeq import flatbuffer  # only for files of other tools
+    from edgeq import flatbuffer, schema  # only for files of other tools
 
     content = Path(path).read_bytes()
     try:
         model = flatbuffer.root(content)
-        for entry in model.tables(_MODEL_METADATA):
-            if entry.raw(_METADATA_NAME) != b"TFLITE_METADATA":
+        for entry in model.tables(schema.MODEL_METADATA):
+            if entry.raw(schema.METADATA_NAME) != b"TFLITE_METADATA":
                 continue
-            buffer = model.tables(_MODEL_BUFFERS)[entry.scalar(_METADATA_BUFFER, "<I")]
-            metadata = flatbuffer.root(buffer.raw(_BUFFER_DATA))
-            image = metadata.tables(_MODEL_METADATA_SUBGRAPHS)[0].tables(_SUBGRAPH_METADATA_INPUTS)[0]
-            for unit in image.tables(_TENSOR_METADATA_PROCESS_UNITS):
-                options = unit.table(_PROCESS_UNIT_OPTIONS)
-                if options and unit.scalar(_PROCESS_UNIT_TYPE, "<b") == _NORMALIZATION_OPTIONS:
-                    return options.floats(_NORMALIZATION_MEAN), options.floats(_NORMALIZATION_STD)
+            buffer = model.tables(schema.MODEL_BUFFERS)[entry.scalar(schema.METADATA_BUFFER, "<I")]
+            metadata = flatbuffer.root(buffer.raw(schema.BUFFER_DATA))
+            image = metadata.tables(schema.MODEL_METADATA_SUBGRAPHS)[0].tables(schema.SUBGRAPH_METADATA_INPUTS)[0]
+            for unit in image.tables(schema.TENSOR_METADATA_PROCESS_UNITS):
+                options = unit.table(schema.PROCESS_UNIT_OPTIONS)
+                if options and unit.scalar(schema.PROCESS_UNIT_TYPE, "<b") == schema.PROCESS_UNIT_IS_NORMALIZATION:
+                    return options.floats(schema.NORMALIZATION_MEAN), options.floats(schema.NORMALIZATION_STD)
     except (struct.error, IndexError):
         return None  # no metadata, or none that can be read: the quantization may still tell
     return None

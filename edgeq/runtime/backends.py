@@ -20,6 +20,8 @@ RUNTIMES = {
 }
 """Each runtime's interpreter module, fastest first (to run INT8 on x86, and to import)."""
 
+_VERIFYING = ("ai-edge-litert",)  # the others crash on a file that was cut off
+
 KERNELS = ("default", "reference")
 """``reference`` runs TFLite's plain reference kernels: slow, but the same bytes on every machine."""
 
@@ -94,8 +96,15 @@ def make_interpreter(
         ModelError: the file is no .tflite model, or the runtime refuses it.
         RuntimeUnavailableError: see :func:`choose_runtime`.
     """
+    if kernels not in KERNELS:
+        raise InputError(f"kernels {kernels!r}: must be one of {', '.join(KERNELS)}")
     _check_file(path)
     name = choose_runtime(runtime)
+    if name not in _VERIFYING:
+        from edgeq.runtime.integrity import is_whole  # a millisecond that the fastest runtime does not need
+
+        if not is_whole(path):
+            raise ModelError(f"{path}: cut off or damaged, its tables point past its end; copy or convert it again")
     try:
         with quiet():
             module = importlib.import_module(RUNTIMES[name])

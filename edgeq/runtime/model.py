@@ -92,14 +92,18 @@ class Model:
         self.path = Path(path)
         self.metadata = read_metadata(path) if self.path.is_file() else ModelMetadata()
         self.runtime, self._interpreter = make_interpreter(path, runtime, threads, kernels)
-        self.input = self._only_tensor("input", self._interpreter.get_input_details())
-        self.output = self._only_tensor("output", self._interpreter.get_output_details())
+        try:
+            self.input = self._only_tensor("input", self._interpreter.get_input_details())
+            self.output = self._only_tensor("output", self._interpreter.get_output_details())
+            kind = self.metadata.output or self._output_kind()
+        except UnicodeDecodeError:
+            raise ModelError(f"{self.path}: a tensor's name is not UTF-8") from None
         self.layout = self._find_layout()
         self.preprocessing = self._find_preprocessing(overrides)
         outputs = int(np.prod(self.output.shape))
         self.classes = 2 if outputs == 1 else outputs
         self.labels = self._find_labels(overrides)
-        self.gives_logits = (self.metadata.output or self._output_kind()) == "logits"
+        self.gives_logits = kind == "logits"
         self._table = self._input_table()
 
     def tensor(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
@@ -160,7 +164,8 @@ class Model:
         """
         real = self.real(output)
         if real.size == 1:
-            second = 1 / (1 + np.exp(-float(real[0]))) if self.gives_logits else float(real[0])
+            # By tanh, as exp() of a far logit overflows.
+            second = (1 + float(np.tanh(real[0] / 2))) / 2 if self.gives_logits else float(real[0])
             return np.array([1 - second, second])
         if self.gives_logits:
             exponentials = np.exp(real - real.max())
@@ -199,16 +204,12 @@ class Model:
         height, width, channels = rest
         stated = self.metadata.preprocessing
         mean, std = overrides.normalization or ((stated.mean, stated.std) if stated else self._derived())
-        found = overrides.applied(
-            Preprocessing(
-                height,
-                width,
-                mean,
-                std,
-                channels="L" if channels == 1 else stated.channels if stated else "RGB",
-                crop=stated.crop if stated else default_crop(height, width),
-            )
-        )
+        order = "L" if channels == 1 else stated.channels if stated else "RGB"
+        crop = stated.crop if stated else default_crop(height, width)
+        try:
+            found = overrides.applied(Preprocessing(height, width, mean, std, order, crop))
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
         if len(found.channels) != channels:
             raise InputError(f"{self.path}: takes {channels} channel(s), not {found.channels}")
         return found

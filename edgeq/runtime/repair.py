@@ -9,16 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeq import flatbuffer
+from edgeq import flatbuffer, schema
 
 __all__ = ["repaired_model"]
-
-# Field numbers in TFLite's schema.fbs (version 3).
-_MODEL_SUBGRAPHS = 2
-_SUBGRAPH_TENSORS = 0
-_TENSOR_SHAPE = 0
-_TENSOR_QUANTIZATION = 4
-_QUANTIZATION_DIMENSION = 6
 
 
 def repaired_model(path: str | Path, complaint: str) -> bytes | None:
@@ -31,10 +24,10 @@ def repaired_model(path: str | Path, complaint: str) -> bytes | None:
     if "quantized_dimension must be in range" not in complaint:
         return None
     content = bytearray(Path(path).read_bytes())
-    for subgraph in flatbuffer.root(content).tables(_MODEL_SUBGRAPHS):
-        for tensor in subgraph.tables(_SUBGRAPH_TENSORS):
-            quantization = tensor.table(_TENSOR_QUANTIZATION)
-            place = quantization and quantization.place(_QUANTIZATION_DIMENSION)
-            if place and tensor.length(_TENSOR_SHAPE) == 1:
+    for subgraph in flatbuffer.root(content).tables(schema.MODEL_SUBGRAPHS):
+        for tensor in subgraph.tables(schema.SUBGRAPH_TENSORS):
+            quantization = tensor.table(schema.TENSOR_QUANTIZATION)
+            place = quantization and quantization.place(schema.QUANTIZATION_DIMENSION)
+            if place and tensor.length(schema.TENSOR_SHAPE) == 1:
                 content[place : place + 4] = bytes(4)  # an int32
     return bytes(content)

@@ -1,0 +1,361 @@
+"""The package as a whole: what importing costs, what it names, and the small tools that everything stands on."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import edgeq as package
+from edgeq.errors import InputError
+from edgeq.files import replacing, sha256_of_file, sha256_of_folder, write_text
+from edgeq.quiet import quiet
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(package.__path__, "edgeq.")
+    if info.name != "edgeq.__main__"  # it runs the command line
+)
+DEVICE = [
+    *(
+        "edgeq",
+        "edgeq.classification",
+        "edgeq.cli",
+        "edgeq.cli.infer",
+        "edgeq.errors",
+        "edgeq.files",
+        "edgeq.flatbuffer",
+    ),
+    *("edgeq.images", "edgeq.metadata", "edgeq.preprocessing", "edgeq.quantization", "edgeq.quiet", "edgeq.runtime"),
+    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.runtime.operators", "edgeq.runtime.repair"),
+]
+DESK_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "pandas"}
+"""Not to be had on a device, or too slow to import there."""
+
+# Importing
+
+
+def imported_by(code: str, *arguments: object) -> set[str]:
+    """The top-level packages that a process imports while it runs some code."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {line.split("|")[-1].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+
+def test_the_device_half_is_all_there() -> None:
+    assert set(DEVICE) <= {"edgeq", *MODULES}
+
+
+@pytest.mark.parametrize("module", DEVICE)
+def test_the_device_half_imports_no_desk_package(module) -> None:
+    assert importlib.util.find_spec(module) is not None
+    imported = imported_by(f"import {module}")
+    assert "edgeq" in imported
+    assert not imported & DESK_PACKAGES
+
+
+def test_no_module_imports_tensorflow_until_it_is_used() -> None:
+    imported = imported_by("import " + ", ".join(MODULES))
+    assert not imported & {"tensorflow", "keras"}
+
+
+@pytest.mark.parametrize("module", ["edgeq", "edgeq.cli"])
+def test_help_and_version_need_not_even_numpy(module) -> None:
+    assert "numpy" not in imported_by(f"import {module}")
+
+
+def test_infer_imports_no_desk_package(colour_models, photos) -> None:
+    code = "import sys; sys.argv[0] = 'edgeq'; import runpy; runpy.run_module('edgeq', run_name='__main__')"
+    arguments = ("infer", photos / "red", "--model", colour_models / "colours_int8.tflite")
+    imported = imported_by(code, *arguments)
+    assert {"numpy", "PIL", "edgeq"} <= imported
+    assert not imported & DESK_PACKAGES
+
+
+# Names
+
+
+@pytest.mark.parametrize("module", ["edgeq", *MODULES])
+def test_every_module_has_a_docstring(module) -> None:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    assert docstring
+    assert docstring.splitlines()[0].endswith((".", ":", "?"))
+
+
+def sorting_key(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions, each in order: isort's way, which ruff checks too."""
+    kind = 0 if name.isupper() else 1 if name[0].isupper() else 2
+    return kind, name
+
+
+@pytest.mark.parametrize("module", ["edgeq", *MODULES])
+def test_all_names_exist_and_are_sorted(module) -> None:
+    loaded = importlib.import_module(module)
+    names = list(loaded.__all__)
+    assert names == sorted(set(names), key=sorting_key)
+    for name in names:
+        assert getattr(loaded, name) is not None
+
+
+def test_the_packages_names_are_those_of_their_homes() -> None:
+    from edgeq.comparison import Comparison, compare
+    from edgeq.conversion import convert
+    from edgeq.runtime import Model
+
+    assert package.Model is Model
+    assert package.Comparison is Comparison
+    assert package.compare is compare
+    assert package.convert is convert
+    assert set(dir(package)) >= set(package.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = package.no_such_name
+
+
+def test_star_import_gives_all_names() -> None:
+    names: dict[str, object] = {}
+    exec("from edgeq import *", names)
+    assert set(package.__all__) <= set(names)
+
+
+def test_version_is_one() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", package.__version__)
+
+
+def test_type_information_is_shipped() -> None:
+    """Without the marker, type checkers ignore an installed package's annotations."""
+    assert (Path(package.__path__[0]) / "py.typed").is_file()
+
+
+# Silence
+
+
+WHISPER = """
+import os, sys
+from edgeq.quiet import quiet
+
+for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+    print("before", file=stream)
+    with quiet():
+        os.write(descriptor, b"native")
+        print("python", file=stream)
+    print("after", file=stream)
+"""
+
+
+def run_python(code: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_quiet_silences_native_code_and_python() -> None:
+    """Into pipes, where Python holds its lines back: also what was printed before must not be lost."""
+    assert run_python(WHISPER) == (0, "before\nafter\n", "before\nafter\n")
+
+
+def test_verbose_is_not_quiet(capfd) -> None:
+    with quiet(verbose=True):
+        os.write(1, b"native\n")
+    assert capfd.readouterr().out == "native\n"
+
+
+def test_quiet_restores_when_its_block_raises(capfd) -> None:
+    with pytest.raises(ZeroDivisionError), quiet():
+        os.write(1, str(1 / 0).encode())
+    os.write(1, b"heard\n")
+    assert capfd.readouterr().out == "heard\n"
+
+
+def test_quiet_within_quiet_stays_quiet(capfd) -> None:
+    with quiet():
+        with quiet():
+            pass
+        os.write(1, b"unheard\n")
+    os.write(1, b"heard\n")
+    assert capfd.readouterr().out == "heard\n"
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_quiet_with_several_threads_restores_in_the_end(capfd) -> None:
+    """The first to enter silences, the last to leave restores, whoever they are."""
+    before = (os.fstat(1).st_ino, os.fstat(2).st_ino)
+    descriptors = open_descriptors() if Path("/proc/self/fd").is_dir() else 0
+    all_inside, failures = threading.Barrier(8), []
+
+    def work() -> None:
+        try:
+            for _ in range(50):
+                with quiet():
+                    os.write(1, b"unheard\n")
+            with quiet():
+                all_inside.wait(timeout=30)
+                os.write(2, b"unheard\n")
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not failures
+    assert (os.fstat(1).st_ino, os.fstat(2).st_ino) == before
+    if descriptors:
+        assert open_descriptors() == descriptors
+    os.write(1, b"heard\n")
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("heard\n", "")
+
+
+@pytest.mark.parametrize(
+    "closed", ["sys.stdout = None", "sys.stderr = None", "os.close(1)", "os.close(2)", "os.close(0)"]
+)
+def test_quiet_without_standard_streams(closed) -> None:
+    """As a daemon has none."""
+    code = ["import os, sys", "from edgeq.quiet import quiet", closed, *["with quiet():", "    pass"] * 2]
+    assert run_python("\n".join(code)) == (0, "", "")
+
+
+# Files
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_replacing_puts_all_files_in_place(tmp_path) -> None:
+    targets = [tmp_path / "new/folder/a.tflite", tmp_path / "b.json"]
+    targets[1].write_text("old")
+    with replacing(targets) as parts:
+        assert [part.parent for part in parts] == [target.parent for target in targets]  # so that moving is atomic
+        assert all(part.name.startswith(".") for part in parts)
+        for number, part in enumerate(parts):
+            part.write_text(f"content {number}")
+            assert targets[1].read_text() == "old"  # until the block ends
+    assert [target.read_text() for target in targets] == ["content 0", "content 1"]
+    assert names_in(tmp_path) == ["b.json", "new", "new/folder", "new/folder/a.tflite"]
+
+
+def replace_all(targets: list[Path], written: int = 2, error: type[BaseException] | None = None) -> None:
+    """Write "new" to the first few of the targets, then fail where `error` says so."""
+    with replacing(targets) as parts:
+        for part in parts[:written]:
+            part.write_text("new")
+        if error:
+            raise error("stop")
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, InputError, MemoryError])
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_replacing_keeps_the_old_files_when_the_block_raises(tmp_path, written, error) -> None:
+    targets = [tmp_path / "a", tmp_path / "b"]
+    for target in targets:
+        target.write_text("old")
+    with pytest.raises(error, match="stop"):
+        replace_all(targets, written, error)
+    assert [target.read_text() for target in targets] == ["old", "old"]
+    assert names_in(tmp_path) == ["a", "b"]
+
+
+def test_replacing_replaces_nothing_where_one_file_was_not_written(tmp_path) -> None:
+    targets = [tmp_path / "a", tmp_path / "b"]
+    targets[0].write_text("old")
+    with pytest.raises(InputError):
+        replace_all(targets, written=1)
+    assert targets[0].read_text() == "old"
+    assert names_in(tmp_path) == ["a"]
+
+
+def test_replacing_replaces_nothing_where_one_target_is_a_folder(tmp_path) -> None:
+    targets = [tmp_path / "a", tmp_path / "b"]
+    targets[0].write_text("old")
+    targets[1].mkdir()
+    with pytest.raises(InputError, match=re.escape(str(targets[1]))):
+        replace_all(targets)
+    assert targets[0].read_text() == "old"
+    assert names_in(tmp_path) == ["a", "b"]
+
+
+def test_replacing_in_an_impossible_folder_is_an_input_error(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    entered = False
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'file'}")), replacing([tmp_path / "file/a"]):
+        entered = True
+    assert not entered  # nobody converts for minutes only to learn this
+    assert names_in(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_replacing_in_a_folder_that_may_not_be_written_to(tmp_path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(InputError, match="Permission denied"), replacing([folder / "a"]) as (part,):
+        part.write_text("new")
+
+
+def test_write_text_is_utf_8_and_whole(tmp_path) -> None:
+    path = tmp_path / "report.html"
+    write_text(path, "Größe: 3 MiB\n")
+    write_text(path, "Größe: 4 MiB\n")
+    assert path.read_bytes() == "Größe: 4 MiB\n".encode()
+    assert names_in(tmp_path) == ["report.html"]
+    with pytest.raises(InputError, match="cannot write"):
+        write_text(path / "below a file.txt", "")
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+def test_sha256_of_file(tmp_path, size) -> None:
+    content = bytes(i % 251 for i in range(1 << 12)) * (size // (1 << 12) + 1)
+    path = tmp_path / "file"
+    path.write_bytes(content[:size])
+    assert sha256_of_file(path) == sha256_of_file(str(path)) == hashlib.sha256(content[:size]).hexdigest()
+
+
+def test_sha256_of_folder_is_that_of_names_and_contents(tmp_path) -> None:
+    def folder(name: str, files: dict[str, str]) -> Path:
+        for path, content in files.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).write_text(content)
+        return tmp_path / name
+
+    same = sha256_of_folder(folder("one", {"a": "1", "b/c": "2"}))
+    assert sha256_of_folder(folder("two", {"b/c": "2", "a": "1"})) == same
+    others = [
+        folder("content", {"a": "1", "b/c": "3"}),
+        folder("name", {"a": "1", "b/d": "2"}),
+        folder("place", {"a": "1", "c": "2"}),
+        folder("swapped", {"a": "2", "b/c": "1"}),
+        folder("more", {"a": "1", "b/c": "2", "d": ""}),
+        folder("fewer", {"a": "1"}),
+    ]
+    assert len({same, *map(sha256_of_folder, others)}) == 7
