@@ -72,20 +72,21 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
 
 def _from_csv(root: Path, classes: int) -> list[LabelledImage]:
     source = root / LABELS_FILE
+    try:
+        rows = list(csv.reader(source.read_text(encoding="utf-8-sig").splitlines()))
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: must be UTF-8 text") from None
     images = []
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            if number == 1 and row[:2] == ["file", "class_index"]:
-                continue
-            if not row:
-                continue
-            if len(row) < 2 or not row[1].strip().isdigit():
-                raise InputError(f"{source}, line {number}: must be a file and a class index, such as cat.jpg,281")
-            class_index = int(row[1])
-            if class_index >= classes:
-                raise InputError(f"{source}, line {number}: class {class_index}, but the models have {classes}")
-            if (root / row[0]).is_file():  # a part of a data set may come with the whole one's labels
-                images.append(LabelledImage(root / row[0], class_index))
+    for number, row in enumerate(rows, start=1):
+        if not row or (number == 1 and row[:2] == ["file", "class_index"]):
+            continue
+        if len(row) < 2 or not row[1].strip().isdecimal():
+            raise InputError(f"{source}, line {number}: must be a file and a class index, such as cat.jpg,281")
+        class_index = int(row[1])
+        if class_index >= classes:
+            raise InputError(f"{source}, line {number}: class {class_index}, but the models have {classes}")
+        if (root / row[0]).is_file():  # a part of a data set may come with the whole one's labels
+            images.append(LabelledImage(root / row[0], class_index))
     if not images:
         raise InputError(f"{source}: names no file that is there")
     return sorted(images, key=lambda image: image.path)

@@ -55,7 +55,8 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
     try:
         model = keras.models.load_model(path, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
     except Exception as error:  # Keras raises nearly anything on files it does not understand
-        raise ModelError(f"{path}: Keras cannot load this model ({one_line(error)})") from None
+        reason = str(error).rpartition("Exception encountered: ")[2]  # Keras wraps it in the network's whole config
+        raise ModelError(f"{path}: Keras cannot load this model ({one_line(reason)})") from None
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; needs one each")
     return _network(
@@ -93,6 +94,10 @@ def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
         raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; needs one each")
     ((input_name, input_spec),) = inputs.items()
     ((output_name, output_spec),) = outputs.items()
+    if input_spec.dtype != tf.float32:
+        raise ModelError(f"{path}: takes {input_spec.dtype.name}; only float32 networks can be converted")
+    if input_spec.shape.rank is None or output_spec.shape.rank is None:
+        raise ModelError(f"{path}: leaves open how many dimensions its input or output has")
     return _network(
         path,
         tuple(input_spec.shape),
@@ -118,7 +123,8 @@ def _network(
 ) -> Network:
     """Check that these are the shapes of an image classifier."""
     classes = output_shape[-1] if output_shape else None
-    if len(input_shape) != 4 or input_shape[3] not in (1, 3) or classes is None:
+    one_a_picture = all(n in (1, None) for n in output_shape[:-1])
+    if len(input_shape) != 4 or input_shape[3] not in (1, 3) or classes is None or not one_a_picture:
         raise ModelError(
             f"{path}: maps {input_shape} to {output_shape}; an image classifier maps (batch, height, width, 1 or 3) "
             "to (batch, classes)"
@@ -131,7 +137,7 @@ def _network(
     elif size is not None and size != (height, width):
         raise InputError(f"{path}: is made for {width}x{height} pixels, not {size[1]}x{size[0]}; leave --res away")
     return Network(
-        name=path.stem,
+        name=path.resolve().name if path.is_dir() else path.stem,
         height=height,
         width=width,
         channels=input_shape[3],

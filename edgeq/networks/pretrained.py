@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def build_mobilenet_v2(
         WeightsError: the weights cannot be had, or do not fit.
         EdgeqError: TensorFlow is not installed.
     """
-    if alpha <= 0:
+    if not 0 < alpha < math.inf:
         raise InputError(f"width multiplier {alpha}: must be positive")
     labels: tuple[str, ...] = ()
     path: Path | None = None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeq.comparison import Comparison, Flip
+from edgeq.comparison import Comparison, Flip, ModelResult
 
 __all__ = ["comparison_lines", "size", "table"]
 
 _FEW_IMAGES = 100
 _MOST_FLIPS = 10
+_NARROWEST = 4  # characters of a column, where the terminal is as narrow
 _MOST_CLASSES = 5
 
 
@@ -68,7 +69,7 @@ def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Lay rows out in columns, the first row being the heading; the widest column gives way where space ends."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     gap = 2
-    while sum(widths) + gap * (len(widths) - 1) > width and max(widths) > 8:
+    while sum(widths) + gap * (len(widths) - 1) > width and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     return [
         (" " * gap).join(f"{_shorten(cell, w):<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
@@ -82,8 +83,7 @@ def size(size_bytes: int) -> str:
 
 
 def _models(comparison: Comparison) -> list[tuple[str, str, str]]:
-    def row(name: str, show: object) -> tuple[str, str, str]:
-        assert callable(show)
+    def row(name: str, show: Callable[[ModelResult], str]) -> tuple[str, str, str]:
         return name, show(comparison.reference), show(comparison.candidate)
 
     return [
