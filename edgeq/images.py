@@ -48,12 +48,20 @@ def expand(arguments: Iterable[str]) -> Iterator[str]:
 
     A folder gives the files below it. A pattern is only expanded where no file of that very name exists.
     An argument that matches nothing is given back as it is, so that decoding it reports it.
+
+    Raises:
+        InputError: a folder without files.
     """
     for argument in arguments:
         path = Path(argument)
-        if argument != "-" and path.is_dir():
-            yield from map(str, files_below(path))
-        elif argument != "-" and glob.has_magic(argument) and not path.exists():
+        if argument in ("", "-"):
+            yield argument
+        elif path.is_dir():
+            files = files_below(path)
+            if not files:
+                raise InputError(f"{argument}: holds no files")
+            yield from map(str, files)
+        elif glob.has_magic(argument) and not path.exists():
             yield from sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (Path.glob wants a root)
         else:
             yield argument

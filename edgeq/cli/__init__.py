@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -39,6 +40,14 @@ class _LazyGroup(click.Group):
         gc.enable()
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # a reader that has seen enough, as in `edgeq infer photos/ | head`
+            # Python flushes stdout once more at exit, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_EXIT_PIPE_CLOSED)
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(edgeq.__version__, "--version", prog_name="edgeq")
@@ -58,6 +67,9 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; the only place where errors become exit codes."""
     signal.signal(signal.SIGTERM, _terminate)  # so that temporary files are cleaned up
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code: Any = cli.main(arguments, prog_name="edgeq", standalone_mode=False)
     except click.ClickException as error:
@@ -69,10 +81,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Python would flush stdout once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _EXIT_PIPE_CLOSED
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 

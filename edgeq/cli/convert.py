@@ -82,7 +82,13 @@ def _format_options(command: Any) -> Any:
     "the model will see. Default: the images that come with edgeq.",
 )
 @click.option("--calib-count", type=click.IntRange(1), default=100, show_default=True, help="How many of them.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of photos, and of random weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the choice of photos, and of random weights.",
+)
 @click.option("--out", default="models", show_default=True, metavar="DIR", help="Where the files go.")
 @labels_option
 @normalize_option

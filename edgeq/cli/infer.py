@@ -111,10 +111,16 @@ class _Decoded:
     def decode(self, preprocessing: Preprocessing) -> None:
         start = perf_counter()
         try:
-            self.image = preprocessing.decode(sys.stdin.buffer.read() if self.name == "-" else self.name)
+            self.image = preprocessing.decode(_read_stdin() if self.name == "-" else self.name)
         except Exception as error:  # it belongs to the thread that waits for this one
             self.error = error
         self.decode_ms = (perf_counter() - start) * 1000
+
+
+def _read_stdin() -> bytes:
+    """All of standard input; without Python's buffer, whose lock a waiting thread would hold at exit."""
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
+        return stream.readall()
 
 
 def _stated_preprocessing(model_path: str, overrides: Overrides) -> Preprocessing | None:

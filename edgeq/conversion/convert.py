@@ -13,13 +13,13 @@ import numpy as np
 import edgeq
 from edgeq.calibration import CalibrationSet
 from edgeq.conversion.formats import FORMATS, Format
-from edgeq.errors import ConversionError
+from edgeq.errors import ConversionError, EdgeqError
 from edgeq.files import replacing, sha256_of_file
 from edgeq.metadata import ModelMetadata
 from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
-from edgeq.runtime import Model
+from edgeq.runtime import Model, installed_runtimes
 
 __all__ = ["ConvertedModel", "convert"]
 
@@ -97,7 +97,7 @@ def convert(
             progress(f"Verifying {form.name}", 0, 1)
             if kind is None:  # the float reference comes first, and tells what the outputs are
                 part.write_bytes(pack(flatbuffer, target.stem, ModelMetadata((), preprocessing)))
-                kind = "logits" if Model(part).gives_logits else "probabilities"
+                kind = _output_kind(part, target.name)
             provenance = _provenance(network, form, io, calibration)
             if reference_sha256:
                 provenance["reference_sha256"] = reference_sha256
@@ -107,6 +107,16 @@ def convert(
             reference_sha256 = reference_sha256 or sha256_of_file(part)
         sizes = [part.stat().st_size for part in parts]
     return [ConvertedModel(target, form.name, size) for target, form, size in zip(targets, wanted, sizes, strict=True)]
+
+
+def _output_kind(part: Path, name: str) -> str:
+    """What a float file gives. Not by the runtime that the user prefers, as that may not go with TensorFlow."""
+    try:
+        model = Model(part, runtime=installed_runtimes()[0])
+    except EdgeqError as error:
+        reason = str(error).replace(str(part), name)
+        raise ConversionError(f"{name}: the converted file fails in the runtime: {reason}") from None
+    return "logits" if model.gives_logits else "probabilities"
 
 
 def _provenance(network: Network, form: Format, io: str, calibration: CalibrationSet | None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.
     )
     if done.returncode == 0:
         return
-    problem = done.stdout.decode().strip()
+    problem = done.stdout.decode().strip().replace(str(path), name)
     if done.returncode != _REFUSED:
         problem = (
             f"the runtime crashes on it (exit code {done.returncode}); often activations that are all but zero, as in "

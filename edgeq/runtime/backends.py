@@ -109,6 +109,8 @@ def make_interpreter(
         with quiet():
             module = importlib.import_module(RUNTIMES[name])
     except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # pybind11 hides it
+            raise KeyboardInterrupt from None
         raise RuntimeUnavailableError(f"runtime {name} cannot be imported ({error})") from None
     options: dict[str, Any] = {"num_threads": threads}
     if kernels == "reference":

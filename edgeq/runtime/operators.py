@@ -42,8 +42,7 @@ def list_operators(path: str | Path, runtime: str | None = None) -> list[Operato
         ModelError: the file cannot be loaded.
         RuntimeUnavailableError: no runtime, or not that one.
     """
-    # The reference kernels come without delegates, which would show as one more operator.
-    return _operators_of(make_interpreter(path, runtime, kernels="reference")[1])
+    return _operators_of(make_interpreter(path, runtime)[1])
 
 
 def output_kind(interpreter: Any, output: int) -> str:
@@ -55,7 +54,7 @@ def output_kind(interpreter: Any, output: int) -> str:
     """
     operators = _operators_of(interpreter)
     while True:
-        makers = [o for o in operators if output in o.outputs and o.name != "DELEGATE"]
+        makers = [operator for operator in operators if output in operator.outputs]
         if not makers or makers[-1].name not in _TRANSPARENT:
             return "probabilities" if makers and makers[-1].name in ("SOFTMAX", "LOGISTIC") else "logits"
         output = makers[-1].inputs[0]
@@ -65,6 +64,8 @@ def _operators_of(interpreter: Any) -> list[Operator]:
     types = {t["index"]: np.dtype(t["dtype"]).name for t in interpreter.get_tensor_details()}
     operators = []
     for details in interpreter._get_ops_details():
+        if details["op_name"] == "DELEGATE":  # XNNPACK's, which stands for operators that are listed too
+            continue
         inputs, outputs = (
             tuple(int(i) for i in details[key] if i != _ABSENT and i in types) for key in ("inputs", "outputs")
         )
