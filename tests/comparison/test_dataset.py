@@ -1,0 +1,173 @@
+"""Which images are compared, and where their true classes come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeq.comparison import find_labels, read_images
+from edgeq.errors import InputError
+
+
+@pytest.fixture
+def touch(tmp_path: Path) -> Callable[..., Path]:
+    """Make empty files below a folder (nothing here opens them) and give the folder."""
+
+    def make(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    return make
+
+
+def classes(folder: Path, count: int, names: tuple[str, ...] = ()) -> dict[str, int | None]:
+    """Class by file name."""
+    images, _ = find_labels(folder, count, names)
+    return {image.path.relative_to(folder).as_posix(): image.class_index for image in images}
+
+
+class TestImages:
+    def test_are_all_files_below_sorted(self, touch: Callable[..., Path]) -> None:
+        folder = touch("b/2.jpg", "b/1.png", "a.webp", "c/d/e.jpg")
+        assert read_images(folder) == [folder / name for name in ("a.webp", "b/1.png", "b/2.jpg", "c/d/e.jpg")]
+
+    def test_hidden_files_and_the_labels_file_are_none(self, touch: Callable[..., Path]) -> None:
+        folder = touch(".DS_Store", ".cache/x.jpg", "labels.csv", "1.jpg", "sub/labels.csv")
+        assert [path.name for path in read_images(folder)] == ["1.jpg", "labels.csv"]  # the latter is sub's own
+
+    @pytest.mark.parametrize("files", [(), ("labels.csv",), (".hidden",)], ids=["none", "labels-only", "hidden"])
+    def test_there_have_to_be_some(self, files: tuple[str, ...], touch: Callable[..., Path]) -> None:
+        with pytest.raises(InputError, match="holds no images"):
+            read_images(touch(*files))
+
+    def test_the_folder_has_to_be_one(self, touch: Callable[..., Path]) -> None:
+        folder = touch("1.jpg")
+        for wrong in (folder / "nowhere", folder / "1.jpg"):
+            with pytest.raises(InputError, match="no such folder"):
+                read_images(wrong)
+
+
+class TestLabelsFile:
+    def test_says_the_classes(self, touch: Callable[..., Path]) -> None:
+        folder = touch("b.jpg", "a.jpg", "c/d.jpg")
+        (folder / "labels.csv").write_text("file,class_index\nb.jpg,2\na.jpg,0\nc/d.jpg,1\n")
+        images, source = find_labels(folder, 3)
+        assert [(image.path, image.class_index) for image in images] == [
+            (folder / "a.jpg", 0),
+            (folder / "b.jpg", 2),
+            (folder / "c" / "d.jpg", 1),
+        ]
+        assert source == "true classes from labels.csv"
+
+    def test_wins_over_folder_names(self, touch: Callable[..., Path]) -> None:
+        folder = touch("cat/1.jpg", "dog/2.jpg")
+        (folder / "labels.csv").write_text("cat/1.jpg,1\ndog/2.jpg,0\n")
+        assert classes(folder, 2, ("cat", "dog")) == {"cat/1.jpg": 1, "dog/2.jpg": 0}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            pytest.param("1.jpg,1\n", id="without-heading"),
+            pytest.param("file,class_index\r\n1.jpg,1\r\n", id="windows-line-ends"),
+            pytest.param("\ufefffile,class_index\n1.jpg,1\n", id="byte-order-mark"),
+            pytest.param("file,class_index,name\n1.jpg,1,dog\n", id="more-columns"),
+            pytest.param('file,class_index\n"1.jpg"," 1 "\n\n', id="quotes-spaces-and-an-empty-line"),
+            pytest.param("1.jpg,1", id="no-line-end"),
+        ],
+    )
+    def test_as_spreadsheets_write_it(self, text: str, touch: Callable[..., Path]) -> None:
+        folder = touch("1.jpg")
+        (folder / "labels.csv").write_bytes(text.encode())
+        assert classes(folder, 2) == {"1.jpg": 1}
+
+    def test_a_comma_in_a_name(self, touch: Callable[..., Path]) -> None:
+        folder = touch("cats, dogs.jpg")
+        (folder / "labels.csv").write_text('"cats, dogs.jpg",1\n')
+        assert classes(folder, 2) == {"cats, dogs.jpg": 1}
+
+    def test_only_the_files_it_names_and_that_are_there_count(self, touch: Callable[..., Path]) -> None:
+        folder = touch("1.jpg", "2.jpg")
+        (folder / "labels.csv").write_text("1.jpg,0\nelsewhere.jpg,1\n")
+        assert classes(folder, 2) == {"1.jpg": 0}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            pytest.param("1.jpg,0\n1.jpg\n", "line 2: must be a file and a class index", id="one-column"),
+            pytest.param("1.jpg,cat\n", "line 1: must be a file and a class index", id="name-instead-of-index"),
+            pytest.param("1.jpg,-1\n", "line 1: must be a file and a class index", id="negative"),
+            pytest.param("1.jpg,1.0\n", "line 1: must be a file and a class index", id="fraction"),
+            pytest.param("1.jpg,²\n", "line 1: must be a file and a class index", id="superscript"),
+            pytest.param("file,class_index\n1.jpg,3\n", "line 2: class 3, but the models have 3", id="too-high"),
+            pytest.param("other.jpg,0\n", "names no file that is there", id="none-there"),
+            pytest.param("", "names no file that is there", id="empty"),
+        ],
+    )
+    def test_that_makes_no_sense(self, text: str, message: str, touch: Callable[..., Path]) -> None:
+        folder = touch("1.jpg")
+        (folder / "labels.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=message) as caught:
+            find_labels(folder, 3)
+        assert str(caught.value).startswith(f"{folder / 'labels.csv'}")
+
+    @pytest.mark.parametrize(
+        "content", ["café.jpg,1\n".encode("latin-1"), "1.jpg,1\n".encode("utf-16")], ids=["latin-1", "utf-16"]
+    )
+    def test_that_is_no_utf8(self, content: bytes, touch: Callable[..., Path]) -> None:
+        folder = touch("1.jpg")
+        (folder / "labels.csv").write_bytes(content)
+        with pytest.raises(InputError, match=r"labels\.csv"):
+            find_labels(folder, 3)
+
+
+class TestFolderNames:
+    @pytest.mark.parametrize(
+        ("folder_name", "label"),
+        [("red", "red"), ("Red", "red"), ("great_white_shark", "great white shark"), ("tabby cat", "Tabby-Cat")],
+    )
+    def test_are_matched_with_the_models_labels(self, folder_name: str, label: str, touch: Callable[..., Path]) -> None:
+        folder = touch(f"{folder_name}/1.jpg")
+        images, source = find_labels(folder, 4, ("a", "b", label, "c"))
+        assert [image.class_index for image in images] == [2]
+        assert source == "true classes from the sub-folders, by the models' labels"
+
+    def test_the_models_order_counts_not_the_alphabet(self, touch: Callable[..., Path]) -> None:
+        folder = touch("cat/1.jpg", "dog/2.jpg")
+        assert classes(folder, 2, ("dog", "cat")) == {"cat/1.jpg": 1, "dog/2.jpg": 0}
+
+    def test_some_of_the_classes_suffice(self, touch: Callable[..., Path]) -> None:
+        folder = touch("d/1.jpg", "b/deeper/2.jpg")
+        assert classes(folder, 4, ("a", "b", "c", "d")) == {"b/deeper/2.jpg": 1, "d/1.jpg": 3}
+
+    def test_images_beside_the_folders_have_no_class(self, touch: Callable[..., Path]) -> None:
+        folder = touch("a/1.jpg", "b/2.jpg", "loose.jpg")
+        assert classes(folder, 2, ("a", "b")) == {"a/1.jpg": 0, "b/2.jpg": 1, "loose.jpg": None}
+
+    def test_without_labels_the_alphabet_decides_as_in_keras(self, touch: Callable[..., Path]) -> None:
+        folder = touch("rose/1.jpg", "daisy/2.jpg", "tulip/3.jpg")
+        images, source = find_labels(folder, 3)
+        assert [image.class_index for image in images] == [0, 1, 2]
+        assert [image.path.parent.name for image in images] == ["daisy", "rose", "tulip"]
+        assert source == "true classes from the sub-folders, in alphabetical order"
+
+    @pytest.mark.parametrize(
+        ("files", "count", "names"),
+        [
+            pytest.param(("a/1.jpg", "b/1.jpg"), 3, (), id="fewer-folders-than-classes"),
+            pytest.param(("a/1.jpg", "b/1.jpg", "c/1.jpg"), 2, (), id="more-folders-than-classes"),
+            pytest.param(("a/1.jpg", "x/1.jpg"), 3, ("a", "b", "c"), id="a-folder-that-is-no-label"),
+            pytest.param(("1.jpg", "2.jpg"), 2, ("a", "b"), id="no-folders"),
+        ],
+    )
+    def test_unknown(
+        self, files: tuple[str, ...], count: int, names: tuple[str, ...], touch: Callable[..., Path]
+    ) -> None:
+        images, source = find_labels(touch(*files), count, names)
+        assert len(images) == len(files)
+        assert {image.class_index for image in images} == {None}
+        assert source == "no true classes are known, so only agreement is measured"
