@@ -133,8 +133,10 @@ def command(
     # What can be wrong is found before TensorFlow takes its seconds to load.
     if source is not None and (alpha != 1.0 or classes is not None or weights != "imagenet"):
         raise click.UsageError("--alpha, --classes and --weights are for MobileNetV2; SOURCE brings its own")
-    if calib is not None and not calibrated:
-        raise click.UsageError("--calib is for --int8 and --int16x8")
+    asked = click.get_current_context().get_parameter_source
+    for option in ("calib", "calib_count"):
+        if asked(option) is click.core.ParameterSource.COMMANDLINE and not calibrated:
+            raise click.UsageError(f"--{option.replace('_', '-')} is for --int8 and --int16x8")
     if io != "int8" and "int8" not in formats:
         raise click.UsageError("--io is for --int8")
     normalization = parse_normalization(normalize) if normalize else None

@@ -91,7 +91,9 @@ def freeze(network: Network) -> FrozenNetwork:
     try:
         return FrozenNetwork(network.name, convert_variables_to_constants_v2(traced.get_concrete_function()))
     except Exception as error:  # shapes that do not go together surface as ValueError, TypeError, ...
-        raise ConversionError(f"{network.name}: cannot be run on input {shape}: {_reason(error)}") from None
+        # A SavedModel may hold layers for training, such as random flips, whose state cannot be frozen.
+        hint = "; if it was saved from Keras, give the .keras file" if "resource" in str(error) else ""
+        raise ConversionError(f"{network.name}: cannot be run on input {shape}: {_reason(error)}{hint}") from None
 
 
 def _representative(

@@ -135,4 +135,8 @@ def _percent(share: float | None) -> str:
 
 
 def _shorten(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    if len(text) <= width:
+        return text
+    if text.endswith(".tflite"):  # the end of a model's name tells FP32 from INT8
+        return "…" + text[len(text) - width + 1 :]
+    return text[: width - 1] + "…"

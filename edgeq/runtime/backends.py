@@ -109,8 +109,8 @@ def make_interpreter(
         with quiet():
             module = importlib.import_module(RUNTIMES[name])
     except ImportError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):  # pybind11 hides it
-            raise KeyboardInterrupt from None
+        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):  # a signal, which pybind11 wraps
+            raise error.__cause__ from None
         raise RuntimeUnavailableError(f"runtime {name} cannot be imported ({error})") from None
     options: dict[str, Any] = {"num_threads": threads}
     if kernels == "reference":
@@ -118,7 +118,7 @@ def make_interpreter(
     try:
         with quiet():
             try:
-                interpreter = module.Interpreter(model_path=str(path), **options)
+                interpreter = module.Interpreter(**_model_argument(path), **options)
             except ValueError as error:
                 from edgeq.runtime.repair import repaired_model  # for few, old files
 
@@ -130,6 +130,15 @@ def make_interpreter(
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: {name} cannot load this model ({one_line(error)})") from None
     return name, interpreter
+
+
+def _model_argument(path: str | Path) -> dict[str, Any]:
+    """The model by its path; by its content where the path is no UTF-8, which pybind11 insists on."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return {"model_content": Path(path).read_bytes()}
+    return {"model_path": str(path)}
 
 
 def _check_file(path: str | Path) -> None:

@@ -227,3 +227,10 @@ def test_a_file_that_may_not_be_read_is_a_model_error(tmp_path) -> None:
     path.chmod(0)
     with pytest.raises(ModelError, match="Permission denied"):
         make_interpreter(path)
+
+
+def test_a_file_name_that_is_no_utf8(colour_models, tmp_path) -> None:
+    """Such names come from old memory cards; Python has them with surrogates, which native code refuses."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.tflite")
+    path.write_bytes((colour_models / "colours_int8.tflite").read_bytes())
+    assert make_interpreter(path)[0] == installed_runtimes()[0]
