@@ -36,7 +36,9 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
         for part, target in zip(parts, targets, strict=True):
             part.replace(target)
     except OSError as error:
-        raise InputError(f"{error.filename or targets[0]}: cannot write ({error.strerror or error})") from None
+        failed = str(error.filename or targets[0])
+        name = next((str(target) for part, target in zip(parts, targets, strict=True) if str(part) == failed), failed)
+        raise InputError(f"{name}: cannot write ({error.strerror or error})") from None
     finally:
         for part in parts:
             with contextlib.suppress(OSError):

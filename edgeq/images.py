@@ -35,7 +35,7 @@ def files_below(folder: str | Path) -> list[Path]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: {'is a file, not a folder' if root.exists() else 'no such folder'}")
     return sorted(
         path
         for path in root.rglob("*")

@@ -441,9 +441,9 @@ def test_files_below_a_hidden_folder_are_found_when_it_is_asked_for(tree) -> Non
     assert list(expand([".git"])) == [".git/x.jpg"]
 
 
-@pytest.mark.parametrize("folder", ["nowhere", "b.jpg"])
-def test_files_below_no_folder(tree, folder) -> None:
-    with pytest.raises(InputError, match=f"{folder}: no such folder"):
+@pytest.mark.parametrize(("folder", "message"), [("nowhere", "no such folder"), ("b.jpg", "is a file, not a folder")])
+def test_files_below_no_folder(tree, folder, message) -> None:
+    with pytest.raises(InputError, match=f"{folder}: {message}"):
         files_below(folder)
 
 

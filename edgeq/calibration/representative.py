@@ -50,7 +50,6 @@ class CalibrationSet:
         With a fingerprint of each image, so that a comparison can tell whether it looks at the same ones.
         """
         return {
-            "folder": self.folder.resolve().name,
             "count": len(self.files),
             "seed": self.seed,
             "sha256": hashlib.sha256("\n".join(self.digests).encode()).hexdigest(),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgeq.calibration import CalibrationSet, choose_images, shipped_images
+from edgeq.calibration import MINIMUM_IMAGES, CalibrationSet, choose_images, shipped_images
 from edgeq.cli.options import channels_option, crop_option, labels_option, normalize_option
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
@@ -81,7 +81,9 @@ def _format_options(command: Any) -> Any:
     help="Photos to calibrate on, searched recursively; best are photos like those "
     "the model will see. Default: the images that come with edgeq.",
 )
-@click.option("--calib-count", type=click.IntRange(1), default=100, show_default=True, help="How many of them.")
+@click.option(
+    "--calib-count", type=click.IntRange(MINIMUM_IMAGES), default=100, show_default=True, help="How many of them."
+)
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -169,7 +171,7 @@ def command(
             progress=progress,
             silence=lambda: quiet(verbose),
         )
-    _print(models, network, calibration, names or network.labels)
+    _print(models, network, preprocessing, calibration, names or network.labels)
 
 
 def _preprocessing(
@@ -203,6 +205,7 @@ def _preprocessing(
 def _print(
     models: list[ConvertedModel],
     network: Network,
+    preprocessing: Preprocessing,
     calibration: CalibrationSet | None,
     labels: tuple[str, ...],
 ) -> None:
@@ -211,6 +214,11 @@ def _print(
         click.echo(
             f"{model.path!s:<{width}}  {readable_size(model.size_bytes):>9}  {FORMATS[model.format].description}"
         )
+    low, high = preprocessing.real_range
+    click.echo(
+        f"Takes {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
+        f"{low:.4g}..{high:.4g}."
+    )
     if calibration is not None:
         where = calibration.folder if calibration.folder != shipped_images() else "the set that comes with edgeq"
         click.echo(f"Calibrated on {len(calibration.files)} images of {where} (seed {calibration.seed}).")

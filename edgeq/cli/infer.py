@@ -85,7 +85,8 @@ def command(
             failed = True
             click.echo(f"{click.style('Error', fg='red')}: {decoded.error}", err=True)
             if as_json:
-                click.echo(json.dumps({"file": decoded.name, "error": str(decoded.error)}))
+                reason = str(decoded.error).removeprefix(f"{decoded.name}: ")
+                click.echo(json.dumps({"file": decoded.name, "error": reason}))
             continue
         predictions, times_ms = _classify(model, decoded, top)
         if as_json:

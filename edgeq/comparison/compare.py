@@ -36,6 +36,7 @@ def compare(
     runtime: str | None = None,
     workers: int | None = None,
     overrides: Overrides | None = None,
+    labels_needed: bool = False,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
@@ -47,10 +48,11 @@ def compare(
         runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
         workers: threads, each with interpreters of its own; None takes one a core.
         overrides: what the caller knows better than the files, for both.
+        labels_needed: whether images without known classes are an error.
         progress: called with ("Comparing", images done, images in all).
 
     Raises:
-        InputError: the models do not go together, or there are no images.
+        InputError: the models do not go together, there are no images, or no known classes where needed.
         ModelError: a model cannot be loaded or run.
     """
     overrides = overrides or Overrides()
@@ -60,7 +62,9 @@ def compare(
         """Open both again, for one more thread."""
         return Pair(*(_open_like(model) for model in (first.reference, first.candidate)))
 
-    images, source = find_labels(data, first.alignment.classes, first.alignment.labels)
+    images, label_notes = find_labels(data, first.alignment.classes, first.alignment.labels)
+    if labels_needed and all(image.class_index is None for image in images):
+        raise InputError(f"{data}: a limit on the top-1 drop needs images with known classes, but {label_notes[0]}")
     reference_ms, candidate_ms = latency_ms([first.reference, first.candidate])
     tally = Tally(first.alignment.labels)
     for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or _cores()), start=1):
@@ -74,7 +78,7 @@ def compare(
     return tally.result(
         _model_result(first.reference, reference_ms, tally.reference),
         _model_result(first.candidate, candidate_ms, tally.candidate),
-        (source, *notes),
+        (*label_notes, *notes),
     )
 
 
@@ -93,7 +97,7 @@ def _open_first(
             models.append(Model(path, runtime=runtime, overrides=borrowed))
             notes.append(f"took the normalization of {path} from {other}")
     pair = Pair(*models)
-    return pair, notes + ([pair.alignment.note] if pair.alignment.note else [])
+    return pair, notes + pair.notes()
 
 
 def _open_like(model: Model) -> Model:

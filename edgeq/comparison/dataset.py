@@ -41,12 +41,12 @@ def read_images(folder: str | Path) -> list[Path]:
     return paths
 
 
-def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> tuple[list[LabelledImage], str]:
+def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> tuple[list[LabelledImage], list[str]]:
     """The images below a folder with their true classes.
 
     These come from ``labels.csv`` in the folder (columns: file, class_index), else from the names of the
-    folder's sub-folders: the model's label of that name, else, where there are as many sub-folders as
-    classes, their alphabetical order (as Keras has it); else they are not known.
+    folder's sub-folders: the model's label of that name, or, for models without labels and with as many
+    classes as there are sub-folders, their alphabetical order (as Keras has it); else they are not known.
 
     Args:
         folder: of the images.
@@ -54,7 +54,7 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
         names: the models' labels, or empty.
 
     Returns:
-        The images, sorted by path (only those that ``labels.csv`` names, where there is one), and a sentence
+        The images, sorted by path (only those that ``labels.csv`` names, where there is one), and sentences
         on where their classes come from.
 
     Raises:
@@ -63,11 +63,15 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
     root = Path(folder)
     paths = read_images(root)
     if (root / LABELS_FILE).is_file():
-        return _from_csv(root, classes), f"true classes from {LABELS_FILE}"
+        images = _from_csv(root, classes)
+        notes = [f"true classes from {LABELS_FILE}"]
+        if len(images) < len(paths):
+            notes.append(f"left out {len(paths) - len(images)} files that {LABELS_FILE} does not name")
+        return images, notes
     folders = sorted({path.relative_to(root).parts[0] for path in paths if path.parent != root})
     index, source = _classes_of_folders(folders, classes, names)
     images = [LabelledImage(path, index.get(path.relative_to(root).parts[0])) for path in paths]
-    return images, source
+    return images, [source]
 
 
 def _from_csv(root: Path, classes: int) -> list[LabelledImage]:
@@ -76,7 +80,7 @@ def _from_csv(root: Path, classes: int) -> list[LabelledImage]:
         rows = list(csv.reader(source.read_text(encoding="utf-8-sig").splitlines()))
     except UnicodeDecodeError:
         raise InputError(f"{source}: must be UTF-8 text") from None
-    images = []
+    images = {}
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and row[:2] == ["file", "class_index"]):
             continue
@@ -85,21 +89,30 @@ def _from_csv(root: Path, classes: int) -> list[LabelledImage]:
         class_index = int(row[1])
         if class_index >= classes:
             raise InputError(f"{source}, line {number}: class {class_index}, but the models have {classes}")
-        if (root / row[0]).is_file():  # a part of a data set may come with the whole one's labels
-            images.append(LabelledImage(root / row[0], class_index))
+        path = root / row[0]
+        if path in images:
+            raise InputError(f"{source}, line {number}: names {row[0]} a second time")
+        if path.is_file():  # a part of a data set may come with the whole one's labels
+            images[path] = LabelledImage(path, class_index)
     if not images:
         raise InputError(f"{source}: names no file that is there")
-    return sorted(images, key=lambda image: image.path)
+    return [images[path] for path in sorted(images)]
 
 
 def _classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[str]) -> tuple[dict[str, int], str]:
-    by_name = {_plain(name): i for i, name in enumerate(names)}
-    index = {folder: by_name[_plain(folder)] for folder in folders if _plain(folder) in by_name}
-    if folders and len(index) == len(folders):
-        return index, "true classes from the sub-folders, by the models' labels"
+    if not folders:
+        return {}, "no true classes are known, so accuracy is not measured"
+    if names:
+        plain = [_plain(name) for name in names]
+        # A name that two classes share, such as ImageNet's crane, tells neither.
+        unknown = [folder for folder in folders if plain.count(_plain(folder)) != 1]
+        if unknown:
+            listed = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+            return {}, f"sub-folders that have not the name of one class ({listed}), so accuracy is not measured"
+        return {f: plain.index(_plain(f)) for f in folders}, "true classes from the sub-folders, by the models' labels"
     if len(folders) == classes:
         return {f: i for i, f in enumerate(folders)}, "true classes from the sub-folders, in alphabetical order"
-    return {}, "no true classes are known, so only agreement is measured"
+    return {}, f"{len(folders)} sub-folders for {classes} classes without labels, so accuracy is not measured"
 
 
 def _plain(name: str) -> str:

@@ -65,10 +65,9 @@ def align(reference: Model, candidate: Model) -> Alignment:
     """
     skips = [int(_has_background(model)) for model in (reference, candidate)]
     difference = reference.classes - candidate.classes
-    if difference == 1:
-        skips = [1, 0]
-    elif difference == -1:
-        skips = [0, 1]
+    larger = reference if difference > 0 else candidate
+    if abs(difference) == 1 and (_has_background(larger) or not larger.labels):
+        skips = [int(difference > 0), int(difference < 0)]
     elif difference != 0:
         raise InputError(
             f"{reference.path} has {reference.classes} classes, {candidate.path} {candidate.classes}: "
@@ -98,6 +97,29 @@ class Pair:
         self.candidate = candidate
         self.alignment = align(reference, candidate)
         self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
+
+    def notes(self) -> list[str]:
+        """What a reader should know about this pair, a sentence each."""
+        reference, candidate = self.reference, self.candidate
+        made_from = candidate.metadata.provenance.get("reference_sha256")
+        formats = [model.metadata.provenance.get("format") for model in (reference, candidate)]
+        notes = [self.alignment.note] if self.alignment.note else []
+        labels = [
+            model.labels[skips:]
+            for model, skips in (
+                (reference, self.alignment.reference_skips),
+                (candidate, self.alignment.candidate_skips),
+            )
+        ]
+        if formats[0] not in (None, "fp32") and formats[1] == "fp32":
+            notes.append(f"the reference is {formats[0]} and the candidate fp32: are they the wrong way round?")
+        elif made_from and made_from != sha256_of_file(reference.path):
+            notes.append("the candidate was not made from this reference but from another network or conversion")
+        if all(labels) and labels[0] != labels[1]:
+            notes.append("the two models name their classes differently, so agreement by number may mean nothing")
+        if reference.preprocessing.geometry != candidate.preprocessing.geometry:
+            notes.append("the two models see different pixels: their sizes, crops or colours differ")
+        return notes
 
     def run(self, path: Path) -> Outputs:
         """Run both models on one image, which is decoded once where both see it alike.

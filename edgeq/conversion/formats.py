@@ -28,8 +28,8 @@ class Format:
 FORMATS = {
     form.name: form
     for form in (
-        Format("fp32", "float32 throughout; the reference"),
-        Format("int8", "full integer: 8-bit weights (per channel) and activations", calibrated=True),
+        Format("fp32", "float32, the reference"),
+        Format("int8", "full integer", calibrated=True),
         Format("fp16", "float16 weights, computed in float32"),
         Format("dynamic", "8-bit weights, activations quantized as they come"),
         Format("int16x8", "16-bit activations, 8-bit weights", calibrated=True),

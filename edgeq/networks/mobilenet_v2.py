@@ -80,7 +80,7 @@ def mobilenet_v2(
         raise InputError(f"output_stride must be one of {OUTPUT_STRIDES}, not {output_stride}")
     if min(height, width) < output_stride:
         raise InputError(
-            f"{height}x{width} pixels are too few for an output stride of {output_stride}: "
+            f"{width}x{height} pixels are too few for MobileNetV2 with an output stride of {output_stride}: "
             f"the smallest possible is {output_stride}x{output_stride}"
         )
     if channels < 1 or classes < 1 or alpha <= 0:

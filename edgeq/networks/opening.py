@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeq.errors import InputError, ModelError, one_line
 from edgeq.files import sha256_of_file, sha256_of_folder
 from edgeq.networks.network import Network, require_tensorflow
@@ -13,7 +15,8 @@ from edgeq.networks.network import Network, require_tensorflow
 __all__ = ["open_network"]
 
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
-_RESCALING_LAYERS = ("Rescaling", "Normalization")
+_LARGEST_PIXEL_SCALE = 0.02  # 1/127.5 and 1/255 are below
+_SMALLEST_PIXEL_MEAN = 2.0  # of 0..255; one of 0..1 or -1..1 is below
 
 
 def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Network:
@@ -36,7 +39,9 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
         return _from_saved_model(source, size)
     if not source.is_file():
         raise InputError(f"{path}: no such model")
-    if source.suffix not in _KERAS_SUFFIXES:
+    if source.suffix.lower() == ".tflite":
+        raise ModelError(f"{path}: is a TFLite model already; give the Keras model or SavedModel it was made from")
+    if source.suffix.lower() not in _KERAS_SUFFIXES:
         raise ModelError(f"{path}: neither a Keras model ({', '.join(_KERAS_SUFFIXES)}) nor a SavedModel folder")
     require_tensorflow()
     return _from_keras(source, size)
@@ -72,12 +77,21 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
 
 
 def _rescales(model: Any) -> bool:
-    """Whether a rescaling layer stands before the first layer with a kernel, in this or a nested model."""
+    """Whether a layer that normalizes pixels stands before the first with a kernel, in this or a nested model."""
     for layer in model.layers:
-        if type(layer).__name__ in _RESCALING_LAYERS or (hasattr(layer, "layers") and _rescales(layer)):
+        if _takes_pixels(layer) or (hasattr(layer, "layers") and _rescales(layer)):
             return True
         if layer.weights:
             return False
+    return False
+
+
+def _takes_pixels(layer: Any) -> bool:
+    """Whether a layer normalizes pixel values 0 to 255, by its constants: one may as well take values in 0..1."""
+    if type(layer).__name__ == "Rescaling":
+        return float(np.max(layer.scale)) <= _LARGEST_PIXEL_SCALE
+    if type(layer).__name__ == "Normalization" and layer.mean is not None:
+        return float(np.max(layer.mean)) > _SMALLEST_PIXEL_MEAN
     return False
 
 

@@ -48,6 +48,8 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         ]
         lines += table([("class", "images", "reference", "candidate", "agreement"), *rows], width)
     notes = list(comparison.notes)
+    if 0 < comparison.labelled < comparison.images:
+        notes.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
     if comparison.images < _FEW_IMAGES:
         notes.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
     if comparison.calibration_overlap:
@@ -107,7 +109,7 @@ def _drift(comparison: Comparison) -> list[tuple[str, str, str]]:
         drop_interval = f"{100 * low:.1f} to {100 * high:.1f} (McNemar p = {c.mcnemar_p:.2g})"
     low, high = c.agreement_ci95
     return [
-        ("drift", f"on {c.images} images", "95 % interval"),
+        ("drift", "on 1 image" if c.images == 1 else f"on {c.images} images", "95 % interval"),
         ("top-1 agreement", _percent(c.agreement), f"{100 * low:.1f} to {100 * high:.1f} %"),
         ("top-1 drop", drop, drop_interval),
         ("KL divergence, mean", f"{c.kl_mean:.4f}", ""),

@@ -150,4 +150,4 @@ def _check_file(path: str | Path) -> None:
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror})") from None
     if head[4:8] != b"TFL3":
-        raise ModelError(f"{path}: not a TFLite model (its bytes 4 to 8 are not TFL3)")
+        raise ModelError(f"{path}: not a TFLite model (its bytes 4 to 8 are not TFL3); edgeq convert makes one")

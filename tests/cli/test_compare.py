@@ -50,7 +50,7 @@ class TestReport:
     def test_images_without_labels(self, pair: tuple[Path, Path], unlabelled: Path, edgeq: Run) -> None:
         done = edgeq("compare", *pair, "--data", unlabelled)
         assert (done.code, done.err) == (0, "")
-        assert "Note: no true classes are known, so only agreement is measured." in " ".join(done.out.split())
+        assert "Note: no true classes are known, so accuracy is not measured." in " ".join(done.out.split())
 
     @pytest.mark.parametrize("columns", [40, 80, 200])
     def test_fits_the_terminal(self, columns: int, mobilenets: tuple[Path, Path], photos: Path, edgeq: Run) -> None:
@@ -148,10 +148,10 @@ class TestGate:
         [
             pytest.param(["--min-agreement", "0"], 0, [], id="agreement-met"),
             pytest.param(["--min-agreement", "1"], 1, ["agreement is "], id="agreement-missed"),
-            pytest.param(["--max-drop", "1"], 0, [], id="drop-met"),
+            pytest.param(["--max-drop", "0.99"], 0, [], id="drop-met"),
             pytest.param(["--max-drop", "-1"], 1, ["top-1 drops by "], id="drop-missed"),
-            pytest.param(["--max-drop", "1", "--min-agreement", "0"], 0, [], id="both-met"),
-            pytest.param(["--max-drop", "1", "--min-agreement", "1"], 1, ["agreement is "], id="one-missed"),
+            pytest.param(["--max-drop", "0.99", "--min-agreement", "0"], 0, [], id="both-met"),
+            pytest.param(["--max-drop", "0.99", "--min-agreement", "1"], 1, ["agreement is "], id="one-missed"),
             pytest.param(
                 ["--max-drop", "-1", "--min-agreement", "1"], 1, ["top-1 drops by ", "agreement is "], id="both-missed"
             ),
@@ -192,7 +192,7 @@ class TestGate:
 
     def test_a_drop_needs_true_classes(self, pair: tuple[Path, Path], unlabelled: Path, edgeq: Run) -> None:
         done = edgeq("compare", *pair, "--data", unlabelled, "--max-drop", 0.01)
-        assert error_of(done) == "--max-drop needs images with known classes, and there are none"
+        assert "a limit on the top-1 drop needs images with known classes" in error_of(done)
 
 
 class TestErrors:
@@ -216,6 +216,11 @@ class TestErrors:
             ),
             pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--workers", "0"], "0 is not in", id="workers-0"),
             pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--max-drop", "x"], "'x' is not", id="max-drop-word"),
+            pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--max-drop", "nan"], "not a number", id="max-drop-nan"),
+            pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--max-drop", "1"], "not in the range", id="in-points"),
+            pytest.param(
+                ["FP32", "INT8", "--data", "PHOTOS", "--min-agreement", "nan"], "not a number", id="min-agreement-nan"
+            ),
             pytest.param(
                 ["FP32", "INT8", "--data", "PHOTOS", "--labels", "no.txt"], "no.txt: cannot read", id="labels"
             ),

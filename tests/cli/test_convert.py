@@ -76,7 +76,10 @@ class TestSuccess:
         for line, form in zip(lines, ("fp32", "int8"), strict=False):
             assert f"{made[f'colours_{form}.tflite'].stat().st_size / 1000:.1f} kB" in line
             assert line.endswith(FORMATS[form].description)
-        assert lines[2:] == [f"Calibrated on 12 images of {photos} (seed 0)."]
+        assert lines[2:] == [
+            "Takes 32x32 RGB, pixels normalized to -1..1.",
+            f"Calibrated on 12 images of {photos} (seed 0).",
+        ]
         picture = colour_picture("red", seed=4)
         for path in made.values():
             model = Model(path)
@@ -107,7 +110,7 @@ class TestSuccess:
         options = ("--int8", "--calib", tmp_path / "photos", "--out", tmp_path / "out", *NORMALIZE)
         done = edgeq_here("convert", colour_network, *options)
         assert (done.code, done.err) == (0, "")
-        _, _, _, heading, *skipped = done.out.splitlines()
+        _, _, _, _, heading, *skipped = done.out.splitlines()
         assert heading == "Skipped 13 files:"
         shown = [line for line in skipped if line.endswith(".txt: not an image that Pillow can read")]
         assert len(shown) == 10
@@ -210,7 +213,9 @@ class TestErrors:
                 ["COLOURS", *NORMALIZE, "--int8", "--calib", "none"], "none: 0 usable images", id="calib-empty"
             ),
             pytest.param(
-                ["COLOURS", *NORMALIZE, "--int8", "--calib-count", "9"], "must be at least 10", id="calib-count-9"
+                ["COLOURS", *NORMALIZE, "--int8", "--calib-count", "9"],
+                "9 is not in the range x>=10",
+                id="calib-count-9",
             ),
             pytest.param([*TINY, "--res", "16"], "smallest possible is 32x32", id="res-too-small"),
             pytest.param([*TINY, "--res", "0"], "0x0", id="res-0"),

@@ -169,7 +169,7 @@ class TestBadImages:
         done = edgeq("infer", bad, pictures / "a_blue.png", "--model", model, "--json")
         message = error_of(done)
         lines = [json.loads(line) for line in done.out.splitlines()]
-        assert lines[0] == {"file": str(bad), "error": message}
+        assert lines[0] == {"file": str(bad), "error": message.removeprefix(f"{bad}: ")}
         assert lines[1]["predictions"][0]["label"] == "blue"
 
     def test_each_is_reported(self, model: Path, bad: Path, tmp_path: Path, edgeq: Run) -> None:

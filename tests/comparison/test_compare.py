@@ -160,7 +160,7 @@ class TestMeasures:
         unknown = (result.reference.top1, result.reference.top5, result.candidate.top1, result.top1_drop)
         assert unknown == (None,) * 4
         assert (result.top1_drop_ci95, result.mcnemar_p) == (None, None)
-        assert "no true classes are known, so only agreement is measured" in result.notes
+        assert "no true classes are known, so accuracy is not measured" in result.notes
 
 
 class TestDifferentModels:
@@ -221,6 +221,30 @@ class TestDifferentModels:
             compare(
                 colour_models / "colours_fp32.tflite", mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite", photos
             )
+
+
+class TestNotes:
+    """What a reader should know about a pair is said, and nothing else."""
+
+    def test_a_pair_of_one_conversion(self, colour_models: Path, photos: Path) -> None:
+        pair = colour_models / "colours_fp32.tflite", colour_models / "colours_int8.tflite"
+        assert compare(*pair, photos).notes == ("true classes from the sub-folders, by the models' labels",)
+
+    def test_the_wrong_way_round(self, colour_models: Path, photos: Path) -> None:
+        pair = colour_models / "colours_int8.tflite", colour_models / "colours_fp32.tflite"
+        assert any("are they the wrong way round?" in note for note in compare(*pair, photos).notes)
+
+    def test_a_candidate_of_another_reference(
+        self, colour_models: Path, mobilenet_models: Path, photos: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other.tflite"
+        other.write_bytes((colour_models / "colours_fp32.tflite").read_bytes() + b"\0")
+        result = compare(other, colour_models / "colours_int8.tflite", photos)
+        assert any("was not made from this reference" in note for note in result.notes)
+
+    def test_other_names_for_the_classes(self, right: Path, make: Make, photos: Path) -> None:
+        renamed = make("renamed", means, labels=("azure", "lime", "scarlet"))
+        assert any("name their classes differently" in note for note in compare(right, renamed, photos).notes)
 
 
 class TestNormalization:

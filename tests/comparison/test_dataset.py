@@ -47,8 +47,8 @@ class TestImages:
 
     def test_the_folder_has_to_be_one(self, touch: Callable[..., Path]) -> None:
         folder = touch("1.jpg")
-        for wrong in (folder / "nowhere", folder / "1.jpg"):
-            with pytest.raises(InputError, match="no such folder"):
+        for wrong, message in ((folder / "nowhere", "no such folder"), (folder / "1.jpg", "is a file, not a folder")):
+            with pytest.raises(InputError, match=message):
                 read_images(wrong)
 
 
@@ -56,7 +56,7 @@ class TestLabelsFile:
     def test_says_the_classes(self, touch: Callable[..., Path]) -> None:
         folder = touch("b.jpg", "a.jpg", "c/d.jpg")
         (folder / "labels.csv").write_text("file,class_index\nb.jpg,2\na.jpg,0\nc/d.jpg,1\n")
-        images, source = find_labels(folder, 3)
+        images, (source, *_) = find_labels(folder, 3)
         assert [(image.path, image.class_index) for image in images] == [
             (folder / "a.jpg", 0),
             (folder / "b.jpg", 2),
@@ -94,6 +94,7 @@ class TestLabelsFile:
         folder = touch("1.jpg", "2.jpg")
         (folder / "labels.csv").write_text("1.jpg,0\nelsewhere.jpg,1\n")
         assert classes(folder, 2) == {"1.jpg": 0}
+        assert find_labels(folder, 2)[1][1] == "left out 1 files that labels.csv does not name"
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -106,6 +107,7 @@ class TestLabelsFile:
             pytest.param("file,class_index\n1.jpg,3\n", "line 2: class 3, but the models have 3", id="too-high"),
             pytest.param("other.jpg,0\n", "names no file that is there", id="none-there"),
             pytest.param("", "names no file that is there", id="empty"),
+            pytest.param("1.jpg,0\n1.jpg,0\n", "line 2: names 1.jpg a second time", id="twice"),
         ],
     )
     def test_that_makes_no_sense(self, text: str, message: str, touch: Callable[..., Path]) -> None:
@@ -132,7 +134,7 @@ class TestFolderNames:
     )
     def test_are_matched_with_the_models_labels(self, folder_name: str, label: str, touch: Callable[..., Path]) -> None:
         folder = touch(f"{folder_name}/1.jpg")
-        images, source = find_labels(folder, 4, ("a", "b", label, "c"))
+        images, (source, *_) = find_labels(folder, 4, ("a", "b", label, "c"))
         assert [image.class_index for image in images] == [2]
         assert source == "true classes from the sub-folders, by the models' labels"
 
@@ -148,9 +150,21 @@ class TestFolderNames:
         folder = touch("a/1.jpg", "b/2.jpg", "loose.jpg")
         assert classes(folder, 2, ("a", "b")) == {"a/1.jpg": 0, "b/2.jpg": 1, "loose.jpg": None}
 
+    @pytest.mark.parametrize(
+        ("folders", "names"),
+        [(("car", "ship"), ("automobile", "ship")), (("crane", "ship"), ("crane", "ship", "crane"))],
+        ids=["one-is-no-label", "one-is-two-classes"],
+    )
+    def test_a_name_that_is_not_one_class_is_never_guessed(
+        self, folders: tuple[str, ...], names: tuple[str, ...], touch: Callable[..., Path]
+    ) -> None:
+        images, (said, *_) = find_labels(touch(*(f"{f}/1.jpg" for f in folders)), len(names), names)
+        assert [image.class_index for image in images] == [None, None]
+        assert folders[0] in said
+
     def test_without_labels_the_alphabet_decides_as_in_keras(self, touch: Callable[..., Path]) -> None:
         folder = touch("rose/1.jpg", "daisy/2.jpg", "tulip/3.jpg")
-        images, source = find_labels(folder, 3)
+        images, (source, *_) = find_labels(folder, 3)
         assert [image.class_index for image in images] == [0, 1, 2]
         assert [image.path.parent.name for image in images] == ["daisy", "rose", "tulip"]
         assert source == "true classes from the sub-folders, in alphabetical order"
@@ -167,7 +181,7 @@ class TestFolderNames:
     def test_unknown(
         self, files: tuple[str, ...], count: int, names: tuple[str, ...], touch: Callable[..., Path]
     ) -> None:
-        images, source = find_labels(touch(*files), count, names)
+        images, (source, *_) = find_labels(touch(*files), count, names)
         assert len(images) == len(files)
         assert {image.class_index for image in images} == {None}
-        assert source == "no true classes are known, so only agreement is measured"
+        assert source.endswith("so accuracy is not measured")

@@ -170,6 +170,12 @@ class TestRescaling:
             pytest.param(list, False, id="nothing"),
             pytest.param(lambda: [layers.Rescaling(1 / 127.5, -1)], True, id="rescaling"),
             pytest.param(lambda: [layers.Normalization(mean=[1, 2, 3], variance=[4, 5, 6])], True, id="normalization"),
+            pytest.param(lambda: [layers.Rescaling(2.0, -1)], False, id="rescaling-of-0-to-1"),
+            pytest.param(
+                lambda: [layers.Normalization(mean=[0.4, 0.5, 0.5], variance=[0.1, 0.1, 0.1])],
+                False,
+                id="normalization-of-0-to-1",
+            ),
             pytest.param(lambda: [layers.RandomFlip(), layers.Rescaling(1 / 255)], True, id="after-augmentation"),
             pytest.param(
                 lambda: [keras.Sequential([keras.Input((16, 12, 3)), layers.Rescaling(1 / 255)])], True, id="nested"
@@ -259,7 +265,12 @@ class TestWrongFiles:
         with pytest.raises(InputError, match=r"nothing\.keras: no such model"):
             open_network(tmp_path / "nothing.keras")
 
-    @pytest.mark.parametrize("name", ["model.tflite", "model.onnx", "model.pb", "model", "photo.jpg"])
+    def test_a_converted_model(self, tmp_path: Path) -> None:
+        (tmp_path / "model.tflite").write_bytes(b"whatever")
+        with pytest.raises(ModelError, match="is a TFLite model already; give the Keras model"):
+            open_network(tmp_path / "model.tflite")
+
+    @pytest.mark.parametrize("name", ["model.onnx", "model.pb", "model", "photo.jpg"])
     def test_another_kind_of_file(self, name: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"whatever")
         with pytest.raises(ModelError, match=f"{name}: neither a Keras model .* nor a SavedModel folder"):
