@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
@@ -118,10 +119,12 @@ class _Decoded:
         self.decode_ms = (perf_counter() - start) * 1000
 
 
-def _read_stdin() -> bytes:
+def _read_stdin() -> BytesIO:
     """All of standard input; without Python's buffer, whose lock a waiting thread would hold at exit."""
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
-        return stream.readall()
+        content = BytesIO(stream.readall())
+    content.name = "standard input"  # what messages call it
+    return content
 
 
 def _stated_preprocessing(model_path: str, overrides: Overrides) -> Preprocessing | None:
