@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from edgeq.errors import ImageError, InputError, one_line
 
-__all__ = ["Source", "decode", "expand", "files_below"]
+__all__ = ["Source", "decode", "expand", "files_below", "require_folder"]
 
 Source = str | Path | bytes | BinaryIO | Image.Image
 """An image: a file's path, its bytes, an open binary file, or a Pillow image."""
@@ -27,8 +27,8 @@ _WHOLE_FILE = 1 << 28
 _BACKGROUND = (255, 255, 255)  # behind transparent pixels, as a viewer or a printed page shows them
 
 
-def files_below(folder: str | Path) -> list[Path]:
-    """All files in `folder` and below it, sorted; hidden files and folders are left out.
+def require_folder(folder: str | Path) -> Path:
+    """The folder as a path.
 
     Raises:
         InputError: `folder` is not a folder.
@@ -36,6 +36,16 @@ def files_below(folder: str | Path) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{folder}: {'is a file, not a folder' if root.exists() else 'no such folder'}")
+    return root
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """All files in `folder` and below it, sorted; hidden files and folders are left out.
+
+    Raises:
+        InputError: `folder` is not a folder.
+    """
+    root = require_folder(folder)
     return sorted(
         path
         for path in root.rglob("*")

@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["NORMALIZATIONS", "Preprocessing", "default_crop", "normalization_of_range", "parse_normalization"]
+__all__ = [
+    "NORMALIZATIONS",
+    "Preprocessing",
+    "apply_table",
+    "default_crop",
+    "normalization_of_range",
+    "parse_normalization",
+]
 
 NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "-1..1": ((127.5,), (127.5,)),

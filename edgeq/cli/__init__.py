@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 import edgeq
+from edgeq.cli.output import complain
 from edgeq.errors import EXIT_ERROR, EdgeqError
 
 __all__ = ["cli", "main"]
@@ -77,13 +78,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         code = EXIT_ERROR
     except EdgeqError as error:
-        click.echo(f"{click.style('Error', fg='red')}: {error}", err=True)
+        complain(error)
         code = EXIT_ERROR
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = _EXIT_INTERRUPTED
     except MemoryError:
-        click.echo(f"{click.style('Error', fg='red')}: not enough memory for this; try a smaller size", err=True)
+        complain("not enough memory for this; try a smaller size")
         code = EXIT_ERROR
     except Exception:  # a bug of ours; a gate in CI must not take it for drift, which is 1
         traceback.print_exc()

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edgeq.cli.options import make_overrides, model_options
+from edgeq.cli.output import complain
 from edgeq.cli.progress import Progress
 from edgeq.comparison import Comparison, compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
@@ -102,7 +103,7 @@ def command(
             write_text(Path(json_path), document + "\n")
     missed = _missed(result, max_drop, min_agreement)
     for reason in missed:
-        click.echo(f"{click.style('Missed', fg='red')}: {reason}", err=True)
+        complain(reason, "Missed")
     if missed:
         sys.exit(EXIT_GATE_MISSED)
 

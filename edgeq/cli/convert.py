@@ -14,7 +14,7 @@ from edgeq.cli.options import channels_option, crop_option, labels_option, norma
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import InputError
-from edgeq.images import files_below
+from edgeq.images import require_folder
 from edgeq.metadata import read_labels
 from edgeq.networks import Network, build_mobilenet_v2, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop, parse_normalization
@@ -144,7 +144,7 @@ def command(
     normalization = parse_normalization(normalize) if normalize else None
     calibration_folder = Path(calib) if calib is not None else shipped_images()
     if calibrated:
-        files_below(calibration_folder)
+        require_folder(calibration_folder)
     names = read_labels(labels) if labels else ()
     with Progress() as progress:
         progress("Loading TensorFlow", 0, 1)

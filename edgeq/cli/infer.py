@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli.options import make_overrides, model_options
+from edgeq.cli.output import complain
 from edgeq.errors import EXIT_ERROR, ImageError
 from edgeq.images import expand
-from edgeq.metadata import Overrides, read_metadata
+from edgeq.metadata import read_metadata
 from edgeq.runtime import KERNELS
 
 if TYPE_CHECKING:
@@ -73,18 +74,27 @@ def command(
       edgeq infer cat.jpg --model theirs.tflite --normalize 0..1 --labels labels.txt
     """
     overrides = make_overrides(**about_model)
+    metadata = read_metadata(model_path) if Path(model_path).is_file() else None
 
     def load() -> Model:
         from edgeq.runtime import Model
 
         threads_used = threads or min(_MOST_THREADS, os.cpu_count() or 1)
-        return Model(model_path, runtime=runtime, threads=threads_used, kernels=kernels, overrides=overrides)
+        return Model(
+            model_path,
+            runtime=runtime,
+            threads=threads_used,
+            kernels=kernels,
+            overrides=overrides,
+            metadata=metadata,
+        )
 
+    stated = metadata.preprocessing if metadata else None
     failed = False
-    for model, decoded in _decoded_ahead(expand(images), _stated_preprocessing(model_path, overrides), load):
+    for model, decoded in _decoded_ahead(expand(images), stated and overrides.applied(stated), load):
         if decoded.error is not None:
             failed = True
-            click.echo(f"{click.style('Error', fg='red')}: {decoded.error}", err=True)
+            complain(decoded.error)
             if as_json:
                 reason = str(decoded.error).removeprefix(f"{decoded.name}: ")
                 click.echo(json.dumps({"file": decoded.name, "error": reason}))
@@ -125,12 +135,6 @@ def _read_stdin() -> BytesIO:
         content = BytesIO(stream.readall())
     content.name = "standard input"  # what messages call it
     return content
-
-
-def _stated_preprocessing(model_path: str, overrides: Overrides) -> Preprocessing | None:
-    """What the file says, without loading the model; None where it does not say."""
-    stated = read_metadata(model_path).preprocessing if Path(model_path).is_file() else None
-    return stated and overrides.applied(stated)
 
 
 def _decoded_ahead(

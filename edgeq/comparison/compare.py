@@ -15,7 +15,6 @@ from edgeq.comparison.pair import Outputs, Pair, latency_ms
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import ImageError, InputError, UnknownNormalizationError
-from edgeq.files import sha256_of_file
 from edgeq.metadata import Overrides
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model, runtime_version
@@ -154,7 +153,7 @@ def _cores() -> int:
 def _model_result(model: Model, latency: float, score: Score) -> ModelResult:
     return ModelResult(
         path=str(model.path),
-        sha256=sha256_of_file(model.path),
+        sha256=model.sha256,
         runtime=f"{model.runtime} {runtime_version(model.runtime)}",
         top1=score.top1 / score.labelled if score.labelled else None,
         top5=score.top5 / score.labelled if score.labelled else None,

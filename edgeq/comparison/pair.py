@@ -63,18 +63,17 @@ def align(reference: Model, candidate: Model) -> Alignment:
     Raises:
         InputError: their numbers of classes do not go together.
     """
-    skips = [int(_has_background(model)) for model in (reference, candidate)]
     difference = reference.classes - candidate.classes
     larger = reference if difference > 0 else candidate
-    if abs(difference) == 1 and (_has_background(larger) or not larger.labels):
+    if difference == 0:  # as many classes, so both have a background class or neither has
+        skips = [int(_has_background(reference) or _has_background(candidate))] * 2
+    elif abs(difference) == 1 and (_has_background(larger) or not larger.labels):
         skips = [int(difference > 0), int(difference < 0)]
-    elif difference != 0:
+    else:
         raise InputError(
             f"{reference.path} has {reference.classes} classes, {candidate.path} {candidate.classes}: "
             "they cannot be compared"
         )
-    if difference == 0:
-        skips = [max(skips)] * 2  # as many classes, so both have a background class or neither has
     labels = reference.labels[skips[0] :] or candidate.labels[skips[1] :]
     note = None
     if any(skips):
@@ -113,7 +112,7 @@ class Pair:
         ]
         if formats[0] not in (None, "fp32") and formats[1] == "fp32":
             notes.append(f"the reference is {formats[0]} and the candidate fp32: are they the wrong way round?")
-        elif made_from and made_from != sha256_of_file(reference.path):
+        elif made_from and made_from != reference.sha256:
             notes.append("the candidate was not made from this reference but from another network or conversion")
         if all(labels) and labels[0] != labels[1]:
             notes.append("the two models name their classes differently, so agreement by number may mean nothing")

@@ -64,30 +64,23 @@ def build_mobilenet_v2(
     if weights == "imagenet":
         path = _imagenet_weights(alpha, height, width)
         labels = _imagenet_labels()
-    model = _build(height, width, alpha, classes or _IMAGENET_CLASSES)
-    parent: dict[str, Any] = {
-        "architecture": "MobileNetV2",
-        "alpha": alpha,
-        "weights": "random",
-        "seed": seed,
-    }
+    classes = classes or _IMAGENET_CLASSES
+    model = _build(height, width, alpha, classes)
+    parent: dict[str, Any] = {"architecture": "MobileNetV2", "alpha": alpha}
     if path is None:
         _randomize(model, seed)
+        parent |= {"weights": "random", "seed": seed}
     else:
         _load(model, path)
-        parent = {
-            "architecture": "MobileNetV2",
-            "alpha": alpha,
-            "weights": "imagenet" if weights == "imagenet" else path.name,
-            "sha256": sha256_of_file(path),
-        }
+        name = "imagenet" if weights == "imagenet" else path.name
+        parent |= {"weights": name, "sha256": sha256_of_file(path)}
     size = str(height) if height == width else f"{width}x{height}"
     return Network(
         name=f"mobilenet_v2_{alpha}_{size}",
         height=height,
         width=width,
         channels=3,
-        classes=classes or _IMAGENET_CLASSES,
+        classes=classes,
         function=lambda x: model(x, training=False),
         keeps_alive=model,
         parent=parent,

@@ -11,7 +11,7 @@ from typing import Any
 from edgeq.errors import InputError, ModelError, RuntimeUnavailableError, one_line
 from edgeq.quiet import quiet
 
-__all__ = ["KERNELS", "RUNTIMES", "installed_runtimes", "make_interpreter", "runtime_version"]
+__all__ = ["KERNELS", "RUNTIMES", "choose_runtime", "installed_runtimes", "make_interpreter", "runtime_version"]
 
 RUNTIMES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",

@@ -19,7 +19,6 @@ def is_whole(path: str | Path) -> bool:
     """Whether all that a .tflite file's tables point to is there; reads little more than the tables."""
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
-            # Views into the mapping must be gone when it closes, so it is walked in a function of its own.
             return _tables_fit(content)
         except (struct.error, IndexError):
             return False

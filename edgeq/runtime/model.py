@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class Model:
         threads: int = 1,
         kernels: str = "default",
         overrides: Overrides | None = None,
+        metadata: ModelMetadata | None = None,
     ) -> None:
         """Load a model.
 
@@ -81,6 +83,7 @@ class Model:
             threads: how many the interpreter may use.
             kernels: ``default``, or ``reference`` for the same bytes on every machine.
             overrides: what the caller knows better than the file.
+            metadata: what the file says, if it was read already.
 
         Raises:
             ModelError: no model, no image classifier, or the runtime refuses it.
@@ -90,7 +93,9 @@ class Model:
         """
         overrides = overrides or Overrides()
         self.path = Path(path)
-        self.metadata = read_metadata(path) if self.path.is_file() else ModelMetadata()
+        if metadata is None:
+            metadata = read_metadata(path) if self.path.is_file() else ModelMetadata()
+        self.metadata = metadata
         self.runtime, self._interpreter = make_interpreter(path, runtime, threads, kernels)
         try:
             self.input = self._only_tensor("input", self._interpreter.get_input_details())
@@ -105,6 +110,13 @@ class Model:
         self.labels = self._find_labels(overrides)
         self.gives_logits = kind == "logits"
         self._table = self._input_table()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the file, in hexadecimal."""
+        from edgeq.files import sha256_of_file  # running a model does not need it
+
+        return sha256_of_file(self.path)
 
     def tensor(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Turn an image's pixels into the input tensor.
