@@ -5,7 +5,8 @@
     │   ├── ImageError            an image that cannot be decoded
     │   ├── ModelError            a .tflite that cannot be loaded, or is no image classifier
     │   ├── UnknownNormalizationError  a model does not say what its input is normalized to
-    │   └── WeightsError          weights that cannot be had
+    │   └── WeightsError          weights that do not exist or do not fit
+    │       └── UnavailableWeightsError  weights that exist, but cannot be had here
     ├── ConversionError           the converter refused, or its result is not what was asked for
     └── RuntimeUnavailableError   no TFLite runtime, or not the one that was asked for
 
@@ -24,6 +25,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "RuntimeUnavailableError",
+    "UnavailableWeightsError",
     "UnknownNormalizationError",
     "WeightsError",
     "one_line",
@@ -57,7 +59,11 @@ class UnknownNormalizationError(InputError):
 
 
 class WeightsError(InputError):
-    """Weights that were asked for cannot be had, or do not fit the network."""
+    """Weights that were asked for do not exist, or do not fit the network."""
+
+
+class UnavailableWeightsError(WeightsError):
+    """Published weights are neither in a cache nor to be downloaded from here."""
 
 
 class ConversionError(EdgeqError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeq.errors import InputError
 
-__all__ = ["replacing", "sha256_of_file", "sha256_of_folder", "write_text"]
+__all__ = ["replacing", "sha256_of_file", "sha256_of_folder", "shipped", "write_text"]
 
 
 @contextlib.contextmanager
@@ -70,3 +70,13 @@ def sha256_of_folder(path: str | Path) -> str:
     for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of_file(file)}\n".encode())
     return digest.hexdigest()
+
+
+def shipped(folder: str) -> Path:
+    """A folder of what comes with edgeq: ``calibration`` or ``models``.
+
+    In an installed package it lies within it; in a checkout it is the top level's folder of that name.
+    """
+    package = Path(__file__).resolve().parent
+    installed = package / "shipped" / folder
+    return installed if installed.is_dir() else package.parent / folder

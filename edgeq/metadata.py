@@ -47,12 +47,14 @@ class ModelMetadata:
         output: ``probabilities`` or ``logits``; None where unknown.
         provenance: where the file comes from: network, format, digests of parent and calibration set, tool
             versions; plain JSON data.
+        held_out: fingerprints of the photos that a network was not trained on, for whoever calibrates it.
     """
 
     labels: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
     output: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    held_out: tuple[str, ...] = ()
 
     @property
     def calibrated_on(self) -> frozenset[str]:
@@ -61,12 +63,14 @@ class ModelMetadata:
 
     def to_members(self) -> dict[str, bytes]:
         """The zip members that hold this, by name."""
-        document = {
+        document: dict[str, Any] = {
             "format_version": _FORMAT_VERSION,
             "preprocessing": self.preprocessing and self.preprocessing.to_json(),
             "output": self.output,
             "provenance": self.provenance,
         }
+        if self.held_out:
+            document["held_out"] = list(self.held_out)
         members = {METADATA_MEMBER: json.dumps(document, indent=1, sort_keys=True).encode()}
         if self.labels:
             members[LABELS_MEMBER] = "".join(f"{label}\n" for label in self.labels).encode()
@@ -123,7 +127,8 @@ def read_metadata(path: str | Path) -> ModelMetadata:
         if version > _FORMAT_VERSION:
             raise ModelError(f"{path}: written by a newer edgeq (metadata version {version}); update edgeq")
         preprocessing = document["preprocessing"] and Preprocessing.from_json(document["preprocessing"])
-        return ModelMetadata(labels, preprocessing, document["output"], document["provenance"])
+        held_out = tuple(document.get("held_out", ()))
+        return ModelMetadata(labels, preprocessing, document["output"], document["provenance"], held_out)
     except ModelError:
         raise
     except Exception as error:  # zipfile raises nearly anything on damaged archives

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -17,6 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("EDGEQ_SHARED", ROOT.parent / "shared"))
 COLOURS = {"blue": (20, 40, 230), "green": (30, 210, 40), "red": (225, 30, 20)}
 """The classes of the colour network, in the order of its outputs, and a typical colour of each."""
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9") | {
+    "no_proxy": "",
+    "NO_PROXY": "",
+}
+"""Environment of a process in which a download fails at once: nothing listens on that port."""
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -57,6 +64,22 @@ def edgeq() -> Callable[..., Finished]:
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture
+def keras_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where Keras's weights are looked for, in this process, which has no network."""
+
+    def refuse(*arguments: object, **keywords: object) -> NoReturn:
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    home = tmp_path_factory.mktemp("keras_home")
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    folder = home / "models"
+    folder.mkdir()
+    return folder
 
 
 def colour_picture(name: str, seed: int, side: int = 48) -> Image.Image:
@@ -127,11 +150,12 @@ def mobilenet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with mobilenet_v2_0.35_96_fp32.tflite and _int8.tflite: random weights, 10 classes."""
     from edgeq.calibration import choose_images, shipped_images
     from edgeq.conversion import convert
-    from edgeq.networks import build_mobilenet_v2
+    from edgeq.networks import build_network
     from edgeq.preprocessing import Preprocessing
 
     out = tmp_path_factory.mktemp("mobilenet")
     preprocessing = Preprocessing(96, 96, crop=1.0)
     calibration = choose_images(shipped_images(), preprocessing, count=12)
-    convert(build_mobilenet_v2(96, 96, 0.35, 10, "none"), preprocessing, ["int8"], out, calibration=calibration)
+    network = build_network("mobilenet_v2", 96, 96, alpha=0.35, classes=10, weights="none")
+    convert(network, preprocessing, ["int8"], out, calibration=calibration)
     return out

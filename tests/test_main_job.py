@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Finished
+from conftest import NO_NETWORK, Finished
 
 from edgeq.metadata import read_metadata
 from edgeq.runtime import Model
@@ -38,10 +38,11 @@ def split(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def models(split: tuple[Path, Path], shared: Path, tmp_path_factory: pytest.TempPathFactory, edgeq: Run) -> Path:
     """What ``edgeq convert --res 224 --int8 --calib`` makes."""
     folder = tmp_path_factory.mktemp("main_job")
-    env = {"KERAS_HOME": str(shared / "weights" / "keras_home")}
+    env = {**NO_NETWORK, "KERAS_HOME": str(shared / "weights" / "keras_home")}
     done = edgeq("convert", "--res", 224, "--int8", "--calib", split[0], cwd=folder, env=env)
     assert (done.code, done.err) == (0, "")
     assert "Calibrated on 100 images of" in done.out
+    assert "comes with edgeq" not in done.out  # not the small network that stands in where these weights are missing
     return folder / "models"
 
 
@@ -53,7 +54,9 @@ def test_the_integer_file_is_integer_throughout(models: Path) -> None:
     # The published architecture: 35 convolutions (one the stem, one the last), 17 depthwise ones, 10 shortcuts.
     assert (names.count("CONV_2D"), names.count("DEPTHWISE_CONV_2D"), names.count("ADD")) == (35, 17, 10)
     assert path.stat().st_size < 0.3 * (models / "mobilenet_v2_1.0_224_fp32.tflite").stat().st_size
-    assert len(read_metadata(path).labels) == 1000
+    metadata = read_metadata(path)
+    assert len(metadata.labels) == 1000
+    assert metadata.provenance["parent"]["weights"] == "imagenet"
 
 
 def test_it_drifts_no_further_than_it_should(models: Path, split: tuple[Path, Path], edgeq: Run) -> None:

@@ -43,10 +43,13 @@ def run(installed: Path, cwd: Path, *arguments: object) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_the_package_the_images_and_nothing_else(wheel):
+def test_the_wheel_holds_the_package_the_images_the_networks_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     images = [name for name in names if name.startswith("edgeq/shipped/calibration/")]
     assert len(images) == len(list((ROOT / "calibration").iterdir())) >= 100
+    networks = {Path(name).name for name in names if name.startswith("edgeq/shipped/models/")}
+    assert networks == {path.name for end in ("card.json", "weights.h5") for path in (ROOT / "models").glob(f"*.{end}")}
+    assert networks
     assert "edgeq/py.typed" in names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"edgeq"}
 
@@ -60,7 +63,16 @@ def test_the_installed_copy_converts_on_its_own_images_and_infers(installed, tmp
     printed = run(installed, tmp_path, "-m", "edgeq", "convert", *options)
     assert "100 images of the set that comes with edgeq" in printed
     photo = installed / "edgeq" / "shipped" / "calibration" / "leaves_000.jpg"
-    model = tmp_path / "models" / "mobilenet_v2_0.35_32_int8.tflite"
+    model = tmp_path / "models" / "mobilenet_v2_0.35_32_os8_int8.tflite"
+    assert "%" in run(installed, tmp_path, "-m", "edgeq", "infer", photo, "--model", model)
+
+
+def test_the_installed_copy_has_a_network_of_its_own(installed, tmp_path):
+    """Where ImageNet's weights cannot be had."""
+    printed = run(installed, tmp_path, "-m", "edgeq", "convert", "--res", "96", "--weights", "bundled")
+    assert "No labels" not in printed
+    photo = installed / "edgeq" / "shipped" / "calibration" / "leaves_000.jpg"
+    (model,) = (tmp_path / "models").glob("*.tflite")
     assert "%" in run(installed, tmp_path, "-m", "edgeq", "infer", photo, "--model", model)
 
 

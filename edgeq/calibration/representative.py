@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import ImageError, InputError
+from edgeq.files import shipped
 from edgeq.images import files_below
 from edgeq.metadata import FINGERPRINT_LENGTH
 from edgeq.preprocessing import Preprocessing
@@ -58,13 +59,8 @@ class CalibrationSet:
 
 
 def shipped_images() -> Path:
-    """The folder of representative images that comes with edgeq.
-
-    In an installed package it lies within it; in a checkout it is the top level's ``calibration/``.
-    """
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "shipped" / "calibration"
-    return installed if installed.is_dir() else package.parent / "calibration"
+    """The folder of representative images that comes with edgeq."""
+    return shipped("calibration")
 
 
 def choose_images(
@@ -73,6 +69,7 @@ def choose_images(
     count: int = 100,
     seed: int = 0,
     progress: Progress = no_progress,
+    spared: Collection[str] = (),
 ) -> CalibrationSet:
     """Choose up to `count` images below `folder` and preprocess them.
 
@@ -85,6 +82,7 @@ def choose_images(
         count: how many images.
         seed: of the shuffle; the same seed and files give the same set.
         progress: called with ("Reading calibration images", done, count).
+        spared: fingerprints (the start of the content's SHA-256) of photos that others are kept for.
 
     Raises:
         InputError: no such folder, or fewer than `MINIMUM_IMAGES` usable images in it.
@@ -95,6 +93,7 @@ def choose_images(
     pixels: list[npt.NDArray[np.uint8]] = []
     skipped: list[tuple[Path, str]] = []
     digests: dict[str, Path] = {}
+    held_out = 0
     for path in _taking_turns(files_below(folder), seed):
         if len(files) == count:
             break
@@ -102,6 +101,9 @@ def choose_images(
         digest = hashlib.sha256(content).hexdigest()
         if digest in digests:
             skipped.append((path, f"the same as {digests[digest].name}"))
+            continue
+        if digest[:FINGERPRINT_LENGTH] in spared:
+            held_out += 1
             continue
         try:
             pixels.append(preprocessing.pixels(content))
@@ -112,8 +114,9 @@ def choose_images(
         files.append(path)
         progress("Reading calibration images", len(files), count)
     if len(files) < MINIMUM_IMAGES:
+        left_out = f"{len(skipped)} files skipped" + (f", {held_out} held out for evaluation" if held_out else "")
         raise InputError(
-            f"{folder}: {len(files)} usable images ({len(skipped)} files skipped); calibration needs at least "
+            f"{folder}: {len(files)} usable images ({left_out}); calibration needs at least "
             f"{MINIMUM_IMAGES}, better 100, like those the model will see"
         )
     return CalibrationSet(Path(folder), tuple(files), tuple(pixels), tuple(skipped), seed, tuple(digests))

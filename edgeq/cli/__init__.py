@@ -19,7 +19,7 @@ from edgeq.errors import EXIT_ERROR, EdgeqError
 
 __all__ = ["cli", "main"]
 
-_COMMANDS = {"convert": "edgeq.cli.convert", "infer": "edgeq.cli.infer", "compare": "edgeq.cli.compare"}
+_COMMANDS = {name: f"edgeq.cli.{name}" for name in ("convert", "infer", "compare", "train", "summary", "calibrate")}
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _EXIT_TERMINATED = 143  # 128 + SIGTERM
 _EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE
@@ -61,6 +61,7 @@ def cli() -> None:
       edgeq convert --res 160 --int8          MobileNetV2 with ImageNet's weights, FP32 and INT8
       edgeq infer photo.jpg --model m.tflite  what is on the photo
       edgeq compare --data photos/            how far INT8 drifted from FP32 on these photos
+      edgeq train photos/ --out mine.keras    a network that tells your own classes apart
 
     Exit codes: 0 done, 1 a limit of `edgeq compare` was missed, 2 anything that went wrong.
     """

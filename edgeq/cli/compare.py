@@ -35,7 +35,12 @@ class _Share(click.FloatRange):
 
 @click.command("compare")
 @click.argument("models", nargs=-1, metavar="[REFERENCE CANDIDATE]")
-@click.option("--data", required=True, metavar="DIR", help="Images to compare on; never those used for calibration.")
+@click.option(
+    "--data",
+    required=True,
+    metavar="DIR|CSV",
+    help="Images to compare on, never those used for calibration: a folder, or a file that lists images and classes.",
+)
 @click.option(
     "--json", "json_path", metavar="FILE", help="Also write everything measured as JSON; - prints that alone."
 )

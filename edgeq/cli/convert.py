@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import os
-import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeq.calibration import MINIMUM_IMAGES, CalibrationSet, choose_images, shipped_images
+from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
 from edgeq.cli.options import channels_option, crop_option, labels_option, normalize_option
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import InputError
 from edgeq.images import require_folder
-from edgeq.metadata import read_labels
-from edgeq.networks import Network, build_mobilenet_v2, open_network
-from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop, parse_normalization
+from edgeq.metadata import Overrides, read_labels
+from edgeq.networks import Network, build_network, open_network
+from edgeq.preprocessing import Preprocessing, default_crop, parse_normalization
 from edgeq.quiet import quiet
 from edgeq.report import size as readable_size
 
 __all__ = ["command"]
 
 _MOST_SKIPPED_SHOWN = 10
+_CALIBRATION = {"calib", "calib_count"}
+_BUILDING = {"family", "alpha", "output_stride", "head", "classes", "weights"}
+_OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in _CALIBRATION | _BUILDING} | {"family": "--network"}
 
 
-class _Size(click.ParamType[Any]):
-    """``160`` or ``160x120`` (width x height), as (height, width)."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
-        if not match:
-            self.fail(
-                f"{value!r} is no size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120",
-                param,
-                ctx,
-            )
-        width = int(match[1])
-        return int(match[2] or width), width
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(_OPTION_OF[name] for name in names))
 
 
 def _format_options(command: Any) -> Any:
@@ -59,21 +50,16 @@ def _format_options(command: Any) -> Any:
     show_default=True,
     help="Type of the INT8 model's input and output.",
 )
-@click.option(
-    "--res",
-    "size",
-    type=_Size(),
-    metavar="N|WxH",
-    help="Input size in pixels. Default: 224, or SOURCE's own.",
-)
-@click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier of MobileNetV2.")
-@click.option("--classes", type=click.IntRange(2), help="Number of classes of MobileNetV2. Default: 1000.")
+@res_option("224, or SOURCE's own")
+@architecture_options
+@click.option("--classes", type=click.IntRange(2), help="Number of classes. Default: what the weights have, else 1000.")
 @click.option(
     "--weights",
-    default="imagenet",
+    default="auto",
     show_default=True,
-    metavar="imagenet|none|PATH",
-    help="Weights of MobileNetV2: ImageNet's through Keras's cache or download, random ones, or a file's.",
+    metavar="auto|imagenet|bundled|none|PATH",
+    help="imagenet: from Keras's cache or download. bundled: of the small network that comes with edgeq. auto: "
+    "imagenet, else bundled, saying so. none: random. Or a Keras weights file.",
 )
 @click.option(
     "--calib",
@@ -101,7 +87,10 @@ def command(
     source: str | None,
     io: str,
     size: tuple[int, int] | None,
-    alpha: float,
+    family: str,
+    alpha: float | None,
+    output_stride: str | None,
+    head: int | None,
     classes: int | None,
     weights: str,
     calib: str | None,
@@ -117,15 +106,17 @@ def command(
 ) -> None:
     """Convert a float network to TFLite, quantize it, and verify the result in the runtime.
 
-    Without SOURCE, builds MobileNetV2. SOURCE is an image classifier of your own: a Keras model (.keras, or
-    .h5, also of Keras 2) or a SavedModel folder. The float32 reference is always written beside the formats
-    asked for. Labels, preprocessing and provenance travel inside the files. Files that exist are replaced
-    only when everything has succeeded.
+    Without SOURCE, builds a MobileNet. SOURCE is an image classifier of your own: a Keras model (.keras, or
+    .h5, also of Keras 2) or a SavedModel folder; one that `edgeq train` made brings labels and preprocessing.
+    The float32 reference is always written beside the formats asked for. Labels, preprocessing and provenance
+    travel inside the files. Files that exist are replaced only when everything has succeeded.
 
     \b
     Examples:
       edgeq convert --res 160 --int8
       edgeq convert --res 160x120 --alpha 0.35 --int8 --calib photos/
+      edgeq convert --network mobilenet_v3_small --int8 --calib photos/
+      edgeq convert --res 32 --weights bundled --int8
       edgeq convert my_model.keras --int8 --calib photos/ --normalize 0..1 --labels photos/
       edgeq convert my_model.h5 --int8 --io uint8 --fp16 --out build/ --normalize -1..1
     """
@@ -133,12 +124,14 @@ def command(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     calibrated = any(FORMATS[name].calibrated for name in formats)
     # What can be wrong is found before TensorFlow takes its seconds to load.
-    if source is not None and (alpha != 1.0 or classes is not None or weights != "imagenet"):
-        raise click.UsageError("--alpha, --classes and --weights are for MobileNetV2; SOURCE brings its own")
     asked = click.get_current_context().get_parameter_source
-    for option in ("calib", "calib_count"):
-        if asked(option) is click.core.ParameterSource.COMMANDLINE and not calibrated:
-            raise click.UsageError(f"--{option.replace('_', '-')} is for --int8 and --int16x8")
+    given = {name for name in _OPTION_OF if asked(name) is click.core.ParameterSource.COMMANDLINE}
+    if given & _CALIBRATION and not calibrated:
+        raise click.UsageError(f"{_listed(given & _CALIBRATION)}: only for --int8 and --int16x8")
+    if given & _BUILDING and source is not None:
+        raise click.UsageError(
+            f"{_listed(given & _BUILDING)}: only for networks that edgeq builds; SOURCE brings its own"
+        )
     if io != "int8" and "int8" not in formats:
         raise click.UsageError("--io is for --int8")
     normalization = parse_normalization(normalize) if normalize else None
@@ -151,15 +144,27 @@ def command(
         with quiet(verbose):
             if source is None:
                 height, width = size or (224, 224)
-                network = build_mobilenet_v2(height, width, alpha, classes, weights, seed)
+                network = build_network(
+                    family,
+                    height,
+                    width,
+                    alpha=alpha,
+                    classes=classes,
+                    output_stride=chosen_output_stride(output_stride, height, width),
+                    head=head,
+                    weights=weights,
+                    seed=seed,
+                )
             else:
                 network = open_network(source, size)
         if names and len(names) != network.classes:
             raise InputError(f"{labels}: has {len(names)} labels, but {network.name} has {network.classes} classes")
-        preprocessing = _preprocessing(network, source, normalization, channels, crop)
+        preprocessing = _preprocessing(network, source, Overrides(normalization, channels, crop))
         calibration = None
         if calibrated:
-            calibration = choose_images(calibration_folder, preprocessing, calib_count, seed, progress)
+            calibration = choose_images(
+                calibration_folder, preprocessing, calib_count, seed, progress, network.held_out
+            )
         models = convert(
             network,
             preprocessing,
@@ -174,32 +179,21 @@ def command(
     _print(models, network, preprocessing, calibration, names or network.labels)
 
 
-def _preprocessing(
-    network: Network,
-    source: str | None,
-    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None,
-    channels: str | None,
-    crop: float | None,
-) -> Preprocessing:
+def _preprocessing(network: Network, source: str | None, overrides: Overrides) -> Preprocessing:
     """How images become the network's input: as the user says, or as the network was made."""
-    if normalization is None and source is None:
-        normalization = NORMALIZATIONS["-1..1"]
-    if normalization is None and network.rescales_pixels:
-        normalization = NORMALIZATIONS["0..255"]
-    if normalization is None:
-        raise InputError(
-            f"{source}: does not say how its input is normalized; give what it was trained with: --normalize -1..1, "
-            "0..1, 0..255, imagenet or MEAN/STD"
-        )
-    mean, std = normalization
-    return Preprocessing(
-        network.height,
-        network.width,
-        mean,
-        std,
-        channels="L" if network.channels == 1 else channels or "RGB",
-        crop=crop or default_crop(network.height, network.width),
-    )
+    preprocessing = network.preprocessing
+    if preprocessing is None:
+        if overrides.normalization is None:
+            raise InputError(
+                f"{source}: does not say how its input is normalized; give what it was trained with: --normalize "
+                "-1..1, 0..1, 0..255, imagenet or MEAN/STD"
+            )
+        height, width = network.height, network.width
+        channels = "L" if network.channels == 1 else "RGB"
+        preprocessing = Preprocessing(height, width, channels=channels, crop=default_crop(height, width))
+    if network.channels == 1:
+        overrides = replace(overrides, channels=None)
+    return overrides.applied(preprocessing)
 
 
 def _print(
@@ -219,6 +213,8 @@ def _print(
         f"Takes {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
         f"{low:.4g}..{high:.4g}."
     )
+    for remark in network.remarks:
+        click.echo(remark)
     if calibration is not None:
         where = calibration.folder if calibration.folder != shipped_images() else "the set that comes with edgeq"
         click.echo(f"Calibrated on {len(calibration.files)} images of {where} (seed {calibration.seed}).")

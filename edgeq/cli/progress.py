@@ -15,11 +15,12 @@ __all__ = ["Progress"]
 class Progress:
     """Shows stages one after the other; used as ``with Progress() as progress`` and called by the library.
 
-    Writes to a duplicate of stderr, so that it is seen while native libraries are silenced.
+    Writes to duplicates of stderr and stdout, so that it is seen while native libraries are silenced.
     """
 
     def __init__(self) -> None:
-        self._stream = os.fdopen(os.dup(2), "w") if sys.stderr.isatty() else None
+        self._stream = os.fdopen(os.dup(2), "w") if sys.stderr and sys.stderr.isatty() else None
+        self._lines = os.fdopen(os.dup(1), "w") if sys.stdout else None  # None where the caller has closed it
         self._stage: str | None = None
         self._bar: Any = None
 
@@ -34,6 +35,13 @@ class Progress:
             self._bar.render_progress()
         self._bar.update(done - self._bar.pos)
 
+    def line(self, text: str) -> None:
+        """Print a line on stdout, above whatever bar comes next."""
+        self._finish()
+        self._stage = self._bar = None
+        if self._lines is not None:
+            click.echo(text, file=self._lines)
+
     def __enter__(self) -> Progress:
         return self
 
@@ -43,6 +51,8 @@ class Progress:
         if self._stream is not None:
             self._finish(completed=kind is None)
             self._stream.close()
+        if self._lines is not None:
+            self._lines.close()
 
     def _finish(self, completed: bool = True) -> None:
         if self._bar is not None:

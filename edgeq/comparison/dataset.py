@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,14 +43,14 @@ def read_images(folder: str | Path) -> list[Path]:
 
 
 def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> tuple[list[LabelledImage], list[str]]:
-    """The images below a folder with their true classes.
+    """The images below a folder, or those that a labels file names, with their true classes.
 
-    These come from ``labels.csv`` in the folder (columns: file, class_index), else from the names of the
+    In a folder these come from ``labels.csv`` in the folder (columns: file, class_index), else from the names of the
     folder's sub-folders: the model's label of that name, or, for models without labels and with as many
     classes as there are sub-folders, their alphabetical order (as Keras has it); else they are not known.
 
     Args:
-        folder: of the images.
+        folder: of the images; or a file such as ``labels.csv``, whose names are relative to its own folder.
         classes: how many the models tell apart, without a background class.
         names: the models' labels, or empty.
 
@@ -61,9 +62,11 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
         InputError: no such folder, nothing in it, or a labels file that does not make sense.
     """
     root = Path(folder)
+    if root.suffix.lower() == ".csv" and not root.is_dir():
+        return _from_csv(root, classes), [f"true classes from {root.name}"]
     paths = read_images(root)
     if (root / LABELS_FILE).is_file():
-        images = _from_csv(root, classes)
+        images = _from_csv(root / LABELS_FILE, classes)
         notes = [f"true classes from {LABELS_FILE}"]
         if len(images) < len(paths):
             notes.append(f"left out {len(paths) - len(images)} files that {LABELS_FILE} does not name")
@@ -74,12 +77,15 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
     return images, [source]
 
 
-def _from_csv(root: Path, classes: int) -> list[LabelledImage]:
-    source = root / LABELS_FILE
-    try:
-        rows = list(csv.reader(source.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError:
-        raise InputError(f"{source}: must be UTF-8 text") from None
+def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
+    root = source.parent
+    try:  # names of files need not be UTF-8
+        text = source.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        rows = list(csv.reader(text.splitlines()))
+    except OSError as error:
+        raise InputError(f"{source}: cannot read labels ({error.strerror})") from None
+    except csv.Error as error:
+        raise InputError(f"{source}: cannot read labels ({error})") from None
     images = {}
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and row[:2] == ["file", "class_index"]):
@@ -92,10 +98,11 @@ def _from_csv(root: Path, classes: int) -> list[LabelledImage]:
         path = root / row[0]
         if path in images:
             raise InputError(f"{source}, line {number}: names {row[0]} a second time")
-        if path.is_file():  # a part of a data set may come with the whole one's labels
-            images[path] = LabelledImage(path, class_index)
+        with contextlib.suppress(OSError):  # of a name that no file can have
+            if path.is_file():  # a part of a data set may come with the whole one's labels
+                images[path] = LabelledImage(path, class_index)
     if not images:
-        raise InputError(f"{source}: names no file that is there")
+        raise InputError(f"{source}: names no file that is there; names are relative to its folder, in UTF-8")
     return [images[path] for path in sorted(images)]
 
 

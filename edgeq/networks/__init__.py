@@ -1,12 +1,29 @@
-"""Float networks: MobileNetV2 built here, or a Keras model or SavedModel of the user's.
+"""Float networks: MobileNets built here, or a Keras model or SavedModel of the user's.
 
 Importing this imports no TensorFlow; building or opening a network does.
 """
 
 from __future__ import annotations
 
+from edgeq.networks.architecture import (
+    FAMILIES,
+    OUTPUT_STRIDES,
+    Architecture,
+    choose_output_stride,
+    default_output_stride,
+)
+from edgeq.networks.building import NAMED_WEIGHTS, build_network
 from edgeq.networks.network import Network
 from edgeq.networks.opening import open_network
-from edgeq.networks.pretrained import build_mobilenet_v2
 
-__all__ = ["Network", "build_mobilenet_v2", "open_network"]
+__all__ = [
+    "FAMILIES",
+    "NAMED_WEIGHTS",
+    "OUTPUT_STRIDES",
+    "Architecture",
+    "Network",
+    "build_network",
+    "choose_output_stride",
+    "default_output_stride",
+    "open_network",
+]

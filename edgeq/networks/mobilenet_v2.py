@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeq.errors import InputError
+from edgeq.networks.architecture import OUTPUT_STRIDES, Architecture
+from edgeq.networks.head import add_head
 
-__all__ = ["OUTPUT_STRIDES", "make_divisible", "mobilenet_v2"]
+__all__ = ["make_divisible", "mobilenet_v2"]
 
 # Table 2: expansion factor t, output channels c, repeats n, stride s of the first of the n blocks.
 STAGES = (
@@ -25,7 +26,6 @@ STAGES = (
 )
 STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
-OUTPUT_STRIDES = (4, 8, 16, 32)
 
 # Keras's values, not those of the original slim code: what the published weights were normalised with.
 BATCH_NORM_EPSILON = 1e-3
@@ -46,54 +46,25 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
-def mobilenet_v2(
-    input_shape: tuple[int, int, int] = (224, 224, 3),
-    alpha: float = 1.0,
-    classes: int = 1000,
-    output_stride: int = 32,
-    head_activation: str = "softmax",
-    name: str | None = None,
-) -> Any:
-    """Build MobileNetV2 with random weights.
+def mobilenet_v2(architecture: Architecture, activation: str = "softmax") -> Any:
+    """Build MobileNetV2 with Keras's random weights.
 
     Args:
-        input_shape: `(height, width, channels)` of one image; odd and rectangular sizes are fine. Each side
-            must be at least `output_stride` pixels.
-        alpha: width multiplier, > 0; published weights exist for 0.35, 0.5, 0.75, 1.0, 1.3 and 1.4.
-        classes: length of the output vector, >= 1.
-        output_stride: input pixels per cell of the last feature map, along a side: 4, 8, 16 or 32 (the
-            paper's). Strides are taken out from the front: at 16 the stem keeps the full resolution, at 8 the
-            stage with 24 channels too, at 4 the one with 32 as well. The weights stay the same.
-        head_activation: Keras activation of the classifier; "softmax" gives probabilities, "linear" logits.
-        name: name of the model; `mobilenet_v2_<alpha>` by default.
+        architecture: the size, the width and the end of the network. The paper's output stride is 32. For
+            smaller ones, strides are taken out from the front: at 16 the stem keeps the full resolution, at 8
+            the stage with 24 channels too, at 4 the one with 32 as well. The weights stay the same.
+        activation: of the scores: ``softmax`` for probabilities, ``linear`` for logits.
 
     Returns:
-        A `keras.Model` from `(N, height, width, channels)` float32, in [-1, 1] for the published weights, to
-        `(N, classes)` float32. The sides of its last feature map, layer `out_relu`, are
-        `ceil(side / output_stride)`.
-
-    Raises:
-        InputError: a size too small for the output stride, or an argument outside the ranges above.
+        A `keras.Model` from (N, height, width, 3) float32, in [-1, 1] for the published weights, to
+        (N, classes) float32. Its last feature map is the layer `out_relu`.
     """
-    height, width, channels = input_shape
-    if output_stride not in OUTPUT_STRIDES:
-        raise InputError(f"output_stride must be one of {OUTPUT_STRIDES}, not {output_stride}")
-    if min(height, width) < output_stride:
-        raise InputError(
-            f"{width}x{height} pixels are too few for MobileNetV2 with an output stride of {output_stride}: "
-            f"the smallest possible is {output_stride}x{output_stride}"
-        )
-    if channels < 1 or classes < 1 or alpha <= 0:
-        raise InputError(
-            f"channels and classes must be at least 1 and alpha above 0, "
-            f"not channels={channels}, classes={classes}, alpha={alpha}"
-        )
-
     import keras
     from keras import layers
 
-    # Walking from the front, the first strides are dropped until the rest multiply to output_stride.
-    surplus = OUTPUT_STRIDES[-1] // output_stride
+    # Walking from the front, the first strides are dropped until the rest multiply to the output stride.
+    surplus = OUTPUT_STRIDES[-1] // architecture.output_stride
+    alpha = architecture.alpha
 
     def keep(stride: int) -> int:
         nonlocal surplus
@@ -102,7 +73,7 @@ def mobilenet_v2(
             return 1
         return stride
 
-    image = layers.Input(input_shape)
+    image = layers.Input((architecture.height, architecture.width, 3))
     stem_channels = make_divisible(STEM_CHANNELS * alpha)
     x = layers.Conv2D(stem_channels, 3, keep(2), padding="same", use_bias=False, name="Conv1")(image)
     x = _normalize(x, "bn_Conv1")
@@ -114,8 +85,8 @@ def mobilenet_v2(
             prefix = f"block_{block}_" if block else "expanded_conv_"
             # Keras truncates before it rounds, which decides a few of the uncommon widths.
             out_channels = make_divisible(int(stage_channels * alpha))
-            stride = 1 if repeat else keep(stage_stride)
-            x = _inverted_residual(x, expansion, out_channels, stride, prefix)
+            stride = 1 if repeat else stage_stride
+            x = _inverted_residual(x, expansion, out_channels, keep(stride), prefix, shortcut=stride == 1)
             block += 1
 
     # Section 5 of the paper: narrow networks keep the full last layer, wide ones widen it.
@@ -123,16 +94,19 @@ def mobilenet_v2(
     x = layers.Conv2D(last_channels, 1, use_bias=False, name="Conv_1")(x)
     x = _normalize(x, "Conv_1_bn")
     x = layers.ReLU(6.0, name="out_relu")(x)
-    x = layers.GlobalAveragePooling2D(name="global_average_pooling2d")(x)
-    scores = layers.Dense(classes, activation=head_activation, name="predictions")(x)
-    return keras.Model(image, scores, name=name or f"mobilenet_v2_{alpha:g}")
+    scores = add_head(x, architecture, activation)
+    return keras.Model(image, scores, name=architecture.family)
 
 
-def _inverted_residual(x: Any, expansion: int, out_channels: int, stride: int, prefix: str) -> Any:
-    """Expand, filter each channel, project linearly (figure 4d): `(N, H, W, C)` to `(N, H/s, W/s, C')`."""
+def _inverted_residual(x: Any, expansion: int, out_channels: int, stride: int, prefix: str, shortcut: bool) -> Any:
+    """Expand, filter each channel, project linearly (figure 4d): `(N, H, W, C)` to `(N, H/s, W/s, C')`.
+
+    `shortcut` is whether the paper's block has no stride. One whose stride was taken out gets no shortcut, even
+    where its input is as wide as its output: the weights were trained without.
+    """
     from keras import layers
 
-    shortcut, in_channels = x, x.shape[-1]
+    block_input, in_channels = x, x.shape[-1]
     if expansion > 1:
         x = layers.Conv2D(expansion * in_channels, 1, use_bias=False, name=f"{prefix}expand")(x)
         x = _normalize(x, f"{prefix}expand_BN")
@@ -147,8 +121,8 @@ def _inverted_residual(x: Any, expansion: int, out_channels: int, stride: int, p
 
     x = layers.Conv2D(out_channels, 1, use_bias=False, name=f"{prefix}project")(x)
     x = _normalize(x, f"{prefix}project_BN")
-    if stride == 1 and in_channels == out_channels:
-        x = layers.Add(name=f"{prefix}add")([shortcut, x])
+    if shortcut and in_channels == out_channels:
+        x = layers.Add(name=f"{prefix}add")([block_input, x])
     return x
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeq.errors import EdgeqError
+from edgeq.preprocessing import Preprocessing
 
 __all__ = ["Network", "require_tensorflow"]
 
@@ -27,7 +28,9 @@ class Network:
         keeps_alive: what holds the variables that `function` uses.
         parent: where it comes from: plain JSON data with the digest of its weights.
         labels: one a class, or empty.
-        rescales_pixels: whether its first layers normalize, so that it takes pixel values 0 to 255.
+        preprocessing: how images become its input; None where that is not known.
+        held_out: fingerprints of photos that it was not trained on, see `ModelMetadata`; calibration spares them.
+        remarks: sentences for the user on what was chosen for her.
     """
 
     name: str
@@ -39,7 +42,9 @@ class Network:
     keeps_alive: Any
     parent: dict[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
-    rescales_pixels: bool = False
+    preprocessing: Preprocessing | None = None
+    held_out: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
 
 
 def require_tensorflow() -> None:

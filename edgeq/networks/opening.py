@@ -10,7 +10,9 @@ import numpy as np
 
 from edgeq.errors import InputError, ModelError, one_line
 from edgeq.files import sha256_of_file, sha256_of_folder
+from edgeq.metadata import ModelMetadata, read_metadata
 from edgeq.networks.network import Network, require_tensorflow
+from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop
 
 __all__ = ["open_network"]
 
@@ -71,7 +73,8 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
         size,
         function=lambda x: model(x, training=False),
         keeps_alive=model,
-        rescales_pixels=_rescales(model),
+        normalization=NORMALIZATIONS["0..255"] if _rescales(model) else None,
+        metadata=read_metadata(path),
         sha256=sha256_of_file(path),
     )
 
@@ -119,7 +122,8 @@ def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
         size,
         function=lambda x: signature(**{input_name: x})[output_name],
         keeps_alive=loaded,
-        rescales_pixels=False,  # not to be seen in a SavedModel
+        normalization=None,  # not to be seen in a SavedModel
+        metadata=ModelMetadata(),
         sha256=sha256_of_folder(path),
     )
 
@@ -132,7 +136,8 @@ def _network(
     *,
     function: Callable[[Any], Any],
     keeps_alive: Any,
-    rescales_pixels: bool,
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    metadata: ModelMetadata,
     sha256: str,
 ) -> Network:
     """Check that these are the shapes of an image classifier."""
@@ -150,6 +155,10 @@ def _network(
         height, width = size
     elif size is not None and size != (height, width):
         raise InputError(f"{path}: is made for {width}x{height} pixels, not {size[1]}x{size[0]}; leave --res away")
+    preprocessing = metadata.preprocessing
+    if preprocessing is None and normalization is not None:
+        channels = "L" if input_shape[3] == 1 else "RGB"
+        preprocessing = Preprocessing(height, width, *normalization, channels, default_crop(height, width))
     return Network(
         name=path.resolve().name if path.is_dir() else path.stem,
         height=height,
@@ -158,6 +167,9 @@ def _network(
         classes=classes,
         function=function,
         keeps_alive=keeps_alive,
-        parent={"file": path.name, "sha256": sha256},
-        rescales_pixels=rescales_pixels,
+        parent={"file": path.name, "sha256": sha256} | metadata.provenance,
+        # A .keras file of another maker may hold texts that are no labels.
+        labels=metadata.labels if len(metadata.labels) == classes else (),
+        preprocessing=preprocessing,
+        held_out=frozenset(metadata.held_out),
     )

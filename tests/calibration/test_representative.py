@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,43 @@ class TestSkipping:
             shutil.copy(original, tmp_path / f"{number:03}.png")
         with pytest.raises(InputError, match=r"1 usable images \(39 files skipped\)"):
             choose_images(tmp_path, SMALL)
+
+
+def fingerprints(paths: Iterable[Path]) -> frozenset[str]:
+    return frozenset(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths)
+
+
+class TestSparing:
+    def test_photos_kept_for_others_are_left_alone(self, tmp_path: Path) -> None:
+        paths = make_photos(tmp_path, 20)
+        chosen = choose_images(tmp_path, SMALL, spared=fingerprints(paths[:6]))
+        assert set(chosen.files) == set(paths[6:])
+        assert chosen.skipped == ()  # nothing is wrong with them
+        assert not fingerprints(paths[:6]) & {*chosen.provenance()["fingerprints"]}
+
+    def test_by_what_is_in_them_whatever_they_are_called(self, tmp_path: Path) -> None:
+        paths = make_photos(tmp_path / "photos", 12)
+        spared = fingerprints(paths[:2])
+        for path in paths[:2]:
+            path.rename(path.with_name(f"copy_of_{path.name}"))
+        names = {path.name for path in choose_images(tmp_path, SMALL, spared=spared).files}
+        assert names == {path.name for path in paths[2:]}
+
+    def test_they_do_not_use_up_the_count(self, tmp_path: Path) -> None:
+        paths = make_photos(tmp_path, 30)
+        assert len(choose_images(tmp_path, SMALL, count=20, spared=fingerprints(paths[5:15])).files) == 20
+
+    def test_the_others_are_chosen_as_ever(self, tmp_path: Path) -> None:
+        make_photos(tmp_path, 20)
+        assert choose_images(tmp_path, SMALL, 12).files == choose_images(tmp_path, SMALL, 12, spared={"0" * 16}).files
+
+    def test_too_few_that_are_left_says_so(self, tmp_path: Path) -> None:
+        paths = make_photos(tmp_path, 15)
+        with pytest.raises(InputError) as caught:
+            choose_images(tmp_path, SMALL, spared=fingerprints(paths[:8]))
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path}: 7 usable images (0 files skipped, 8 held out for evaluation); ")
+        assert "\n" not in message
 
 
 class TestMinimum:

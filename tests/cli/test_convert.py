@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
+import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import Finished, colour_picture
+from conftest import COLOURS, NO_NETWORK, Finished, colour_picture
+from networks import kerass, randomize
 
 from cli import error_of
 from edgeq.cli import main
 from edgeq.conversion import FORMATS
-from edgeq.metadata import read_metadata
+from edgeq.metadata import ModelMetadata, read_metadata
+from edgeq.networks import Architecture, choose_output_stride, imagenet
+from edgeq.networks.bundled import bundled_for
+from edgeq.networks.saving import save_network
+from edgeq.preprocessing import Preprocessing
 from edgeq.runtime import RUNTIMES, Model
 
 pytest.importorskip("tensorflow")
 
 Run = Callable[..., Finished]
-NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 NORMALIZE = ("--normalize", "-1..1")
 
 
@@ -49,7 +57,7 @@ def out(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     for form in FORMATS:
-        for name in ("colours", "mobilenet_v2_0.35_32", "net"):
+        for name in ("colours", "mobilenet_v2_0.35_32_os8", "net"):
             (folder / f"{name}_{form}.tflite").write_text(f"old {form}")
     return folder
 
@@ -90,14 +98,21 @@ class TestSuccess:
         size = ("--res", "48x32", "--alpha", 0.35, "--classes", 4, "--weights", "none", "--seed", 5)
         done = edgeq("convert", *size, "--int8", "--io", "uint8", "--calib-count", 10, cwd=tmp_path)
         assert (done.code, done.err) == (0, "")
-        path = tmp_path / "models" / "mobilenet_v2_0.35_48x32_int8.tflite"
+        path = tmp_path / "models" / "mobilenet_v2_0.35_48x32_os8_int8.tflite"
         model = Model(path)
         assert model.input.shape == (1, 32, 48, 3)  # height before width
         assert model.input.quantization.dtype == model.output.quantization.dtype == "uint8"
         provenance = read_metadata(path).provenance
-        assert provenance["parent"] == {"architecture": "MobileNetV2", "alpha": 0.35, "weights": "random", "seed": 5}
+        assert provenance["parent"] == {
+            "architecture": "mobilenet_v2",
+            "alpha": 0.35,
+            "output_stride": 8,
+            "weights": "random",
+            "seed": 5,
+        }
         assert (provenance["calibration"]["count"], provenance["calibration"]["seed"]) == (10, 5)
-        *_, calibrated, unnamed = done.out.splitlines()
+        *_, stride, calibrated, unnamed = done.out.splitlines()
+        assert stride == "Output stride 8: the last feature map has 6x4 cells."
         assert calibrated == "Calibrated on 10 images of the set that comes with edgeq (seed 5)."
         assert unnamed == "No labels: predictions will be numbers (0 to 3); --labels names them."
 
@@ -136,6 +151,34 @@ class TestSuccess:
         assert preprocessing is not None
         assert (preprocessing.mean, preprocessing.std, preprocessing.channels) == ((0.0,), (1.0,), "L")
 
+    @pytest.mark.parametrize("side", [20, 28, 32])
+    def test_small_inputs(self, side: int, tmp_path: Path, edgeq_here: Run) -> None:
+        options = ("--alpha", 0.35, "--classes", 4, "--weights", "none", "--int8", "--calib-count", 10)
+        done = edgeq_here("convert", "--res", side, *options, "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        stride = choose_output_stride(side, side)
+        cells = math.ceil(side / stride)
+        assert cells >= 4
+        assert f"Output stride {stride}: the last feature map has {cells}x{cells} cells.\n" in done.out
+        model = Model(tmp_path / f"mobilenet_v2_0.35_{side}_os{stride}_int8.tflite")
+        assert model.input.shape == (1, side, side, 3)
+        scores = [model.classify(colour_picture(colour, seed=1)) for colour in COLOURS]
+        assert not np.array_equal(scores[0], scores[1])  # the integers still tell pictures apart
+
+    def test_what_was_asked_for_is_in_the_name_and_in_the_file(self, tmp_path: Path, edgeq_here: Run) -> None:
+        options = ("--network", "mobilenet_v3_small_minimalistic", "--output-stride", "auto", "--head", 16)
+        sizes = ("--res", "50x100", "--classes", 4, "--weights", "none")
+        done = edgeq_here("convert", *options, *sizes, "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        path = tmp_path / "mobilenet_v3_small_minimalistic_1.0_50x100_os16_head16_fp32.tflite"
+        parent = read_metadata(path).provenance["parent"]
+        assert (parent["architecture"], parent["output_stride"], parent["head"]) == (
+            "mobilenet_v3_small_minimalistic",
+            16,
+            16,
+        )
+        assert "Takes 50x100 RGB, pixels normalized to 0..255." in done.out
+
     def test_whatever_runtime_the_environment_prefers(
         self, colour_network: Path, photos: Path, tmp_path: Path, edgeq: Run
     ) -> None:
@@ -145,6 +188,142 @@ class TestSuccess:
         options = ("--int8", "--calib", photos, "--calib-count", 10, *NORMALIZE, "--out", tmp_path)
         done = edgeq("convert", colour_network, *options, env={"EDGEQ_RUNTIME": "tflite-runtime"})
         assert (done.code, done.err) == (0, "")
+
+
+class TestMobileNetV3:
+    def test_the_float_file_gives_what_keras_gives_of_the_same_pixels(
+        self, photos: Path, tmp_path: Path, edgeq: Run, edgeq_here: Run
+    ) -> None:
+        """Keras's network takes pixel values as they are; so has the file to, in every command."""
+        files = sorted(photos.rglob("*.jpg"))[::4]
+        pixels = np.stack([Preprocessing(96, 96, crop=1.0).pixels(file) for file in files]).astype(np.float32)
+        model = randomize(kerass("mobilenet_v3_small", 96, 96, classes=3, activation="linear"), seed=4)
+        # What it thinks of these pictures is made to differ as far as possible.
+        logits, last = model.predict(pixels, verbose=0), model.get_layer("logits")
+        kernel, bias = last.get_weights()
+        last.set_weights([kernel / logits.std(axis=0), (bias - logits.mean(axis=0)) / logits.std(axis=0)])
+        exponentials = np.exp(model.predict(pixels, verbose=0))
+        expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+        assert len({*expected.argmax(axis=1)}) > 1
+        model.save_weights(tmp_path / "mine.weights.h5")
+        options = ("--network", "mobilenet_v3_small", "--res", 96, "--classes", 3, "--labels", photos)
+        done = edgeq_here("convert", *options, "--weights", tmp_path / "mine.weights.h5", "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        path = tmp_path / "mobilenet_v3_small_1.0_96_fp32.tflite"
+        preprocessing = read_metadata(path).preprocessing
+        assert preprocessing is not None
+        assert preprocessing.real_range == (0, 255)
+
+        inferred = edgeq("infer", *files, "--model", path, "--top", 3, "--json")
+        assert (inferred.code, inferred.err) == (0, "")
+        found = np.zeros((len(files), 3))
+        for row, line in zip(found, inferred.out.splitlines(), strict=True):
+            for prediction in json.loads(line)["predictions"]:
+                row[prediction["index"]] = prediction["probability"]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+
+
+class TestWeights:
+    def test_without_imagenets_the_bundled_ones_and_it_says_so(
+        self, keras_cache: Path, tmp_path: Path, edgeq_here: Run
+    ) -> None:
+        done = edgeq_here("convert", "--res", 96, "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        known = bundled_for(32)
+        (line,) = [line for line in done.out.splitlines() if "ImageNet" in line]
+        assert line.startswith("ImageNet's weights are neither in Keras's cache nor can they be downloaded: took ")
+        assert f"took {known.name}, which comes with edgeq" in line
+        (path,) = tmp_path.glob("*.tflite")
+        metadata = read_metadata(path)
+        assert metadata.labels == known.labels
+        assert metadata.provenance["parent"] == {
+            "architecture": known.family,
+            "alpha": known.alpha,
+            "weights": known.name,
+            "sha256": hashlib.sha256(known.weights.read_bytes()).hexdigest(),
+        }
+
+    def test_bundled_ones_that_were_asked_for_need_no_remark(
+        self, keras_cache: Path, tmp_path: Path, edgeq_here: Run
+    ) -> None:
+        done = edgeq_here("convert", "--res", 32, "--weights", "bundled", "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        assert "ImageNet" not in done.out
+        (path,) = tmp_path.glob("*.tflite")
+        assert read_metadata(path).provenance["parent"]["weights"] == bundled_for(8).name
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            pytest.param(("--weights", "imagenet"), "ImageNet's weights cannot be had", id="imagenet"),
+            pytest.param(("--alpha", 1.0), "ImageNet's weights cannot be had", id="alpha"),
+            pytest.param(("--classes", 1000), "ImageNet's weights cannot be had", id="classes"),
+            pytest.param(("--network", "mobilenet_v3_large"), "ImageNet's weights cannot be had", id="network"),
+            pytest.param(("--classes", 10), "ImageNet's weights have 1000 classes, not 10", id="other-classes"),
+            pytest.param(("--head", 0), "ImageNet's weights have their own head", id="head"),
+            pytest.param(("--weights", "bundled", "--head", 0), "leave --network, --alpha, ", id="bundled-and-head"),
+        ],
+    )
+    def test_never_others_than_what_was_asked_for(
+        self,
+        options: tuple[Any, ...],
+        message: str,
+        keras_cache: Path,
+        tmp_path: Path,
+        edgeq_here: Run,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(imagenet, "_fetch", lambda architecture: None)
+        done = edgeq_here("convert", "--res", 96, *options, "--out", tmp_path / "out")
+        assert message in error_of(done)
+        assert done.out == ""
+        assert not (tmp_path / "out").exists()
+
+
+class TestNetworksOfEdgeqTrain:
+    """.keras files that say themselves what they are."""
+
+    SAID = Preprocessing(24, 24, (0.0,), (255.0,), crop=0.9)
+
+    @pytest.fixture
+    def trained(self, photos: Path, tmp_path: Path) -> Path:
+        held_out = sorted(photos.rglob("*.jpg"))[::3]
+        fingerprints = tuple(hashlib.sha256(photo.read_bytes()).hexdigest()[:16] for photo in held_out)
+        metadata = ModelMetadata(tuple(COLOURS), self.SAID, "probabilities", {"trained_on": "photos"}, fingerprints)
+        model = randomize(Architecture("mobilenet_v2", 24, 24, 0.35, 8, classes=3).build())
+        save_network(model, tmp_path / "mine.keras", metadata)
+        return tmp_path / "mine.keras"
+
+    def test_need_no_options_and_are_not_calibrated_on_what_was_held_out(
+        self, trained: Path, photos: Path, tmp_path: Path, edgeq_here: Run
+    ) -> None:
+        done = edgeq_here("convert", trained, "--int8", "--calib", photos, "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        assert "Takes 24x24 RGB, pixels normalized to 0..1." in done.out
+        assert f"Calibrated on 24 images of {photos} (seed 0)." in done.out  # of 36
+        assert "Skipped" not in done.out
+        assert "No labels" not in done.out
+        for form in ("fp32", "int8"):
+            metadata = read_metadata(tmp_path / f"mine_{form}.tflite")
+            assert metadata.labels == tuple(COLOURS)
+            assert metadata.preprocessing == self.SAID
+            assert metadata.provenance["parent"]["trained_on"] == "photos"
+        rest = [photo for n, photo in enumerate(sorted(photos.rglob("*.jpg"))) if n % 3]
+        assert metadata.calibrated_on == {hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in rest}
+
+    def test_the_user_has_the_last_word(self, trained: Path, tmp_path: Path, edgeq_here: Run) -> None:
+        (tmp_path / "names.txt").write_text("azul\nverde\nrojo\n")
+        options = ("--normalize", "-1..1", "--crop", 1, "--labels", tmp_path / "names.txt")
+        done = edgeq_here("convert", trained, *options, "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        metadata = read_metadata(tmp_path / "mine_fp32.tflite")
+        assert metadata.labels == ("azul", "verde", "rojo")
+        assert metadata.preprocessing == Preprocessing(24, 24, crop=1.0)
+
+    def test_too_few_photos_that_were_not_held_out(self, trained: Path, photos: Path, edgeq_here: Run) -> None:
+        done = edgeq_here("convert", trained, "--int8", "--calib", photos / "red")
+        assert "red: 8 usable images (0 files skipped, 4 held out for evaluation)" in error_of(done)
 
 
 def make_bad_inputs(folder: Path) -> None:
@@ -170,9 +349,17 @@ class TestErrors:
             pytest.param(["none"], "none: a folder, but no SavedModel", id="source-any-folder"),
             pytest.param(["odd.keras"], "odd.keras: Keras cannot load this model", id="source-damaged"),
             pytest.param(["COLOURS", "--normalize", "2"], "normalization '2': must be one of", id="normalization-odd"),
-            pytest.param(["COLOURS", "--alpha", "0.5"], "are for MobileNetV2; SOURCE brings", id="source-and-alpha"),
-            pytest.param(["COLOURS", "--classes", "3"], "are for MobileNetV2; SOURCE brings", id="source-and-classes"),
-            pytest.param(["COLOURS", "--weights", "none"], "are for MobileNetV2", id="source-and-weights"),
+            pytest.param(["COLOURS", "--alpha", "0.5"], "--alpha: only for networks that edgeq", id="source-and-alpha"),
+            pytest.param(
+                ["COLOURS", "--classes", "3", "--weights", "none", "--network", "mobilenet_v2"],
+                "--classes, --network, --weights: only for networks that edgeq builds; SOURCE brings its own",
+                id="source-and-others",
+            ),
+            pytest.param(["COLOURS", "--head", "0"], "--head: only for networks", id="source-and-head"),
+            pytest.param(["COLOURS", "--output-stride", "8"], "--output-stride: only", id="source-and-output-stride"),
+            pytest.param(["--network", "resnet"], "'resnet' is not one of 'mobilenet_v2', ", id="network"),
+            pytest.param(["--output-stride", "64"], "'64' is not one of '4', '8', '16', '32', 'auto'", id="stride-64"),
+            pytest.param(["--head", "-1"], "-1 is not in the range x>=0", id="head-negative"),
             pytest.param(["COLOURS", "--labels", "missing"], "missing: cannot read labels", id="labels-missing"),
             pytest.param(
                 ["COLOURS", *NORMALIZE, "--int8", "--calib", "missing"], "missing: no such folder", id="calib-missing"
@@ -217,13 +404,23 @@ class TestErrors:
                 "9 is not in the range x>=10",
                 id="calib-count-9",
             ),
-            pytest.param([*TINY, "--res", "16"], "smallest possible is 32x32", id="res-too-small"),
+            pytest.param([*TINY, "--res", "3"], "the smallest possible side is 4 pixels", id="res-too-small"),
+            pytest.param(
+                [*TINY, "--res", "40x31", "--output-stride", "32"],
+                "input size 40x31: too small for an output stride of 32; the smallest possible side is 32 pixels; with "
+                "--output-stride auto, 4",
+                id="res-too-small-for-the-output-stride",
+            ),
             pytest.param([*TINY, "--res", "0"], "0x0", id="res-0"),
             pytest.param([*TINY, "--alpha", "0"], "width multiplier 0.0", id="alpha-0"),
             pytest.param([*TINY, "--alpha", "nan"], "nan", id="alpha-nan"),
             pytest.param([*TINY, "--seed", "-1"], "-1", id="seed-negative"),
             pytest.param([*TINY, "--weights", "odd.h5"], "odd.h5: these weights do not fit", id="weights-damaged"),
-            pytest.param(["--alpha", "0.4"], "no ImageNet weights exist for width multiplier 0.4", id="imagenet-alpha"),
+            pytest.param(
+                ["--alpha", "0.4"],
+                "no ImageNet weights exist for mobilenet_v2 of width multiplier 0.4",
+                id="imagenet-alpha",
+            ),
         ],
     )
     def test_that_show_only_when_there_is_a_network(

@@ -16,20 +16,35 @@ import edgeq as package
 from cli import error_of
 from edgeq.cli import cli
 
-COMMANDS = ["convert", "infer", "compare"]
+COMMANDS = ["convert", "infer", "compare", "train", "summary", "calibrate"]
+ONES_THAT_DO_SOMETHING = [*COMMANDS[:-1], "calibrate synthesize"]
 Run = Callable[..., Finished]
+
+
+def named(names: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that a command line begins with, and what follows it."""
+    command: click.Command = cli
+    rest = list(names)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        inner = command.get_command(click.Context(command), rest.pop(0))
+        assert inner is not None, names
+        command = inner
+    return command, rest
 
 
 def test_these_are_all_commands() -> None:
     assert cli.list_commands(click.Context(cli)) == COMMANDS
+    group, _ = named(["calibrate"])
+    assert isinstance(group, click.Group)
+    assert group.list_commands(click.Context(group)) == ["synthesize"]
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
-@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS]], ids=["edgeq", *COMMANDS])
-def test_help_has_examples(command: list[str], option: str, edgeq: Run) -> None:
-    done = edgeq(*command, option)
+@pytest.mark.parametrize("command", ["", *COMMANDS, "calibrate synthesize"])
+def test_help_has_examples(command: str, option: str, edgeq: Run) -> None:
+    done = edgeq(*command.split(), option)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(f"Usage: edgeq{' ' + command[0] if command else ''} ")
+    assert done.out.startswith(f"Usage: {' '.join(['edgeq', *command.split()])} ")
     head, _, examples = done.out.partition("Examples:\n")
     assert head.count("\n") >= 3  # says what the command does before
     lines = [line for line in examples.split("\n\n")[0].splitlines() if line.strip()]
@@ -37,18 +52,20 @@ def test_help_has_examples(command: list[str], option: str, edgeq: Run) -> None:
     assert all("edgeq " in line for line in lines)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["", *COMMANDS, "calibrate synthesize"])
 def test_examples_use_options_that_exist(command: str, edgeq: Run) -> None:
-    text = edgeq(command, "--help").out
-    examples, _, options = text.partition("Examples:")[2].partition("Options:")
-    known = set(re.findall(r"--[a-z0-9-]+", options))
-    assert set(re.findall(r"--[a-z0-9-]+", examples)) <= known
+    text = edgeq(*command.split(), "--help").out
+    examples = re.findall(r"edgeq (.*)", text.partition("Examples:")[2].partition("\n\n")[0])
+    assert len(examples) >= 3
+    for example in examples:
+        used, words = named(example.split())
+        known = {option for parameter in used.params for option in parameter.opts} | {"--help"}
+        assert set(re.findall(r"--[a-z0-9-]+", " ".join(words))) <= known, example
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ONES_THAT_DO_SOMETHING)
 def test_every_option_says_what_it_does(name: str) -> None:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
+    command, _ = named(name.split())
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     assert len(options) > 5
     assert [option.name for option in options if not option.help] == []
@@ -84,7 +101,7 @@ def test_wrong_usage(arguments: list[str], message: str, edgeq: Run) -> None:
     assert message in error_of(edgeq(*arguments))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["infer", "--help"], ["compare", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=["edgeq", *COMMANDS])
 def test_help_does_not_wait_for_tensorflow(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "edgeq", *arguments],
@@ -95,4 +112,4 @@ def test_help_does_not_wait_for_tensorflow(arguments: list[str]) -> None:
     )
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "click" in imported
-    assert not imported & {"tensorflow", "keras", "tflite_runtime", "ai_edge_litert"}
+    assert not imported & {"tensorflow", "keras", "matplotlib", "tflite_runtime", "ai_edge_litert"}

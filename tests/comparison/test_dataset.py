@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -125,6 +127,92 @@ class TestLabelsFile:
         (folder / "labels.csv").write_bytes(content)
         with pytest.raises(InputError, match=r"labels\.csv"):
             find_labels(folder, 3)
+
+    def test_that_cannot_be_read(self, touch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = touch("1.jpg", "labels.csv")
+
+        def refuse(*arguments: object, **keywords: object) -> NoReturn:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_text", refuse)
+        with pytest.raises(InputError, match=r"labels\.csv: cannot read labels \(.*Permission denied\)"):
+            find_labels(folder, 3)
+
+
+class TestAFileOfItsOwn:
+    """``--data`` may be such a file, as `edgeq train` writes it for the photos that it held out."""
+
+    def test_names_the_images(self, touch: Callable[..., Path]) -> None:
+        folder = touch("b.jpg", "a.jpg", "c/d.jpg", "not-named.jpg")
+        (folder / "flowers.validation.csv").write_text("file,class_index\nb.jpg,2\nc/d.jpg,1\n")
+        images, notes = find_labels(folder / "flowers.validation.csv", 3, ("x", "y", "z"))
+        assert [(image.path, image.class_index) for image in images] == [
+            (folder / "b.jpg", 2),
+            (folder / "c" / "d.jpg", 1),
+        ]
+        assert notes == ["true classes from flowers.validation.csv"]
+
+    def test_is_read_where_it_lies_whatever_the_current_folder(
+        self, touch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = touch("photos/1.jpg", "photos/2.jpg", "networks/held_out.CSV")
+        absolute = folder / "photos" / "2.jpg"
+        (folder / "networks" / "held_out.CSV").write_text(f"../photos/1.jpg,0\n{absolute},1\n")
+        monkeypatch.chdir(folder / "photos")
+        images, _ = find_labels("../networks/held_out.CSV", 2)
+        assert [image.path.resolve() for image in images] == [folder / "photos" / "1.jpg", absolute]
+
+    def test_goes_before_a_labels_file_beside_it(self, touch: Callable[..., Path]) -> None:
+        folder = touch("1.jpg", "2.jpg")
+        (folder / "labels.csv").write_text("1.jpg,0\n2.jpg,0\n")
+        (folder / "other.csv").write_text("2.jpg,1\n")
+        images, _ = find_labels(folder / "other.csv", 2)
+        assert [(image.path.name, image.class_index) for image in images] == [("2.jpg", 1)]
+
+    def test_names_need_not_be_utf8(self, touch: Callable[..., Path]) -> None:
+        """As files on Linux have them; `edgeq train` writes such names byte by byte."""
+        name = os.fsdecode("café.jpg".encode("latin-1"))
+        try:
+            folder = touch(name)
+        except OSError:
+            pytest.skip("this file system takes UTF-8 only")
+        (folder / "held_out.csv").write_bytes("café.jpg,1\n".encode("latin-1"))
+        images, _ = find_labels(folder / "held_out.csv", 2)
+        assert [image.path.name for image in images] == [name]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            pytest.param("1.jpg,9\n", "line 1: class 9, but the models have 3", id="too-high"),
+            pytest.param("other.jpg,0\n", "names no file that is there; names are relative", id="none-there"),
+            pytest.param(f"{'x' * 300},0\n", "names no file that is there", id="too-long-a-name"),
+            pytest.param(f"{'x' * 200_000},0\n", "cannot read labels", id="no-table-at-all"),
+            pytest.param("1.jpg\0,0\n", "mine.csv: ", id="nul"),
+            pytest.param("name,age\nAnn,43\n", "line 1: must be a file and a class index", id="another-table"),
+        ],
+    )
+    def test_that_makes_no_sense(self, text: str, message: str, touch: Callable[..., Path]) -> None:
+        folder = touch("1.jpg")
+        (folder / "mine.csv").write_text(text)
+        with pytest.raises(InputError, match=message) as caught:
+            find_labels(folder / "mine.csv", 3)
+        assert str(caught.value).startswith(f"{folder / 'mine.csv'}")
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("missing.csv", r"missing\.csv: cannot read labels \(No such file"),
+            ("1.jpg", r"1\.jpg: is a file, not a folder"),
+        ],
+    )
+    def test_that_is_none(self, name: str, message: str, touch: Callable[..., Path]) -> None:
+        with pytest.raises(InputError, match=message):
+            find_labels(touch("1.jpg") / name, 3)
+
+    def test_a_folder_may_be_called_so(self, touch: Callable[..., Path]) -> None:
+        folder = touch("all.csv/1.jpg") / "all.csv"
+        assert [image.path for image in find_labels(folder, 3)[0]] == [folder / "1.jpg"]
 
 
 class TestFolderNames:

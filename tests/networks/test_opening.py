@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import numpy as np
 import pytest
 
 from edgeq.errors import InputError, ModelError
+from edgeq.metadata import ModelMetadata
 from edgeq.networks import Network, open_network
+from edgeq.networks.saving import save_network
+from edgeq.preprocessing import Preprocessing
 
 h5py = pytest.importorskip("h5py")
 keras = pytest.importorskip("keras")
@@ -85,7 +89,8 @@ class TestEveryForm:
         save(model, path)
         network = open_network(path)
         assert (network.name, network.height, network.width) == ("flowers", 16, 12)
-        assert (network.channels, network.classes, network.rescales_pixels) == (3, 5, False)
+        assert (network.channels, network.classes, network.preprocessing) == (3, 5, None)
+        assert (network.labels, network.held_out, network.remarks) == ((), frozenset(), ())
         inputs = images(network)
         expected = model.predict(inputs, verbose=0)
         assert np.ptp(expected, axis=0).max() > 1e-3  # the network does tell the inputs apart
@@ -188,11 +193,50 @@ class TestRescaling:
         self, front: Callable[[], list[Any]], rescales: bool, tmp_path: Path
     ) -> None:
         classifier(*front()).save(tmp_path / "net.keras")
-        assert open_network(tmp_path / "net.keras").rescales_pixels is rescales
+        preprocessing = open_network(tmp_path / "net.keras").preprocessing
+        assert preprocessing == (Preprocessing(16, 12, (0.0,), (1.0,), crop=1.0) if rescales else None)
+
+    def test_of_one_grey_channel(self, tmp_path: Path) -> None:
+        classifier(layers.Rescaling(1 / 255), shape=(200, 160, 1)).save(tmp_path / "grey.keras")
+        preprocessing = open_network(tmp_path / "grey.keras").preprocessing
+        assert preprocessing == Preprocessing(200, 160, (0.0,), (1.0,), "L", crop=0.875)
+
+    def test_of_a_size_that_is_given(self, tmp_path: Path) -> None:
+        classifier(layers.Rescaling(1 / 255), shape=(None, None, 3)).save(tmp_path / "any.keras")
+        preprocessing = open_network(tmp_path / "any.keras", size=(20, 30)).preprocessing
+        assert preprocessing == Preprocessing(20, 30, (0.0,), (1.0,), crop=1.0)
 
     def test_mobilenet_v3_as_keras_has_it(self, tmp_path: Path) -> None:
         keras.applications.MobileNetV3Small((32, 32, 3), weights=None, classes=2).save(tmp_path / "v3.keras")
-        assert open_network(tmp_path / "v3.keras").rescales_pixels
+        preprocessing = open_network(tmp_path / "v3.keras").preprocessing
+        assert preprocessing is not None
+        assert preprocessing.real_range == (0, 255)
+
+
+class TestWhatTheFileSaysOfItself:
+    """How edgeq writes this is in test_saving."""
+
+    def test_goes_before_what_is_to_be_seen(self, tmp_path: Path) -> None:
+        said = Preprocessing(16, 12, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "BGR", crop=0.5)
+        save_network(classifier(layers.Rescaling(1 / 255)), tmp_path / "net.keras", ModelMetadata(preprocessing=said))
+        assert open_network(tmp_path / "net.keras").preprocessing == said
+
+    def test_does_not_include_texts_of_other_makers(self, tmp_path: Path) -> None:
+        """Keras keeps the vocabularies of layers in its zip, which are no labels."""
+        path = tmp_path / "net.keras"
+        classifier().save(path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("assets/layers/string_lookup/vocabulary.txt", "some\nwords\n")
+        assert open_network(path).labels == ()
+
+    def test_that_is_damaged_is_said(self, tmp_path: Path) -> None:
+        path = tmp_path / "net.keras"
+        classifier().save(path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("edgeq.json", "{")
+        with pytest.raises(ModelError, match=r"net\.keras: its metadata is damaged") as caught:
+            open_network(path)
+        assert "\n" not in str(caught.value)
 
 
 def two_inputs() -> Any:

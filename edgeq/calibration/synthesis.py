@@ -1,0 +1,137 @@
+"""Images made from a network alone, for users who have no photos like those that it was trained on.
+
+Images that cause the statistics which a network's BatchNormalization layers kept in training drive its
+activations over much the same ranges, and that is what calibration needs. So, as in ZeroQ (Cai et al. 2020, arXiv
+2001.00281, section 3.1), noise is changed by Adam until its statistics are near those.
+
+Other than in that paper, each image is also drawn towards a class: behind the last BatchNormalization nothing
+else holds the scores up, and they would stay far below those of photos. docs/calibration.md has what this brings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibration.statistics import WatchedNetwork
+from edgeq.errors import InputError
+from edgeq.preprocessing import Preprocessing
+from edgeq.progress import Progress, no_progress
+
+__all__ = ["DEFAULT_STEPS", "synthesize"]
+
+DEFAULT_STEPS = 60
+"""Steps of the optimizer over all images; what more of them bring is in docs/calibration.md."""
+
+_BATCH = 25  # images whose statistics are matched together; more take more memory
+_LARGEST_RATE = 0.03  # of Adam at first, as a share of the range of pixels; it falls to nothing along half a cosine
+_DECAYS = (0.9, 0.99)  # of Adam's averages of the gradient and of its square
+_CLASS_WEIGHT = 0.1  # of the cross-entropy, beside the squared distance of the statistics
+_TINY = 1e-30  # keeps quotients finite
+
+_Floats = npt.NDArray[np.float32]
+
+
+def synthesize(
+    model: Any,
+    preprocessing: Preprocessing,
+    count: int = 100,
+    seed: int = 0,
+    steps: int = DEFAULT_STEPS,
+    progress: Progress = no_progress,
+    name: str | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Make images that a network's BatchNormalization layers find ordinary.
+
+    Args:
+        model: a `keras.Model` from (N, height, width, channels) to (N, classes): probabilities or logits. Its
+            BatchNormalization layers may be in nested models.
+        preprocessing: how images become its input.
+        count: how many images.
+        seed: of the noise that they begin as. On one machine, the same seed gives the same images.
+        steps: of the optimizer.
+        progress: called with ("Synthesizing images", steps done, steps in all).
+        name: what errors call the model; None takes its own name.
+
+    Returns:
+        (count, height, width, 1 or 3) uint8: grey or RGB, as in files, also for a network that takes BGR.
+
+    Raises:
+        InputError: the model has no BatchNormalization, or its statistics carry no information.
+        ModelError: the model cannot run on such images.
+    """
+    if count < 1 or steps < 1:
+        raise InputError(f"{count} images, {steps} steps: both must be at least 1")
+    network = WatchedNetwork(model, preprocessing, name or model.name)
+    gradient = _gradient_of(network)
+    rng = np.random.default_rng(seed)
+    classes = np.resize(rng.permutation(network.classes), count)
+    batches = np.array_split(classes, math.ceil(count / _BATCH))
+    made, total = [], len(batches) * steps
+    for number, targets in enumerate(batches):
+        pixels = _noise(rng, len(targets), preprocessing)
+        adam = _Adam(pixels.shape)
+        for step in range(steps):
+            progress("Synthesizing images", number * steps + step, total)
+            direction = adam.direction(gradient(pixels, targets).numpy())
+            rate = _LARGEST_RATE * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            pixels = np.clip(pixels - rate * direction, 0, 1)
+        made.append(np.rint(255 * pixels).astype(np.uint8))
+    progress("Synthesizing images", total, total)
+    return np.concatenate(made)
+
+
+def _gradient_of(network: WatchedNetwork) -> Any:
+    """The gradient of what is to become small, as a traced function.
+
+    It maps pixels (N, height, width, channels) float32 in [0, 1] and the class of each, (N,) int64, to a tensor of
+    the pixels' shape.
+    """
+    import tensorflow as tf
+
+    def gradient(pixels: Any, targets: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            moments, log_probabilities = network.look(pixels)
+            surprise = -tf.reduce_mean(tf.gather(log_probabilities, targets, batch_dims=1))
+            loss = network.squared_distance(moments) + _CLASS_WEIGHT * surprise
+        return tape.gradient(loss, pixels)
+
+    signature = [tf.TensorSpec((None, *network.shape), tf.float32), tf.TensorSpec((None,), tf.int64)]
+    return tf.function(gradient, input_signature=signature, autograph=False)
+
+
+class _Adam:
+    """The optimizer of Kingma and Ba (2015, arXiv 1412.6980, algorithm 1), without its step size."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._first, self._second = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._steps = 0
+
+    def direction(self, gradient: _Floats) -> _Floats:
+        """Where from a point of this gradient the loss rises, all entries about 1 in size; of the gradient's shape."""
+        self._steps += 1
+        self._first += (1 - _DECAYS[0]) * (gradient - self._first)
+        self._second += (1 - _DECAYS[1]) * (gradient**2 - self._second)
+        first = self._first / (1 - _DECAYS[0] ** self._steps)
+        second = self._second / (1 - _DECAYS[1] ** self._steps)
+        direction: _Floats = first / (np.sqrt(second) + _TINY)
+        return direction
+
+
+def _noise(rng: np.random.Generator, count: int, preprocessing: Preprocessing) -> _Floats:
+    """Noise whose amplitude falls with frequency as 1/f, as that of photos (Field 1987, J. Opt. Soc. Am. A 4).
+
+    Returns:
+        (count, height, width, channels) float32 in [0, 1], around 0.5 with a standard deviation of 0.2.
+    """
+    height, width = preprocessing.height, preprocessing.width
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
+    white = rng.standard_normal((count, len(preprocessing.channels), height, width))
+    pink = np.fft.irfft2(np.fft.rfft2(white) / frequency, (height, width))
+    pixels: _Floats = (0.5 + 0.2 * pink / pink.std()).clip(0, 1).astype(np.float32)
+    return pixels.transpose(0, 2, 3, 1)

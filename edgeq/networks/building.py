@@ -1,0 +1,202 @@
+"""A network of edgeq's own with weights: ImageNet's, those that come with edgeq, a file's, or random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.errors import UnavailableWeightsError, WeightsError, one_line
+from edgeq.files import sha256_of_file
+from edgeq.networks.architecture import OUTPUT_STRIDES, Architecture, default_output_stride
+from edgeq.networks.bundled import bundled_for
+from edgeq.networks.imagenet import IMAGENET_CLASSES, imagenet_labels, imagenet_weights
+from edgeq.networks.network import Network, require_tensorflow
+
+__all__ = ["NAMED_WEIGHTS", "build_network", "load_weights", "randomize"]
+
+NAMED_WEIGHTS = ("auto", "imagenet", "bundled", "none")
+
+
+def build_network(
+    family: str = "mobilenet_v2",
+    height: int = 224,
+    width: int = 224,
+    *,
+    alpha: float | None = None,
+    classes: int | None = None,
+    output_stride: int | None = None,
+    head: int | None = None,
+    weights: str = "auto",
+    seed: int = 0,
+) -> Network:
+    """Build a MobileNet for an input of that size, and fill in weights.
+
+    Args:
+        family: one of `FAMILIES`.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        alpha: width multiplier; None takes what the weights have, else 1.0.
+        classes: how many; None takes what the weights have, else 1000.
+        output_stride: see `Architecture`; None takes `default_output_stride`.
+        head: see `Architecture`.
+        weights: ``imagenet``; ``bundled``, those that come with edgeq; ``auto``, ImageNet's where they can be
+            had, else the bundled ones where they fit; ``none``, random ones; or the path of a Keras weights
+            file.
+        seed: of random weights.
+
+    Raises:
+        InputError: a size, width multiplier or other argument that cannot be.
+        WeightsError: the weights cannot be had, or do not fit.
+        EdgeqError: TensorFlow is not installed.
+    """
+    if output_stride is None:
+        output_stride = default_output_stride(height, width)
+    wanted = Architecture(
+        family,
+        height,
+        width,
+        1.0 if alpha is None else alpha,
+        output_stride,
+        IMAGENET_CLASSES if classes is None else classes,
+        head,
+    )
+    if weights not in NAMED_WEIGHTS and not Path(weights).is_file():
+        raise WeightsError(f"{weights}: no such weights file (--weights takes {', '.join(NAMED_WEIGHTS)} or a path)")
+    require_tensorflow()
+    if weights == "auto":
+        chosen = _automatic(wanted, own_choice=(alpha, classes, head) != (None, None, None))
+    elif weights == "imagenet":
+        chosen = _imagenet(wanted)
+    elif weights == "bundled":
+        chosen = _bundled(wanted, alpha, classes)
+    else:
+        chosen = _Chosen(wanted, None if weights == "none" else Path(weights))
+    return _filled(chosen, seed)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Weights and the architecture that they are for.
+
+    Attributes:
+        architecture: with the weights' width multiplier and classes.
+        path: of the weights file; None for random weights.
+        name: what they are called; None takes the file's name.
+        labels: the classes that they tell apart.
+        whole_pictures: whether they were trained on whole pictures rather than on their centres.
+        remark: what the user should know of the choice.
+    """
+
+    architecture: Architecture
+    path: Path | None
+    name: str | None = None
+    labels: tuple[str, ...] = ()
+    whole_pictures: bool = False
+    remark: str = ""
+
+
+def _automatic(wanted: Architecture, own_choice: bool) -> _Chosen:
+    """ImageNet's weights, or the bundled ones unless the user chose something that they are not for."""
+    try:
+        return _imagenet(wanted)
+    except UnavailableWeightsError:
+        if own_choice or wanted.family != bundled_for(wanted.output_stride).family:
+            raise
+    chosen = _bundled(wanted, None, None)
+    remark = (
+        f"ImageNet's weights are neither in Keras's cache nor can they be downloaded: took {chosen.name}, which comes "
+        f"with edgeq and tells {len(chosen.labels)} classes apart ({', '.join(chosen.labels[:3])}, ...)."
+    )
+    return replace(chosen, remark=remark)
+
+
+def _imagenet(wanted: Architecture) -> _Chosen:
+    if wanted.head is not None:
+        raise WeightsError("ImageNet's weights have their own head; leave --head away, or use --weights none or PATH")
+    if wanted.classes != IMAGENET_CLASSES:
+        raise WeightsError(
+            f"ImageNet's weights have {IMAGENET_CLASSES} classes, not {wanted.classes}; use --weights PATH for weights "
+            "of your own, or --weights none for random ones"
+        )
+    return _Chosen(wanted, imagenet_weights(wanted), "imagenet", imagenet_labels())
+
+
+def _bundled(wanted: Architecture, alpha: float | None, classes: int | None) -> _Chosen:
+    bundled = bundled_for(wanted.output_stride)
+    own = wanted.family != bundled.family or wanted.head is not None
+    if own or alpha not in (None, bundled.alpha) or classes not in (None, len(bundled.labels)):
+        raise WeightsError(
+            f"the weights that come with edgeq are for {bundled.family} of width multiplier {bundled.alpha} and "
+            f"{len(bundled.labels)} classes; leave --network, --alpha, --classes and --head away"
+        )
+    architecture = replace(wanted, alpha=bundled.alpha, classes=len(bundled.labels))
+    return _Chosen(architecture, bundled.weights, bundled.name, bundled.labels, whole_pictures=True)
+
+
+def _filled(chosen: _Chosen, seed: int) -> Network:
+    """Build the network, fill in the weights, and say of it what is known."""
+    import keras
+
+    keras.backend.clear_session()  # layer names, hence bytes, must not depend on what was built before
+    architecture = chosen.architecture
+    model = architecture.build()
+    facts: dict[str, Any]
+    if chosen.path is None:
+        randomize(model, seed)
+        facts = {"weights": "random", "seed": seed}
+    else:
+        load_weights(model, chosen.path)
+        facts = {"weights": chosen.name or chosen.path.name, "sha256": sha256_of_file(chosen.path)}
+    remarks = [chosen.remark] if chosen.remark else []
+    if architecture.output_stride != OUTPUT_STRIDES[-1]:
+        rows, columns = architecture.last_map
+        remarks.append(f"Output stride {architecture.output_stride}: the last feature map has {columns}x{rows} cells.")
+    preprocessing = architecture.preprocessing
+    return Network(
+        name=architecture.name,
+        height=architecture.height,
+        width=architecture.width,
+        channels=3,
+        classes=architecture.classes,
+        function=lambda x: model(x, training=False),
+        keeps_alive=model,
+        parent=architecture.to_json() | facts,
+        labels=chosen.labels,
+        preprocessing=replace(preprocessing, crop=1.0) if chosen.whole_pictures else preprocessing,
+        remarks=tuple(remarks),
+    )
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Fill a Keras model with a weights file.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # Keras and h5py raise nearly anything for files that do not fit
+        raise WeightsError(
+            f"{path}: these weights do not fit this network; check --network, --alpha, --classes and --head "
+            f"({one_line(error)})"
+        ) from None
+
+
+def randomize(model: Any, seed: int) -> None:
+    """Draw kernels that keep the signal's power from layer to layer (He et al. 2015, arXiv 1502.01852).
+
+    Keras's own initial depthwise kernels let it fade to 1e-7, which no integer can represent.
+    """
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if weights and weights[0].ndim == 4:
+            height, width, inputs, _ = weights[0].shape
+            fan_in = height * width * (1 if "depthwise" in layer.name else inputs)
+            weights[0] = rng.normal(0, np.sqrt(2 / fan_in), weights[0].shape).astype(np.float32)
+        elif weights and weights[0].ndim == 2:
+            weights[0] = rng.normal(0, np.sqrt(1 / weights[0].shape[0]), weights[0].shape).astype(np.float32)
+        layer.set_weights(weights)

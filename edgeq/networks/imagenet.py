@@ -1,0 +1,102 @@
+"""ImageNet's weights and class names, through Keras's own cache and download."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeq.errors import UnavailableWeightsError, WeightsError
+from edgeq.networks.architecture import Architecture
+
+__all__ = ["IMAGENET_CLASSES", "imagenet_labels", "imagenet_weights"]
+
+IMAGENET_CLASSES = 1000
+_V2_SIZES = dict.fromkeys((0.35, 0.5, 0.75, 1.0), (96, 128, 160, 192, 224)) | {1.3: (224,), 1.4: (224,)}
+_V3_ALPHAS = {"large": (0.75, 1.0), "small": (0.75, 1.0), "large_minimalistic": (1.0,), "small_minimalistic": (1.0,)}
+_PATIENCE_SECONDS = 15  # for a server that does not answer; Keras itself would wait for ever
+
+
+def imagenet_weights(architecture: Architecture) -> Path:
+    """The file in Keras's cache with the weights for an architecture, which Keras fetches if it can.
+
+    Raises:
+        WeightsError: such weights were never published.
+        UnavailableWeightsError: they are neither in the cache nor to be downloaded.
+    """
+    name, known = _file_name(architecture)
+    if architecture.alpha not in known:
+        listed = ", ".join(map(str, known))
+        raise WeightsError(
+            f"no ImageNet weights exist for {architecture.family} of width multiplier {architecture.alpha}, only for "
+            f"{listed}"
+        )
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    path = home / "models" / name
+    if not path.is_file():
+        with contextlib.suppress(Exception), _limited_patience():  # whatever it is, the file is not there then
+            _fetch(architecture)
+    if not path.is_file():
+        raise UnavailableWeightsError(
+            f"ImageNet's weights cannot be had: Keras found no {name} and could not download it. Put it into "
+            f"{path.parent} (or set KERAS_HOME), or use --weights bundled for the small network that comes with "
+            "edgeq, --weights PATH for weights of your own, or --weights none for random ones"
+        )
+    return path
+
+
+def imagenet_labels() -> tuple[str, ...]:
+    """ImageNet's 1000 class names as Keras has them, or none where its list cannot be had."""
+    import keras
+    import numpy as np
+
+    try:
+        with _limited_patience():
+            decoded = keras.applications.mobilenet_v2.decode_predictions(np.eye(IMAGENET_CLASSES), top=1)
+    except Exception:  # no network and no imagenet_class_index.json: a network without names still works
+        return ()
+    return tuple(str(best[0][1]).replace("_", " ") for best in decoded)
+
+
+def _file_name(architecture: Architecture) -> tuple[str, tuple[float, ...]]:
+    """What Keras calls the file, and the width multipliers that there are files for."""
+    alpha = float(architecture.alpha)
+    if architecture.family == "mobilenet_v2":
+        size = _published_size(architecture)
+        return f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}.h5", tuple(_V2_SIZES)
+    variant = architecture.family.removeprefix("mobilenet_v3_")
+    return f"weights_mobilenet_v3_{variant}_224_{alpha}_float.h5", _V3_ALPHAS[variant]
+
+
+def _published_size(architecture: Architecture) -> int:
+    """The size that the weights were trained at: the input's where MobileNetV2's exist for it, else 224."""
+    height, width = architecture.height, architecture.width
+    return height if height == width and height in _V2_SIZES.get(architecture.alpha, ()) else 224
+
+
+def _fetch(architecture: Architecture) -> None:
+    """Have Keras build the network with weights: it downloads them first."""
+    import keras
+
+    options = {"alpha": float(architecture.alpha), "weights": "imagenet"}
+    if architecture.family == "mobilenet_v2":
+        size = _published_size(architecture)
+        keras.applications.MobileNetV2((size, size, 3), **options)
+        return
+    match = re.fullmatch(r"mobilenet_v3_(large|small)(_minimalistic)?", architecture.family)
+    assert match
+    builders = {"large": keras.applications.MobileNetV3Large, "small": keras.applications.MobileNetV3Small}
+    builders[match[1]]((224, 224, 3), minimalistic=bool(match[2]), **options)
+
+
+@contextlib.contextmanager
+def _limited_patience() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

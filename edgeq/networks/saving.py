@@ -1,0 +1,51 @@
+"""Writing a network as a .keras file that brings its labels, its preprocessing and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from edgeq.files import replacing
+from edgeq.metadata import ModelMetadata
+
+__all__ = ["save_network"]
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+_KERAS_DATE = "1980-01-01@00:00:00"
+
+
+def save_network(model: Any, path: Path, metadata: ModelMetadata) -> None:
+    """Write a Keras model and what it says of itself.
+
+    Keras reads the file like any other. A .keras file is a zip, and `metadata` are two more members of it, the
+    same as in a .tflite file. Times and addresses in memory are left out, so that the same network gives the same
+    bytes.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with replacing([path]) as (part,), tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "model.keras"
+        model.save(plain)
+        with zipfile.ZipFile(plain) as source, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as target:
+            members = {name: source.read(name) for name in source.namelist()}
+            facts = json.loads(members["metadata.json"]) | {"date_saved": _KERAS_DATE}
+            members["metadata.json"] = json.dumps(facts).encode()
+            members["config.json"] = json.dumps(_numbered(json.loads(members["config.json"]), {})).encode()
+            for name, content in (members | metadata.to_members()).items():
+                info = zipfile.ZipInfo(name, _EPOCH)
+                info.external_attr = 0o644 << 16
+                target.writestr(info, content)
+
+
+def _numbered(config: Any, numbers: dict[int, int]) -> Any:
+    """A configuration whose shared objects have numbers in order, instead of their addresses as Keras has it."""
+    if isinstance(config, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else _numbered(value, numbers)
+            for key, value in config.items()
+        }
+    return [_numbered(value, numbers) for value in config] if isinstance(config, list) else config

@@ -1,0 +1,276 @@
+"""What a float network is made of: its blocks, their parameters and multiply-adds.
+
+A multiply-add is one product of a weight with an activation, added to a sum. Convolutions (grouped, depthwise,
+separable and transposed ones too) and dense layers have them; products with padding count, as a kernel may well
+compute them. Not counted are pooling, activations, additions, biases, products of two activations, and batch
+normalization, which conversion folds into the convolution before it. A layer that has a kernel but that no rule
+is for is named in `Summary.not_counted` instead of passing for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edgeq.errors import InputError
+from edgeq.networks.tracing import Call, Leaf, leaves_of, trace
+
+__all__ = ["Block", "Summary", "summarize"]
+
+# What the names of a block's layers begin with in Keras's networks: block_1_ in MobileNetV2, expanded_conv_1_ in
+# MobileNetV3, block1a_ in EfficientNet, conv2_block1_ in ResNet.
+_BLOCK = re.compile(r"(expanded_conv(?:_\d+)?|(?:conv\d+_)?block_?\d+[a-z]?)_")
+_SQUEEZE_AND_EXCITE = re.compile(r"squeeze|(?:^|_)se_")
+_HEAD = "head"
+
+# Layers of Keras whose multiply-adds are known, by what they are called here.
+_OPERATORS = {
+    "dw": ("DepthwiseConv1D", "DepthwiseConv2D"),
+    "separable": ("SeparableConv1D", "SeparableConv2D"),
+    "transposed": ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+    "conv": ("Conv1D", "Conv2D", "Conv3D"),
+    "dense": ("Dense",),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Layers that belong together.
+
+    Attributes:
+        name: what the layers' names have in common, or the name of the layer that has the weights.
+        kind: the operators in order, such as ``1x1, dw 3x3/2, SE, 1x1``: a convolution of 1x1, a depthwise one of
+            3x3 with stride 2, squeeze and excitation, and another convolution of 1x1.
+        output_shape: of one image, mostly (height, width, channels). None for a side that is known only when the
+            network runs; empty where the network does not run the layer.
+        parameters: how many numbers are stored.
+        trainable_parameters: how many of them training learns: all but the moving averages of batch
+            normalization and other statistics. That a layer is frozen now makes no difference.
+        multiply_adds: for one image.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int | None, ...]
+    parameters: int
+    trainable_parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network's blocks and what they add up to.
+
+    Attributes:
+        name: of the network.
+        input_shape: of one image, (height, width, channels).
+        blocks: in the order in which they run.
+        not_counted: names of the layers with kernels whose multiply-adds no rule is for.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    not_counted: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are stored."""
+        return sum(block.parameters for block in self.blocks)
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many of them training learns."""
+        return sum(block.trainable_parameters for block in self.blocks)
+
+    @property
+    def multiply_adds(self) -> int:
+        """For one image, without the layers of `not_counted`."""
+        return sum(block.multiply_adds for block in self.blocks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, with the names of the attributes and the totals."""
+        totals = ("parameters", "trainable_parameters", "multiply_adds")
+        return asdict(self) | {name: getattr(self, name) for name in totals}
+
+
+def summarize(model: Any, input_shape: tuple[int, int, int] | None = None) -> Summary:
+    """Count what a network has and what it does, block by block.
+
+    Layers whose names say that they are of one block are one block here, and what follows the last feature map
+    of such blocks is the block ``head``. Of the other layers, each that has a kernel, pools or changes the shape is
+    a block; the rest (batch normalization, activations, additions) belong to the block whose output they take.
+
+    Args:
+        model: a built `keras.Model` with one input.
+        input_shape: (height, width, channels), for a model that leaves its input size open.
+
+    Raises:
+        InputError: the model is not built all through, has several inputs, leaves its input size open, or has
+            another one.
+        ModelError: it cannot run on such an input.
+    """
+    shape = _input_shape(model, input_shape)
+    leaves = leaves_of(model)
+    weights = len(model.weights)
+    calls = trace(model, shape, leaves)
+    if len(model.weights) != weights:
+        raise InputError(f"{model.name}: was not built all through; run it on an input first")
+    called = {id(call.leaf) for call in calls}
+    calls += [Call(leaf, [], []) for leaf in leaves if id(leaf) not in called and leaf.learned + leaf.kept]
+    groups = _grouped(calls)
+    names = Counter(group.name for group in groups)
+    stored: set[int] = set()
+    blocks = tuple(_block(group, names[group.name] > 1, stored) for group in groups)
+    not_counted = dict.fromkeys(call.leaf.layer.name for call in calls if _multiply_adds(call) is None)
+    return Summary(model.name, shape, blocks, tuple(not_counted))
+
+
+def _input_shape(model: Any, wanted: tuple[int, int, int] | None) -> tuple[int, ...]:
+    """Height, width and channels of the model's input."""
+    own = getattr(model, "input_shape", None) if model.built else None
+    if not model.built or (own is None and wanted is None):
+        raise InputError(f"{model.name}: is not built yet; run it on an input first")
+    if own is None:  # a model that is a class of its own, which takes what it is given
+        own = (None,) * (1 + len(wanted or ()))
+    if not all(size is None or isinstance(size, int) for size in own):
+        raise InputError(f"{model.name}: has {len(own)} inputs; only networks with one can be summarized")
+    shape = tuple(wanted or own[1:])
+    if None in shape:
+        raise InputError(f"{model.name}: leaves its input size open; give --res")
+    if len(own) != len(shape) + 1 or any(a not in (None, b) for a, b in zip(own[1:], shape, strict=True)):
+        raise InputError(f"{model.name}: takes inputs of {own[1:]}, not {shape}")
+    return shape
+
+
+@dataclass
+class _Group:
+    """The calls that become one block."""
+
+    name: str
+    parent: str
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """Each once: a shared layer has several calls."""
+        return list({id(call.leaf): call.leaf for call in self.calls}.values())
+
+
+def _grouped(calls: list[Call]) -> list[_Group]:
+    """Sort calls into groups, which are in the order of their first calls."""
+    groups: dict[Any, _Group] = {}
+    made_by: dict[int, Any] = {}  # from a tensor's id to the key of its group; `calls` keeps the tensors alive
+    in_blocks = in_head = False
+    for call in calls:
+        leaf = call.leaf
+        block = _block_of(leaf)
+        key: Any
+        changes_shape = all(output.shape != tensor.shape for output in call.outputs[:1] for tensor in call.inputs)
+        adds_something = changes_shape or _step(leaf) or leaf.learned or leaf.kept
+        if block is not None:
+            in_blocks = True
+            name, key = block, (leaf.parent, block)
+        elif in_head or (in_blocks and _leaves_feature_map(call)):
+            in_head = True
+            name, key = _HEAD, _HEAD
+        else:
+            name, key = leaf.layer.name, id(leaf)
+            makers = [made_by[id(tensor)] for tensor in call.inputs if id(tensor) in made_by]
+            if makers and not (changes_shape or _step(leaf)):
+                key = max(makers, key=list(groups).index)
+        if key in groups or adds_something:  # else the likes of Rescaling, with nothing before it
+            groups.setdefault(key, _Group(name, leaf.parent)).calls.append(call)
+            made_by |= {id(tensor): key for tensor in call.outputs}
+    return list(groups.values())
+
+
+def _block_of(leaf: Leaf) -> str | None:
+    """The block that a layer's name, or the name of what it is in, says it is of."""
+    match = _BLOCK.match(f"{leaf.layer.name}_") or _BLOCK.match(f"{leaf.parent}_")
+    return match[1] if match else None
+
+
+def _leaves_feature_map(call: Call) -> bool:
+    """Whether it makes one vector of a feature map, or has one already."""
+    pools = type(call.leaf.layer).__name__.startswith("Global")
+    return pools or any(len(output.shape) < 4 for output in call.outputs)
+
+
+def _block(group: _Group, qualified: bool, stored: set[int]) -> Block:
+    """What is to be known of a group.
+
+    Args:
+        group: the calls.
+        qualified: whether another group has the same name.
+        stored: ids of the variables that earlier groups have; those of this one are added.
+    """
+
+    def size(variables: list[Any]) -> int:
+        new = {id(variable): math.prod(variable.shape) for variable in variables if id(variable) not in stored}
+        stored.update(new)
+        return sum(new.values())
+
+    steps: list[str] = []
+    for leaf in group.leaves:
+        text = _step(leaf)
+        if text and not (text == "SE" and "SE" in steps[-1:]):
+            steps.append(text)
+    learned = size([variable for leaf in group.leaves for variable in leaf.learned])
+    kept = size([variable for leaf in group.leaves for variable in leaf.kept])
+    shapes = [tuple(call.outputs[0].shape)[1:] for call in group.calls if call.outputs]
+    return Block(
+        name=f"{group.parent}/{group.name}" if qualified and group.parent else group.name,
+        kind=", ".join(steps) or type(group.leaves[0].layer).__name__,
+        output_shape=shapes[-1] if shapes else (),
+        parameters=learned + kept,
+        trainable_parameters=learned,
+        multiply_adds=sum(_multiply_adds(call) or 0 for call in group.calls),
+    )
+
+
+def _operator(layer: Any) -> str | None:
+    """What a layer with a kernel is called here; None if no rule is for it."""
+    from keras import layers
+
+    for word, names in _OPERATORS.items():
+        if isinstance(layer, tuple(getattr(layers, name) for name in names)):
+            return word
+    return None
+
+
+def _multiply_adds(call: Call) -> int | None:
+    """Of one call; None for a layer with a kernel that no rule is for, or with a shape that is not known."""
+    weights = sum(math.prod(kernel.shape) for kernel in call.leaf.kernels)
+    if not weights:
+        return 0
+    operator = _operator(call.leaf.layer)
+    # Every cell of the output takes every weight once; in a transposed convolution, every cell of the input does.
+    tensors = call.inputs if operator == "transposed" else call.outputs
+    if operator is None or not tensors:
+        return None
+    cells = list(tensors[0].shape)
+    del cells[1 if getattr(call.leaf.layer, "data_format", None) == "channels_first" else -1]
+    return None if None in cells else weights * math.prod(cells)
+
+
+def _step(leaf: Leaf) -> str:
+    """What a layer does in a block, in a word or two; empty for what goes without saying."""
+    if _SQUEEZE_AND_EXCITE.search(leaf.layer.name):
+        return "SE" if leaf.kernels else ""
+    if "Pooling" in type(leaf.layer).__name__:
+        return "pool"
+    if not leaf.kernels:
+        return ""
+    operator = _operator(leaf.layer)
+    if operator is None or operator == "dense":
+        return operator or type(leaf.layer).__name__
+    kernel, strides = ("x".join(map(str, sides)) for sides in (leaf.layer.kernel_size, leaf.layer.strides))
+    if len(set(leaf.layer.strides)) == 1:
+        strides = str(leaf.layer.strides[0])
+    grouped = getattr(leaf.layer, "groups", 1) > 1
+    words = ["grouped"] * grouped + [operator] * (grouped or (operator, kernel) != ("conv", "1x1"))
+    return " ".join([*words, kernel]) + ("" if strides == "1" else f"/{strides}")

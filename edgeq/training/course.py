@@ -1,0 +1,229 @@
+"""The whole way: from a folder of photos to a trained network in a .keras file, with its history beside it."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import edgeq
+from edgeq.errors import EdgeqError, InputError
+from edgeq.files import replacing, write_text
+from edgeq.metadata import FINGERPRINT_LENGTH, ModelMetadata
+from edgeq.networks import Architecture, Network, build_network
+from edgeq.networks.building import randomize
+from edgeq.networks.head import CLASSIFIER
+from edgeq.networks.saving import save_network
+from edgeq.progress import Progress, no_progress
+from edgeq.training.history import Epoch, History, draw_learning_curve
+from edgeq.training.interruption import Workshop
+from edgeq.training.lessons import Lesson, from_scratch, transfer
+from edgeq.training.photos import PhotoSet, decode_photos, read_photos
+from edgeq.training.plan import Plan
+from edgeq.training.transfer import cut_before_blocks
+
+__all__ = ["Trained", "train"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave.
+
+    Attributes:
+        network: the .keras file.
+        history: the JSON file.
+        curve: the picture of the learning curve.
+        held_out: the list of the validation photos with their classes, as `edgeq compare --data` takes it.
+        photos: what it was trained on.
+        best: the epoch that was kept.
+        seconds: of all epochs.
+        remarks: sentences on what was chosen for the user.
+    """
+
+    network: Path
+    history: Path
+    curve: Path
+    held_out: Path
+    photos: PhotoSet
+    best: Epoch
+    seconds: float
+    remarks: tuple[str, ...]
+
+
+def train(
+    folder: str | Path,
+    out: str | Path,
+    plan: Plan,
+    *,
+    resume: bool = False,
+    progress: Progress = no_progress,
+    announce: Callable[[Epoch], None] = lambda epoch: None,
+    remark: Callable[[str], None] = lambda sentence: None,
+) -> Trained:
+    """Train a network on a folder of photos.
+
+    What an interrupted training has done stays in the folder ``OUT.training`` until one has finished. Sets the
+    global seeds of Python, NumPy and TensorFlow.
+
+    Args:
+        folder: of the photos, one sub-folder a class.
+        out: the .keras file to write; NAME.history.json, NAME.history.png and NAME.validation.csv go beside
+            it.
+        plan: how to train.
+        resume: go on from where an interrupted training of the same plan and photos stopped.
+        progress: called with (stage, done, total).
+        announce: called with each epoch that is done.
+        remark: called with sentences on what was chosen for the user, before the first epoch.
+
+    Raises:
+        InputError: photos, sizes or files that cannot serve, or a learning rate that leads nowhere.
+        WeightsError: the weights to begin with cannot be had.
+        EdgeqError: TensorFlow or matplotlib is not installed.
+    """
+    target = Path(out)
+    paths = _results(target, folder)
+    _require_matplotlib()
+    photos = read_photos(folder, plan.validation_share, plan.seed, progress)
+    architecture = replace(plan.architecture, classes=len(photos.classes))
+    settings = plan.to_json() | {
+        "architecture": {key: value for key, value in asdict(architecture).items() if key != "alpha"},
+        "photos_sha256": photos.sha256,
+        "edgeq": edgeq.__version__,
+    }
+    with Workshop.enter(target, settings, resume) as workshop:
+        progress("Building the network", 0, 1)
+        source = None if plan.from_scratch else _source(plan)
+        if source is not None:
+            architecture = replace(architecture, alpha=source.parent["alpha"])
+        begun_with = _begun_with(source)
+        workshop.settle({"begun_with": begun_with, "width_multiplier": architecture.alpha})
+        for sentence in source.remarks if source else ():
+            remark(sentence)
+        model = _begin(architecture, source, plan.seed)
+        if plan.fine_tune:
+            cut_before_blocks(model, plan.fine_tune)  # so many there must be, before the photos are decoded
+        photos, training, validation = decode_photos(photos, architecture.preprocessing, workshop.folder, progress)
+        lesson = Lesson(model, architecture, plan, photos, training, validation)
+        cycles = transfer(lesson, workshop.folder, progress) if source else from_scratch(lesson)
+        best: Epoch | None = None
+        for cycle, examples, validate in cycles:
+            workshop.run(cycle, examples, validate, progress, announce)
+            best = cycle.best
+        assert best
+        workshop.history.result = _result(photos, best)
+        _write(lesson, paths, workshop.history, best, begun_with)
+    last = {epoch.cycle: epoch.seconds for epoch in workshop.history.epochs}
+    return Trained(*paths, photos, best, sum(last.values()), source.remarks if source else ())
+
+
+def _results(target: Path, folder: str | Path) -> tuple[Path, Path, Path, Path]:
+    """The files to write, checked before they take hours to make."""
+    if target.suffix != ".keras":
+        raise InputError(f"{target}: must end in .keras")
+    if Path(folder).resolve() in target.resolve().parents:
+        raise InputError(
+            f"{target}: lies among the photos of {folder}, and would be taken for one; choose another --out"
+        )
+    stem = target.with_suffix("")
+    paths = (target, Path(f"{stem}.history.json"), Path(f"{stem}.history.png"), Path(f"{stem}.validation.csv"))
+    for path in paths:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; choose another --out")
+    return paths
+
+
+def _require_matplotlib() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise EdgeqError("learning curves need matplotlib, which is not installed: pip install 'edgeq[convert]'")
+
+
+def _source(plan: Plan) -> Network:
+    """The network whose layers the new one begins with."""
+    architecture = plan.architecture
+    return build_network(
+        architecture.family,
+        architecture.height,
+        architecture.width,
+        alpha=plan.alpha,
+        output_stride=architecture.output_stride,
+        weights=plan.weights,
+    )
+
+
+def _begun_with(source: Network | None) -> dict[str, Any]:
+    """What names the first weights, for history and provenance."""
+    facts = source.parent if source else {"weights": "random"}
+    return {key: facts[key] for key in ("weights", "sha256") if key in facts}
+
+
+def _begin(architecture: Architecture, source: Network | None, seed: int) -> Any:
+    """The network that will learn: what it shares with the source has the source's weights, the rest is random."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    model = architecture.build("linear")
+    if source is None:
+        return model
+    randomize(model, seed)
+    trained = {layer.name: layer for layer in source.keeps_alive.layers}
+    for layer in model.layers:
+        twin = trained.get(layer.name)
+        if twin is None or layer.name in (CLASSIFIER, "logits"):
+            continue
+        values = twin.get_weights()
+        if [value.shape for value in values] == [value.shape for value in layer.get_weights()]:
+            layer.set_weights(values)
+    return model
+
+
+def _result(photos: PhotoSet, best: Epoch) -> dict[str, Any]:
+    """What the history says of the network that was kept."""
+    return {
+        "classes": list(photos.classes),
+        "training_photos": len(photos.training),
+        "validation_photos": len(photos.validation),
+        "validation_top1": best.validation_top1,
+        "best_epoch": {"cycle": best.cycle, "number": best.number},
+    }
+
+
+def _write(
+    lesson: Lesson, paths: tuple[Path, Path, Path, Path], history: History, best: Epoch, begun_with: dict[str, Any]
+) -> None:
+    """Write the network and what goes beside it, all or none."""
+    import keras
+    import tensorflow as tf
+
+    architecture, photos, plan, target = lesson.architecture, lesson.photos, lesson.plan, paths[0]
+    values = lesson.model.get_weights()
+    keras.backend.clear_session()  # layer names and seeds, hence bytes, must not depend on what was built before
+    keras.utils.set_random_seed(plan.seed)
+    network = architecture.build()
+    network.set_weights(values)
+    provenance = architecture.to_json() | {
+        "begun_with": begun_with,
+        "trained_on": {"photos": len(photos.training), "sha256": photos.sha256},
+        "validation_top1": round(best.validation_top1, 4),
+        "seed": plan.seed,
+        "tools": {"edgeq": edgeq.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+    held_out = tuple(photo.digest[:FINGERPRINT_LENGTH] for photo in photos.validation)
+    metadata = ModelMetadata(photos.classes, architecture.preprocessing, "probabilities", provenance, held_out)
+    title = f"{target.name}: {100 * best.validation_top1:.1f} % of {len(photos.validation)} validation photos"
+    with replacing(paths) as parts:
+        save_network(network, parts[0], metadata)
+        write_text(parts[1], history.to_json())
+        draw_learning_curve(history, parts[2], title)
+        with parts[3].open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["file", "class_index"])
+            rows.writerows((_relative(photo.path, target.parent), photo.class_index) for photo in photos.validation)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """The way from a folder to a file, also where either is reached by a symbolic link."""
+    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())

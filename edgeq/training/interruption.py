@@ -1,0 +1,169 @@
+"""What a training keeps on disk until it has finished, so that an interruption costs an epoch at most."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgeq.errors import InputError
+from edgeq.files import write_text
+from edgeq.progress import Progress
+from edgeq.training.cycle import Cycle, Examples
+from edgeq.training.history import Epoch, History
+
+__all__ = ["Workshop", "can_resume"]
+
+_HISTORY = "history.json"
+_FINISHED_VIEWS = "view-*.npy"
+_OURS = (_HISTORY, "*.npy", "*.npz", "*.part")
+
+
+def can_resume(out: str | Path) -> bool:
+    """Whether a training of that .keras file was interrupted and can be resumed."""
+    return (_folder_of(Path(out)) / _HISTORY).is_file()
+
+
+def _folder_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.training")
+
+
+class Workshop:
+    """The folder of a training that has not finished: its history, its state, the outputs of frozen layers.
+
+    Made by `enter`; used as ``with Workshop.enter(...) as workshop``. The folder vanishes when the block ends
+    well, or fails before it has made anything worth keeping.
+
+    Attributes:
+        folder: where it is.
+        history: of all that was done so far.
+    """
+
+    def __init__(self, folder: Path, history: History) -> None:
+        self.folder, self.history = folder, history
+
+    @classmethod
+    def enter(cls, target: Path, settings: dict[str, Any], resume: bool) -> Workshop:
+        """Begin a training, or go on with an interrupted one.
+
+        Args:
+            target: the .keras file; the folder stands beside it.
+            settings: all that decides the result.
+            resume: whether to go on.
+
+        Raises:
+            InputError: there is an interrupted training and `resume` is false, or there is none (or one with
+                other settings) and it is true; or a folder of that name that is none of edgeq's.
+        """
+        folder = _folder_of(target)
+        workshop = cls(folder, History(_plain(settings)))
+        if not resume:
+            if workshop._holds_work():
+                raise InputError(
+                    f"{folder}: holds a training that was interrupted; go on with --resume, or delete it to start over"
+                )
+            others = [path.name for path in _files(folder) if not any(path.match(pattern) for pattern in _OURS)]
+            if others:
+                raise InputError(f"{folder}: holds files that are no training's ({others[0]}); choose another --out")
+            workshop.discard()
+            workshop._write_history()
+            return workshop
+        if not can_resume(target):
+            raise InputError(f"{folder}: no interrupted training to resume; leave --resume away")
+        workshop.history = History.from_json((folder / _HISTORY).read_text(encoding="utf-8"))
+        workshop._compare(settings)
+        return workshop
+
+    def settle(self, settings: dict[str, Any]) -> None:
+        """Add to the history's settings what is known only later; where it is resumed, it must be the same.
+
+        Raises:
+            InputError: it is not.
+        """
+        if settings.keys() <= self.history.settings.keys():
+            self._compare(settings)
+        else:
+            self.history.settings |= _plain(settings)
+            self._write_history()
+
+    def run(
+        self,
+        cycle: Cycle,
+        examples: Examples,
+        validate: Callable[[], tuple[float, float]],
+        progress: Progress,
+        announce: Callable[[Epoch], None],
+    ) -> None:
+        """Train a cycle to its end, from where it was left, and put its best epoch into the network.
+
+        Raises:
+            InputError: it came to nothing, or there is no room for its state.
+        """
+        state = self.folder / f"{cycle.name.replace(' ', '-')}.npz"
+        if state.exists():
+            cycle.resume(state)
+        stage = f"Training ({cycle.name})"
+        # An epoch may have been written to the history and not to the state.
+        self.history.epochs = [e for e in self.history.epochs if e.cycle != cycle.name or e.number <= cycle.epochs_done]
+        while not cycle.finished:
+            try:
+                epoch = cycle.train_epoch(examples, validate, partial(progress, f"{stage} {cycle.epochs_done + 1}"))
+            except FloatingPointError as error:
+                self.discard()
+                raise InputError(f"{error}; try a lower learning rate than {cycle.settings.learning_rate:g}") from None
+            self.history.epochs.append(epoch)
+            self._write_history()
+            cycle.save(state)
+            announce(epoch)
+        cycle.take_best()
+
+    def discard(self) -> None:
+        """Throw away the folder and what edgeq has put there."""
+        for path in _files(self.folder):
+            if any(path.match(pattern) for pattern in _OURS):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or holds files of others
+            self.folder.rmdir()
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or (issubclass(kind, Exception) and not self._holds_work()):
+            self.discard()
+
+    def _holds_work(self) -> bool:
+        """Whether an epoch, or one pass of the frozen layers, is done."""
+        started = self.folder / _HISTORY
+        if not started.is_file():
+            return False
+        return any(self.folder.glob(_FINISHED_VIEWS)) or bool(
+            History.from_json(started.read_text(encoding="utf-8")).epochs
+        )
+
+    def _write_history(self) -> None:
+        write_text(self.folder / _HISTORY, self.history.to_json())
+
+    def _compare(self, settings: dict[str, Any]) -> None:
+        before = self.history.settings
+        different = [key for key, value in _plain(settings).items() if before.get(key) != value]
+        if different:
+            names = ", ".join(key.removesuffix("_sha256").replace("_", " ") for key in different)
+            raise InputError(
+                f"{self.folder}: was started with other photos or options ({names}); give the same, or delete it to "
+                "start over"
+            )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back, with lists for tuples."""
+    return History.from_json(History(settings).to_json()).settings

@@ -1,0 +1,176 @@
+"""A folder of photos, one sub-folder a class, split by seed into training and validation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import ImageError, InputError
+from edgeq.files import sha256_of_file
+from edgeq.images import files_below, require_folder
+from edgeq.metadata import read_labels
+from edgeq.preprocessing import Preprocessing
+from edgeq.progress import Progress, no_progress
+from edgeq.training.arrays import mapped_array
+
+__all__ = ["Photo", "PhotoSet", "decode_photos", "read_photos"]
+
+_ROOM_FOR_CROPS = 0.875  # decoded training photos are that much larger than what the network sees
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo.
+
+    Attributes:
+        path: the file.
+        class_index: of its sub-folder, in alphabetical order.
+        digest: SHA-256 of its content, in hexadecimal.
+    """
+
+    path: Path
+    class_index: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photos to train on, and photos that are held out.
+
+    Attributes:
+        folder: where they come from.
+        classes: the names of its sub-folders, sorted.
+        training: photos whose errors change the weights.
+        validation: photos whose errors choose the best epoch, and nothing else.
+        skipped: files that could not serve, each with the reason.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    training: tuple[Photo, ...]
+    validation: tuple[Photo, ...]
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all photos with their classes and their side of the split."""
+        sides = (f"{photo.digest} {photo.class_index}" for photo in self.training + self.validation)
+        return hashlib.sha256("\n".join([*self.classes, str(len(self.training)), *sides]).encode()).hexdigest()
+
+
+def read_photos(
+    folder: str | Path, validation_share: float = 0.2, seed: int = 0, progress: Progress = no_progress
+) -> PhotoSet:
+    """Find the photos below a folder and split them, class by class.
+
+    A photo's content and the seed decide on its place in a class's queue, whose front is held out. So renaming
+    files moves none to the other side, adding one moves at most one, and equal files, of which only the first is
+    taken, never stand on both.
+
+    Args:
+        folder: with one sub-folder a class, each searched recursively.
+        validation_share: of each class's photos, in (0, 1); at least one photo stands on either side.
+        seed: of the split.
+        progress: called with ("Reading photos", done, total).
+
+    Raises:
+        InputError: no such folder, fewer than two classes, a class with fewer than two photos, or one whose name
+            cannot be a label.
+    """
+    root = require_folder(folder)
+    classes = read_labels(root)
+    paths = files_below(root)
+    if len(classes) < 2:
+        raise InputError(f"{folder}: has one sub-folder ({classes[0]}); training needs two classes or more")
+    for name in classes:
+        if name.splitlines() != [name.strip()] or name.encode(errors="replace").decode() != name:
+            raise InputError(f"{root / name}: a class's name must be one line of UTF-8 text; rename the folder")
+    by_class: dict[str, list[Photo]] = {name: [] for name in classes}
+    skipped: list[tuple[Path, str]] = []
+    seen: dict[str, Path] = {}
+    for done, path in enumerate(paths):
+        progress("Reading photos", done, len(paths))
+        name = path.relative_to(root).parts[0]
+        if path.parent == root or name not in by_class:
+            skipped.append((path, "in no class's sub-folder"))
+            continue
+        try:
+            digest = sha256_of_file(path)
+        except OSError as error:
+            skipped.append((path, f"cannot read ({error.strerror})"))
+            continue
+        if digest in seen:
+            skipped.append((path, f"the same as {seen[digest].relative_to(root)}"))
+            continue
+        seen[digest] = path
+        by_class[name].append(Photo(path, classes.index(name), digest))
+    for name, photos in by_class.items():
+        if len(photos) < 2:
+            count = f"{len(photos)} photo{'' if len(photos) == 1 else 's'}"
+            raise InputError(f"{root / name}: {count} (equal files count once); each class needs 2, better 100")
+    training: list[Photo] = []
+    validation: list[Photo] = []
+    for photos in by_class.values():
+        drawn = sorted(photos, key=lambda photo: hashlib.sha256(f"{seed} {photo.digest}".encode()).digest())
+        held_out = min(max(1, round(validation_share * len(drawn))), len(drawn) - 1)
+        validation += drawn[:held_out]
+        training += drawn[held_out:]
+    return PhotoSet(root, classes, tuple(training), tuple(validation), tuple(skipped))
+
+
+def decode_photos(
+    photos: PhotoSet, preprocessing: Preprocessing, scratch: Path, progress: Progress = no_progress
+) -> tuple[PhotoSet, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Decode all photos once, into files that are mapped into memory.
+
+    Args:
+        photos: what to decode.
+        preprocessing: of the network. Validation photos get exactly what it says; training photos keep their
+            edges and some more pixels, for the crops of augmentation.
+        scratch: folder for the two files.
+        progress: called with ("Decoding photos", done, total).
+
+    Returns:
+        The photos less those that are no images (named in its `skipped`), and the pixels of its training and
+        of its validation photos: (N, height, width, channels) uint8.
+
+    Raises:
+        InputError: a class has no photo left on one side.
+    """
+    roomy = replace(
+        preprocessing,
+        height=round(preprocessing.height / _ROOM_FOR_CROPS),
+        width=round(preprocessing.width / _ROOM_FOR_CROPS),
+        crop=1.0,
+    )
+    total, done = len(photos.training) + len(photos.validation), 0
+    skipped = list(photos.skipped)
+
+    def decode(side: Sequence[Photo], how: Preprocessing, name: str) -> tuple[tuple[Photo, ...], npt.NDArray[np.uint8]]:
+        nonlocal done
+        shape = (len(side), how.height, how.width, len(how.channels))
+        pixels = mapped_array(scratch / f"{name}.npy", np.uint8, shape)
+        kept: list[Photo] = []
+        for photo in side:
+            try:
+                pixels[len(kept)] = how.pixels(photo.path)
+                kept.append(photo)
+            except ImageError as error:
+                skipped.append((photo.path, str(error).removeprefix(f"{photo.path}: ")))
+            done += 1
+            progress("Decoding photos", done, total)
+        missing = set(range(len(photos.classes))) - set(Counter(photo.class_index for photo in kept))
+        if missing:
+            raise InputError(f"{photos.folder / photos.classes[min(missing)]}: too few photos that can be decoded")
+        return tuple(kept), pixels[: len(kept)]
+
+    training, training_pixels = decode(photos.training, roomy, "training")
+    validation, validation_pixels = decode(photos.validation, preprocessing, "validation")
+    usable = replace(photos, training=training, validation=validation, skipped=tuple(skipped))
+    return usable, training_pixels, validation_pixels

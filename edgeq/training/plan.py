@@ -1,0 +1,62 @@
+"""How to train: all that decides the result, next to the photos."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeq.networks import Architecture
+from edgeq.training.augmentation import Augmentation
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    Attributes:
+        architecture: of the result, less its classes, which the photos have.
+        alpha: width multiplier; None takes what the weights have.
+        weights: where the layers begin: see `build_network`; ``none`` trains all of them from scratch.
+        fine_tune: how many of the top blocks learn after the head has; 0 for none.
+        epochs: of the head, or of training from scratch.
+        fine_tune_epochs: of the top blocks.
+        batch: pictures a step.
+        learning_rate: at the top of the first cycle.
+        fine_tune_rate: at the top of the second.
+        views: of each photo that the frozen layers see: a plain one and augmented ones.
+        flips: whether augmentation mirrors photos.
+        validation_share: of the photos that are held out.
+        patience: epochs without a better one after which a cycle ends.
+        seed: of the split, the augmentation, the order and the first weights.
+    """
+
+    architecture: Architecture
+    alpha: float | None = None
+    weights: str = "auto"
+    fine_tune: int = 0
+    epochs: int = 30
+    fine_tune_epochs: int = 10
+    batch: int = 32
+    learning_rate: float = 1e-3
+    fine_tune_rate: float = 2e-4
+    views: int = 4
+    flips: bool = True
+    validation_share: float = 0.2
+    patience: int = 10
+    seed: int = 0
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether no layer begins with trained weights."""
+        return self.weights == "none"
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How training photos are changed at random."""
+        return Augmentation(flips=self.flips)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: plans of equal data train alike."""
+        return asdict(self)

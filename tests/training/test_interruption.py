@@ -1,0 +1,231 @@
+"""What stays of a training that was interrupted, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeq.errors import InputError
+from edgeq.training import Epoch, History, can_resume
+from edgeq.training.cycle import Settings
+from edgeq.training.interruption import Workshop
+
+SETTINGS: dict[str, Any] = {"seed": 1, "sizes": (3, 4), "photos_sha256": "ab"}
+
+
+class FakeCycle:
+    """Does what a cycle does, to a counter instead of a network."""
+
+    def __init__(self, name: str = "head", epochs: int = 3, diverges_in: int = 0) -> None:
+        self.name, self.epochs_done, self.took_best = name, 0, False
+        self.settings = Settings(epochs, 0.5, 0.0, 1)
+        self.diverges_in = diverges_in
+
+    @property
+    def finished(self) -> bool:
+        return self.epochs_done >= self.settings.epochs
+
+    def train_epoch(self, examples: object, validate: object, progress: Callable[[int, int], None]) -> Epoch:
+        self.epochs_done += 1
+        progress(1, 1)
+        if self.epochs_done == self.diverges_in:
+            raise FloatingPointError("the loss is no number")
+        return Epoch(self.name, self.epochs_done, 1.0, 0.5, 1.0, 0.5, 1.0)
+
+    def take_best(self) -> None:
+        self.took_best = True
+
+    def save(self, path: Path) -> None:
+        path.write_text(str(self.epochs_done))
+
+    def resume(self, path: Path) -> None:
+        self.epochs_done = int(path.read_text())
+
+
+class Stop(BaseException):
+    """An interruption."""
+
+
+def run(workshop: Workshop, cycle: Any, stop: int = 0) -> list[tuple[str, int]]:
+    """Run a cycle until an epoch is announced, or to its end."""
+    told: list[tuple[str, int]] = []
+
+    def announce(epoch: Epoch) -> None:
+        told.append((epoch.cycle, epoch.number))
+        if epoch.number == stop:
+            raise Stop
+
+    workshop.run(cycle, lambda *_: None, lambda: (1.0, 0.5), lambda *_: None, announce)
+    return told
+
+
+def stop_at_once(*_: object) -> None:
+    raise Stop
+
+
+def attempt(target: Path, *work: Callable[[Workshop], object]) -> None:
+    """A new training that does this and that."""
+    with Workshop.enter(target, SETTINGS, resume=False) as workshop:
+        for step in work:
+            step(workshop)
+
+
+def interrupted(target: Path, epochs: int = 2) -> Path:
+    """Leave a training of so many epochs behind; its folder."""
+    with pytest.raises(Stop):
+        attempt(target, stop_at_once if not epochs else lambda workshop: run(workshop, FakeCycle(), stop=epochs))
+    return target.with_name("m.keras.training")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "m.keras"
+
+
+class TestFolder:
+    def test_a_training_that_ends_leaves_nothing(self, target: Path) -> None:
+        with Workshop.enter(target, SETTINGS, resume=False) as workshop:
+            assert workshop.folder == target.parent / "m.keras.training"
+            assert can_resume(target)
+            assert run(workshop, FakeCycle()) == [("head", 1), ("head", 2), ("head", 3)]
+            (workshop.folder / "training.npy").touch()
+        assert list(target.parent.iterdir()) == []
+        assert not can_resume(target)
+
+    def test_an_interruption_keeps_what_was_done(self, target: Path) -> None:
+        folder = interrupted(target)
+        assert can_resume(target)
+        assert sorted(path.name for path in folder.iterdir()) == ["head.npz", "history.json"]
+        kept = json.loads((folder / "history.json").read_text())
+        assert [epoch["number"] for epoch in kept["epochs"]] == [1, 2]
+        assert kept["settings"] == {"seed": 1, "sizes": [3, 4], "photos_sha256": "ab"}
+
+    @pytest.mark.parametrize("error", [InputError, MemoryError, ZeroDivisionError])
+    def test_a_failure_leaves_nothing_where_nothing_was_done(self, target: Path, error: type[Exception]) -> None:
+        def fail(workshop: Workshop) -> None:
+            (workshop.folder / "training.npy").touch()
+            (workshop.folder / "view-0.part").touch()
+            raise error
+
+        with pytest.raises(error):
+            attempt(target, fail)
+        assert list(target.parent.iterdir()) == []
+
+    @pytest.mark.parametrize("done", ["epoch", "view"])
+    def test_a_failure_keeps_what_was_done(self, target: Path, done: str) -> None:
+        def fail(workshop: Workshop) -> None:
+            if done == "view":
+                (workshop.folder / "view-0.npy").touch()
+            else:
+                run(workshop, FakeCycle(epochs=1))
+            raise InputError("the disk is full")
+
+        with pytest.raises(InputError, match="full"):
+            attempt(target, fail)
+        assert can_resume(target)
+
+    @pytest.mark.parametrize("files", [["notes.txt"], ["training.npy", "sub/x.npy"]], ids=["file", "folder"])
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_a_folder_of_others_is_left_alone(self, target: Path, files: list[str], resume: bool) -> None:
+        folder = target.parent / "m.keras.training"
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        with pytest.raises(InputError, match=re.escape(str(folder))):
+            Workshop.enter(target, SETTINGS, resume)
+        assert all((folder / name).exists() for name in files)
+
+    def test_where_none_can_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match="cannot write"):
+            Workshop.enter(tmp_path / "file" / "m.keras", SETTINGS, resume=False)
+        (tmp_path / "m.keras.training").touch()
+        with pytest.raises(InputError, match="cannot write"):
+            Workshop.enter(tmp_path / "m.keras", SETTINGS, resume=False)
+
+
+class TestResume:
+    def test_it_goes_on_after_the_last_epoch(self, target: Path) -> None:
+        interrupted(target)
+        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
+            cycle = FakeCycle()
+            assert run(workshop, cycle) == [("head", 3)]
+            assert cycle.took_best
+            assert [epoch.number for epoch in workshop.history.epochs] == [1, 2, 3]
+
+    def test_an_epoch_whose_state_was_not_saved_is_done_again(self, target: Path) -> None:
+        folder = interrupted(target, epochs=2)
+        (folder / "head.npz").write_text("1")
+        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
+            assert run(workshop, FakeCycle()) == [("head", 2), ("head", 3)]
+            assert [epoch.number for epoch in workshop.history.epochs] == [1, 2, 3]
+
+    def test_cycles_stay_in_order(self, target: Path) -> None:
+        with pytest.raises(Stop):
+            attempt(
+                target,
+                lambda workshop: run(workshop, FakeCycle("head", 2)),
+                lambda workshop: run(workshop, FakeCycle("fine-tune"), stop=1),
+            )
+        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
+            assert run(workshop, FakeCycle("head", 2)) == []
+            assert run(workshop, FakeCycle("fine-tune", 2)) == [("fine-tune", 2)]
+            order = [(epoch.cycle, epoch.number) for epoch in workshop.history.epochs]
+        assert order == [("head", 1), ("head", 2), ("fine-tune", 1), ("fine-tune", 2)]
+
+    def test_it_must_be_asked_for(self, target: Path) -> None:
+        folder = interrupted(target)
+        before = (folder / "history.json").read_bytes()
+        with pytest.raises(InputError, match="was interrupted; go on with --resume, or delete"):
+            Workshop.enter(target, SETTINGS, resume=False)
+        assert (folder / "history.json").read_bytes() == before
+
+    def test_where_nothing_was_done_it_may_as_well_start_over(self, target: Path) -> None:
+        folder = interrupted(target, epochs=0)
+        (folder / "training.npy").touch()
+        assert can_resume(target)
+        with Workshop.enter(target, SETTINGS | {"seed": 2}, resume=False) as workshop:
+            assert [path.name for path in folder.iterdir()] == ["history.json"]
+            assert workshop.history == History({"seed": 2, "sizes": [3, 4], "photos_sha256": "ab"})
+
+    @pytest.mark.parametrize("left", ["nothing", "folder"])
+    def test_there_must_be_something(self, target: Path, left: str) -> None:
+        if left == "folder":
+            (target.parent / "m.keras.training").mkdir(parents=True)
+        with pytest.raises(InputError, match="no interrupted training to resume; leave --resume away"):
+            Workshop.enter(target, SETTINGS, resume=True)
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [({"seed": 2}, "seed"), ({"sizes": (3, 5)}, "sizes"), ({"photos_sha256": "ac", "seed": 3}, "seed, photos")],
+        ids=["seed", "sizes", "photos-and-seed"],
+    )
+    def test_it_must_be_the_same_training(self, target: Path, change: dict[str, Any], named: str) -> None:
+        interrupted(target)
+        with pytest.raises(InputError, match=re.escape(f"started with other photos or options ({named})")):
+            Workshop.enter(target, SETTINGS | change, resume=True)
+        assert can_resume(target)
+
+    def test_it_must_begin_with_the_same_weights(self, target: Path) -> None:
+        with pytest.raises(Stop):
+            attempt(
+                target,
+                lambda workshop: workshop.settle({"begun_with": {"sha256": "cd"}}),
+                lambda workshop: run(workshop, FakeCycle(), stop=1),
+            )
+        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
+            workshop.settle({"begun_with": {"sha256": "cd"}})
+            with pytest.raises(InputError, match=r"other photos or options \(begun with\)"):
+                workshop.settle({"begun_with": {"sha256": "ce"}})
+            assert workshop.history.settings["begun_with"] == {"sha256": "cd"}
+
+
+def test_a_training_that_diverged_is_of_no_use(target: Path) -> None:
+    with pytest.raises(InputError, match=r"^the loss is no number; try a lower learning rate than 0\.5$"):
+        attempt(target, lambda workshop: run(workshop, FakeCycle(diverges_in=2)))
+    assert list(target.parent.iterdir()) == []
