@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from edgeq.calibration.synthesis import DEFAULT_STEPS, synthesize
 from edgeq.cli.architecture import res_option
 from edgeq.cli.options import channels_option, crop_option, normalize_option
 from edgeq.cli.progress import Progress
-from edgeq.errors import InputError, ModelError
+from edgeq.errors import ModelError
 from edgeq.files import sha256_of_file
 from edgeq.metadata import Overrides
-from edgeq.networks import Network, open_network
-from edgeq.preprocessing import Preprocessing, default_crop, parse_normalization
+from edgeq.networks import open_network
+from edgeq.preprocessing import Preprocessing, parse_normalization
 from edgeq.quiet import quiet
 
 __all__ = ["command"]
@@ -91,7 +90,7 @@ def synthesize_command(
         progress("Loading TensorFlow", 0, 1)
         with quiet(verbose):
             network = open_network(source, size)
-            preprocessing = _preprocessing(network, source, Overrides(normalization, channels, crop))
+            preprocessing = network.preprocessing_with(Overrides(normalization, channels, crop), source)
             model = network.keeps_alive
             images = synthesize(model, preprocessing, count, seed, steps, progress, source)
             distance = statistics_distance(model, preprocessing, images, source)
@@ -112,23 +111,6 @@ def _require_keras(source: str) -> None:
             f"{source}: is a TFLite model, whose BatchNormalization is folded into its weights; give the Keras model "
             "that it was made from"
         )
-
-
-def _preprocessing(network: Network, source: str, overrides: Overrides) -> Preprocessing:
-    """How images become the network's input, as `edgeq convert` has it."""
-    preprocessing = network.preprocessing
-    if preprocessing is None:
-        if overrides.normalization is None:
-            raise InputError(
-                f"{source}: does not say how its input is normalized; give what it was trained with: --normalize "
-                "-1..1, 0..1, 0..255, imagenet or MEAN/STD"
-            )
-        height, width = network.height, network.width
-        channels = "L" if network.channels == 1 else "RGB"
-        preprocessing = Preprocessing(height, width, channels=channels, crop=default_crop(height, width))
-    if network.channels == 1:
-        overrides = replace(overrides, channels=None)
-    return overrides.applied(preprocessing)
 
 
 def _origin(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from edgeq.errors import InputError
 from edgeq.images import require_folder
 from edgeq.metadata import Overrides, read_labels
 from edgeq.networks import Network, build_network, open_network
-from edgeq.preprocessing import Preprocessing, default_crop, parse_normalization
+from edgeq.preprocessing import Preprocessing, parse_normalization
 from edgeq.quiet import quiet
 from edgeq.report import size as readable_size
 
@@ -159,7 +158,7 @@ def command(
                 network = open_network(source, size)
         if names and len(names) != network.classes:
             raise InputError(f"{labels}: has {len(names)} labels, but {network.name} has {network.classes} classes")
-        preprocessing = _preprocessing(network, source, Overrides(normalization, channels, crop))
+        preprocessing = network.preprocessing_with(Overrides(normalization, channels, crop), source)
         calibration = None
         if calibrated:
             calibration = choose_images(
@@ -177,23 +176,6 @@ def command(
             silence=lambda: quiet(verbose),
         )
     _print(models, network, preprocessing, calibration, names or network.labels)
-
-
-def _preprocessing(network: Network, source: str | None, overrides: Overrides) -> Preprocessing:
-    """How images become the network's input: as the user says, or as the network was made."""
-    preprocessing = network.preprocessing
-    if preprocessing is None:
-        if overrides.normalization is None:
-            raise InputError(
-                f"{source}: does not say how its input is normalized; give what it was trained with: --normalize "
-                "-1..1, 0..1, 0..255, imagenet or MEAN/STD"
-            )
-        height, width = network.height, network.width
-        channels = "L" if network.channels == 1 else "RGB"
-        preprocessing = Preprocessing(height, width, channels=channels, crop=default_crop(height, width))
-    if network.channels == 1:
-        overrides = replace(overrides, channels=None)
-    return overrides.applied(preprocessing)
 
 
 def _print(

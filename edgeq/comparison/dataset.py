@@ -79,7 +79,7 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
 
 def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
     root = source.parent
-    try:  # names of files need not be UTF-8
+    try:  # a file's name need not be UTF-8
         text = source.read_text(encoding="utf-8-sig", errors="surrogateescape")
         rows = list(csv.reader(text.splitlines()))
     except OSError as error:
@@ -98,12 +98,26 @@ def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
         path = root / row[0]
         if path in images:
             raise InputError(f"{source}, line {number}: names {row[0]} a second time")
+        exists = False
         with contextlib.suppress(OSError):  # of a name that no file can have
-            if path.is_file():  # a part of a data set may come with the whole one's labels
-                images[path] = LabelledImage(path, class_index)
+            exists = path.is_file()
+        if exists:
+            images[path] = LabelledImage(path, class_index)
+        elif not _is_utf8(row[0]):
+            raise InputError(f"{source}, line {number}: must be UTF-8 text")
+        # Else it is missing: a part of a data set may come with the whole one's labels.
     if not images:
-        raise InputError(f"{source}: names no file that is there; names are relative to its folder, in UTF-8")
+        raise InputError(f"{source}: names no file that is there; names are relative to its folder")
     return [images[path] for path in sorted(images)]
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether the bytes of a name that was read with surrogateescape are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[str]) -> tuple[dict[str, int], str]:

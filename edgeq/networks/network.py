@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgeq.errors import EdgeqError
-from edgeq.preprocessing import Preprocessing
+from edgeq.errors import EdgeqError, InputError
+from edgeq.metadata import Overrides
+from edgeq.preprocessing import Preprocessing, default_crop
 
 __all__ = ["Network", "require_tensorflow"]
 
@@ -45,6 +46,30 @@ class Network:
     preprocessing: Preprocessing | None = None
     held_out: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
+
+    def preprocessing_with(self, overrides: Overrides, source: str | None) -> Preprocessing:
+        """How images become its input: as the user says, or else as it was made.
+
+        Args:
+            overrides: what the user says.
+            source: what the error calls the network.
+
+        Raises:
+            InputError: neither tells the normalization.
+        """
+        preprocessing = self.preprocessing
+        if preprocessing is None:
+            if overrides.normalization is None:
+                raise InputError(
+                    f"{source}: does not say how its input is normalized; give what it was trained with: --normalize "
+                    "-1..1, 0..1, 0..255, imagenet or MEAN/STD"
+                )
+            channels = "L" if self.channels == 1 else "RGB"
+            crop = default_crop(self.height, self.width)
+            preprocessing = Preprocessing(self.height, self.width, channels=channels, crop=crop)
+        if self.channels == 1:
+            overrides = replace(overrides, channels=None)
+        return overrides.applied(preprocessing)
 
 
 def require_tensorflow() -> None:

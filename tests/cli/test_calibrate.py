@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 
 from cli import error_of
 from edgeq.calibration.image_folder import read_origin
-from edgeq.cli import main
 from edgeq.files import sha256_of_file
 
 pytest.importorskip("tensorflow")
@@ -22,24 +20,6 @@ pytest.importorskip("tensorflow")
 Run = Callable[..., Finished]
 NORMALIZE = ("--normalize", "-1..1")
 FEW = ("--count", 10, "--steps", 3)
-
-
-@pytest.fixture
-def edgeq_here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """As the fixture `edgeq`, but within this process, which has TensorFlow already: it takes seconds to load."""
-    terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object, cwd: Path | None = None) -> Finished:
-        if cwd is not None:
-            monkeypatch.chdir(cwd)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            main([*map(str, arguments)])
-        assert isinstance(exit_.value.code, int)
-        return Finished(exit_.value.code, *capfd.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, terminate)
 
 
 @pytest.fixture(scope="module")

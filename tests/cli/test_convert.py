@@ -7,8 +7,7 @@ import importlib.util
 import json
 import math
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from conftest import COLOURS, NO_NETWORK, Finished, colour_picture
 from networks import kerass, randomize
 
 from cli import error_of
-from edgeq.cli import main
 from edgeq.conversion import FORMATS
 from edgeq.metadata import ModelMetadata, read_metadata
 from edgeq.networks import Architecture, choose_output_stride, imagenet
@@ -31,24 +29,6 @@ pytest.importorskip("tensorflow")
 
 Run = Callable[..., Finished]
 NORMALIZE = ("--normalize", "-1..1")
-
-
-@pytest.fixture
-def edgeq_here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """As the fixture `edgeq`, but within this process, which has TensorFlow already: it takes seconds to load."""
-    terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object, cwd: Path | None = None) -> Finished:
-        if cwd is not None:
-            monkeypatch.chdir(cwd)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            main([*map(str, arguments)])
-        assert isinstance(exit_.value.code, int)
-        return Finished(exit_.value.code, *capfd.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, terminate)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import pytest
 from conftest import NO_NETWORK, ROOT, Finished, colour_picture
 
 from cli import error_of
-from edgeq.cli import main
 from edgeq.comparison.dataset import find_labels
 from edgeq.metadata import read_metadata
 from edgeq.networks import open_network
@@ -29,24 +28,6 @@ pytest.importorskip("tensorflow")
 Run = Callable[..., Finished]
 SMALL = ("--res", 32, "--epochs", 2, "--batch", 8, "--views", 2, "--learning-rate", 0.02)
 EPOCH = re.compile(r"head +(\d+)  loss \d\.\d{4}  top-1 +[\d.]+ %   validation: loss \d\.\d{4}  top-1 +[\d.]+ %")
-
-
-@pytest.fixture
-def edgeq_here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """As the fixture `edgeq`, but within this process, which has TensorFlow already: it takes seconds to load."""
-    terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object, cwd: Path | None = None) -> Finished:
-        if cwd is not None:
-            monkeypatch.chdir(cwd)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            main([*map(str, arguments)])
-        assert isinstance(exit_.value.code, int)
-        return Finished(exit_.value.code, *capfd.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, terminate)
 
 
 @dataclass(frozen=True)

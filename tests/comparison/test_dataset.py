@@ -125,7 +125,14 @@ class TestLabelsFile:
     def test_that_is_no_utf8(self, content: bytes, touch: Callable[..., Path]) -> None:
         folder = touch("1.jpg")
         (folder / "labels.csv").write_bytes(content)
-        with pytest.raises(InputError, match=r"labels\.csv"):
+        with pytest.raises(InputError, match=r"labels\.csv, line 1: must be"):
+            find_labels(folder, 3)
+
+    def test_that_is_utf8_only_in_parts(self, touch: Callable[..., Path]) -> None:
+        """Rather than to leave out the photo that cannot be found."""
+        folder = touch("1.jpg", "café.jpg")
+        (folder / "labels.csv").write_bytes("1.jpg,0\ncafé.jpg,1\n".encode("latin-1"))
+        with pytest.raises(InputError, match=r"labels\.csv, line 2: must be UTF-8 text"):
             find_labels(folder, 3)
 
     def test_that_cannot_be_read(self, touch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +191,9 @@ class TestAFileOfItsOwn:
         ("text", "message"),
         [
             pytest.param("1.jpg,9\n", "line 1: class 9, but the models have 3", id="too-high"),
-            pytest.param("other.jpg,0\n", "names no file that is there; names are relative", id="none-there"),
+            pytest.param(
+                "other.jpg,0\n", "names no file that is there; names are relative to its folder", id="none-there"
+            ),
             pytest.param(f"{'x' * 300},0\n", "names no file that is there", id="too-long-a-name"),
             pytest.param(f"{'x' * 200_000},0\n", "cannot read labels", id="no-table-at-all"),
             pytest.param("1.jpg\0,0\n", "mine.csv: ", id="nul"),

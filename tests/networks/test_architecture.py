@@ -64,7 +64,7 @@ class TestOutputStride:
     ) -> None:
         assert default_output_stride(*size) == stride
 
-    @pytest.mark.parametrize("side", [13, 20, 28, 32, 50, 64, 97])
+    @pytest.mark.parametrize("side", [13, 32, 50, 97])
     def test_networks_have_the_last_map_that_is_said(self, side: int) -> None:
         keras = pytest.importorskip("keras")
         architecture = replace(SMALL, height=side, width=side + 7, output_stride=choose_output_stride(side, side + 7))
@@ -174,10 +174,9 @@ class TestHead:
     def test_of_mobilenet_v2(self) -> None:
         assert self.layers_of(SMALL) == [("global_average_pooling2d", (1280,)), ("predictions", (5,))]
 
-    @pytest.mark.parametrize("output_stride", [8, 32])
-    def test_of_mobilenet_v3_is_the_published_one(self, output_stride: int) -> None:
+    def test_of_mobilenet_v3_is_the_published_one(self) -> None:
         """Table 2 of arXiv 1905.02244: pooling, 1x1 to 1024 without batch normalization, 1x1 to the classes."""
-        architecture = Architecture("mobilenet_v3_small", 32, 32, output_stride=output_stride, classes=5)
+        architecture = Architecture("mobilenet_v3_small", 32, 32, output_stride=8, classes=5)
         shapes = [shape for _, shape in self.layers_of(architecture)]
         assert [*dict.fromkeys(shapes)] == [(1, 1, 576), (1, 1, 1024), (1, 1, 5), (5,)]
 

@@ -78,6 +78,18 @@ class TestTwin:
         np.testing.assert_allclose(norm.moving_variance, 0.99 * variance + 0.01 * sampled, rtol=1e-5)
         np.testing.assert_array_equal(norm.gamma, gamma.astype(np.float32))
 
+    @pytest.mark.parametrize("steps", [100, 300])
+    def test_a_short_training_leaves_nothing_of_the_first_averages(self, steps: int) -> None:
+        image = keras.Input((5, 6, 3))
+        model = keras.Model(image, keras.layers.BatchNormalization()(image))
+        twin = training_twin(model, steps)
+        x = RNG.normal(1, 0.1, (8, 5, 6, 3)).astype(np.float32)  # far from the 0 and 1 that averages begin as
+        for _ in range(steps):
+            twin(x, training=True)
+        norm = model.layers[-1]
+        np.testing.assert_allclose(norm.moving_mean, x.mean(axis=(0, 1, 2)), rtol=1e-3)
+        np.testing.assert_allclose(norm.moving_variance, x.var(axis=(0, 1, 2), ddof=1), rtol=1e-2)
+
     def test_gradients_are_keras_s_own(self) -> None:
         import tensorflow as tf
 
