@@ -5,7 +5,7 @@ activations over much the same ranges, and that is what calibration needs. So, a
 2001.00281, section 3.1), noise is changed by Adam until its statistics are near those.
 
 Other than in that paper, each image is also drawn towards a class: behind the last BatchNormalization nothing
-else holds the scores up, and they would stay far below those of photos. docs/calibration.md has what this brings.
+else holds the scores up, and where they stay far below those of photos, the INT8 file clips them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgeq.progress import Progress, no_progress
 __all__ = ["DEFAULT_STEPS", "synthesize"]
 
 DEFAULT_STEPS = 60
-"""Steps of the optimizer over all images; what more of them bring is in docs/calibration.md."""
+"""Steps of the optimizer over all images. More bring the statistics nearer, and the INT8 file nothing."""
 
 _BATCH = 25  # images whose statistics are matched together; more take more memory
 _LARGEST_RATE = 0.03  # of Adam at first, as a share of the range of pixels; it falls to nothing along half a cosine

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import colour_picture
+from PIL import Image
 
 from edgeq.calibration.statistics import WatchedNetwork, statistics_distance
 from edgeq.calibration.synthesis import synthesize
@@ -106,7 +107,15 @@ class TestDistance:
         assert statistics_distance(model, preprocessing, rgb) < 1e-3
         assert statistics_distance(model, preprocessing, rgb[..., ::-1]) > 0.1
 
-    def test_layers_that_know_nothing_do_not_count(self, network: Any) -> None:
+    def test_is_of_what_the_network_sees_after_cropping(self, network: Any) -> None:
+        cropping = Preprocessing(SIDE, SIDE, crop=0.7)
+        pixels = np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE, 3), np.uint8)
+        seen = np.stack([cropping.pixels(Image.fromarray(picture)) for picture in pixels])
+        expected = distance_by_hand(network, PREPROCESSING, seen)
+        assert statistics_distance(network, cropping, pixels) == pytest.approx(expected, rel=0.01)
+        assert distance_by_hand(network, PREPROCESSING, pixels) > 1.1 * expected
+
+    def test_layers_that_know_nothing_do_not_count(self) -> None:
         """One of two is folded, as some converters leave them."""
         import keras
 
