@@ -22,6 +22,7 @@ __all__ = ["cli", "main"]
 _COMMANDS = {name: f"edgeq.cli.{name}" for name in ("convert", "infer", "compare", "train", "summary", "calibrate")}
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _EXIT_TERMINATED = 143  # 128 + SIGTERM
+_INSIST_SECONDS = 1.0  # long enough for cleaning up
 _EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
@@ -69,7 +70,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; the only place where errors become exit codes."""
-    signal.signal(signal.SIGTERM, _terminate)  # so that temporary files are cleaned up
+    signal.signal(signal.SIGTERM, _stop)  # so that temporary files are cleaned up
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, _stop)
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -81,6 +84,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except EdgeqError as error:
         complain(error)
         code = EXIT_ERROR
+    except SystemExit:
+        _be_content()
+        raise
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = _EXIT_INTERRUPTED
@@ -90,9 +96,24 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception:  # a bug of ours; a gate in CI must not take it for drift, which is 1
         traceback.print_exc()
         code = EXIT_ERROR
+    _be_content()
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _terminate(signal_number: int, frame: Any) -> NoReturn:
-    sys.exit(_EXIT_TERMINATED)
+def _stop(signal_number: int, frame: Any) -> NoReturn:
+    """Raise what a signal means; and raise it again as long as nobody has caught it.
+
+    Native modules that are being imported swallow exceptions now and then. A command that was interrupted just
+    then would go on, and replace files.
+    """
+    signal.signal(signal.SIGALRM, lambda *_: _stop(signal_number, frame))
+    signal.setitimer(signal.ITIMER_REAL, _INSIST_SECONDS)
+    if signal_number == signal.SIGTERM:
+        sys.exit(_EXIT_TERMINATED)
+    raise KeyboardInterrupt
+
+
+def _be_content() -> None:
+    """Somebody has caught it."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
