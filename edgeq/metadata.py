@@ -24,6 +24,7 @@ __all__ = [
     "METADATA_MEMBER",
     "ModelMetadata",
     "Overrides",
+    "member_info",
     "parse_labels",
     "read_labels",
     "read_metadata",
@@ -33,8 +34,17 @@ __all__ = [
 LABELS_MEMBER = "labels.txt"
 METADATA_MEMBER = "edgeq.json"
 _FORMAT_VERSION = 1
+_EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # that a zip can hold
 FINGERPRINT_LENGTH = 16
 """Hexadecimal digits of an image file's SHA-256 that tell whether a model was calibrated on it."""
+
+
+def member_info(name: str) -> zipfile.ZipInfo:
+    """The entry of a zip member, without time and place: the same contents give the same bytes."""
+    info = zipfile.ZipInfo(name, _EARLIEST_TIME)
+    info.create_system = 3  # Unix, wherever this runs
+    info.external_attr = 0o644 << 16
+    return info
 
 
 @dataclass(frozen=True)

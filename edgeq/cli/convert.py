@@ -11,6 +11,7 @@ import click
 from edgeq.calibration import MINIMUM_IMAGES, CalibrationSet, choose_images, shipped_images
 from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
 from edgeq.cli.options import channels_option, crop_option, labels_option, normalize_option
+from edgeq.cli.output import list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import InputError
@@ -23,7 +24,6 @@ from edgeq.report import size as readable_size
 
 __all__ = ["command"]
 
-_MOST_SKIPPED_SHOWN = 10
 _CALIBRATION = {"calib", "calib_count"}
 _BUILDING = {"family", "alpha", "output_stride", "head", "classes", "weights"}
 _OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in _CALIBRATION | _BUILDING} | {"family": "--network"}
@@ -200,11 +200,6 @@ def _print(
     if calibration is not None:
         where = calibration.folder if calibration.folder != shipped_images() else "the set that comes with edgeq"
         click.echo(f"Calibrated on {len(calibration.files)} images of {where} (seed {calibration.seed}).")
-        if calibration.skipped:
-            click.echo(f"Skipped {len(calibration.skipped)} files:")
-        for path, reason in calibration.skipped[:_MOST_SKIPPED_SHOWN]:
-            click.echo(f"  {path}: {reason}")
-        if len(calibration.skipped) > _MOST_SKIPPED_SHOWN:
-            click.echo(f"  ... and {len(calibration.skipped) - _MOST_SKIPPED_SHOWN} more")
+        list_skipped(calibration.skipped)
     if not labels:
         click.echo(f"No labels: predictions will be numbers (0 to {network.classes - 1}); --labels names them.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
+from edgeq.cli.output import list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.networks import NAMED_WEIGHTS, Architecture, default_output_stride
@@ -18,7 +19,6 @@ from edgeq.training import Epoch, Plan, Trained, can_resume, train
 
 __all__ = ["command"]
 
-_MOST_SKIPPED_SHOWN = 10
 _FROM_SCRATCH = {"epochs": 60, "batch": 64, "learning_rate": 0.002}
 _TRANSFER = {"epochs": 30, "batch": 32, "learning_rate": 0.001}
 _PATIENCE = 10
@@ -242,12 +242,7 @@ def _line(epoch: Epoch) -> str:
 
 def _print(trained: Trained) -> None:
     photos, best = trained.photos, trained.best
-    if photos.skipped:
-        click.echo(f"Skipped {len(photos.skipped)} files:")
-    for path, reason in photos.skipped[:_MOST_SKIPPED_SHOWN]:
-        click.echo(f"  {path}: {reason}")
-    if len(photos.skipped) > _MOST_SKIPPED_SHOWN:
-        click.echo(f"  ... and {len(photos.skipped) - _MOST_SKIPPED_SHOWN} more")
+    list_skipped(photos.skipped)
     count = len(photos.validation)
     low, high = wilson_interval(best.validation_top1 * count, count)
     click.echo(

@@ -15,7 +15,7 @@ from typing import Any
 import flatbuffers
 from flatbuffers import number_types
 
-from edgeq.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata
+from edgeq.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata, member_info
 from edgeq.preprocessing import Preprocessing
 
 __all__ = ["pack"]
@@ -26,7 +26,6 @@ _IMAGE_PROPERTIES = 2  # ContentProperties.ImageProperties
 _COLOR_SPACES = {"RGB": 1, "L": 2}  # ColorSpaceType
 _NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions.NormalizationOptions
 _BUFFER_ALIGNMENT = 16  # schema.fbs: Buffer.data (force_align: 16)
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: same inputs, same bytes
 
 
 def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
@@ -48,10 +47,7 @@ def _append_members(model: bytes, members: dict[str, bytes]) -> bytes:
     content = io.BytesIO(model)
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
         for member, data in sorted(members.items()):
-            info = zipfile.ZipInfo(member, _EPOCH)
-            info.create_system = 3  # Unix, wherever this runs
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, data)
+            archive.writestr(member_info(member), data)
     return content.getvalue()
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.files import replacing
-from edgeq.metadata import ModelMetadata
+from edgeq.metadata import ModelMetadata, member_info
 
 __all__ = ["save_network"]
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 _KERAS_DATE = "1980-01-01@00:00:00"
 
 
@@ -36,9 +35,7 @@ def save_network(model: Any, path: Path, metadata: ModelMetadata) -> None:
             members["metadata.json"] = json.dumps(facts).encode()
             members["config.json"] = json.dumps(_numbered(json.loads(members["config.json"]), {})).encode()
             for name, content in (members | metadata.to_members()).items():
-                info = zipfile.ZipInfo(name, _EPOCH)
-                info.external_attr = 0o644 << 16
-                target.writestr(info, content)
+                target.writestr(member_info(name), content)
 
 
 def _numbered(config: Any, numbers: dict[int, int]) -> Any:
