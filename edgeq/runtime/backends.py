@@ -11,7 +11,15 @@ from typing import Any
 from edgeq.errors import InputError, ModelError, RuntimeUnavailableError, one_line
 from edgeq.quiet import quiet
 
-__all__ = ["KERNELS", "RUNTIMES", "choose_runtime", "installed_runtimes", "make_interpreter", "runtime_version"]
+__all__ = [
+    "KERNELS",
+    "RUNTIMES",
+    "choose_runtime",
+    "installed_runtimes",
+    "make_interpreter",
+    "open_content",
+    "runtime_version",
+]
 
 RUNTIMES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
@@ -105,31 +113,70 @@ def make_interpreter(
 
         if not is_whole(path):
             raise ModelError(f"{path}: cut off or damaged, its tables point past its end; copy or convert it again")
-    try:
-        with quiet():
-            module = importlib.import_module(RUNTIMES[name])
-    except ImportError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):  # a signal, which pybind11 wraps
-            raise error.__cause__ from None
-        raise RuntimeUnavailableError(f"runtime {name} cannot be imported ({error})") from None
-    options: dict[str, Any] = {"num_threads": threads}
-    if kernels == "reference":
-        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
+    module = _load(name)
     try:
         with quiet():
             try:
-                interpreter = module.Interpreter(**_model_argument(path), **options)
+                interpreter = _open(module, _model_argument(path), threads, kernels)
             except ValueError as error:
                 from edgeq.runtime.repair import repaired_model  # for few, old files
 
                 repaired = repaired_model(path, str(error))
                 if repaired is None:
                     raise
-                interpreter = module.Interpreter(model_content=repaired, **options)
-            interpreter.allocate_tensors()
+                interpreter = _open(module, {"model_content": repaired}, threads, kernels)
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: {name} cannot load this model ({one_line(error)})") from None
     return name, interpreter
+
+
+def open_content(
+    content: bytes, what: str, runtime: str | None = None, threads: int = 1, kernels: str = "default"
+) -> Any:
+    """Load a model that is no file, but made in this process.
+
+    Args:
+        content: a .tflite flatbuffer.
+        what: to call it in messages.
+        runtime: a name in `RUNTIMES`, or None (see :func:`choose_runtime`).
+        threads: how many the interpreter may use.
+        kernels: one of `KERNELS`.
+
+    Returns:
+        The runtime's ``Interpreter``, its tensors allocated.
+
+    Raises:
+        ModelError: the runtime refuses it.
+        RuntimeUnavailableError: see :func:`choose_runtime`.
+    """
+    name = choose_runtime(runtime)
+    module = _load(name)
+    try:
+        with quiet():
+            return _open(module, {"model_content": content}, threads, kernels)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{what}: {name} cannot load this model ({one_line(error)})") from None
+
+
+def _load(runtime: str) -> Any:
+    """Import a runtime's interpreter module."""
+    try:
+        with quiet():
+            return importlib.import_module(RUNTIMES[runtime])
+    except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):  # a signal, which pybind11 wraps
+            raise error.__cause__ from None
+        raise RuntimeUnavailableError(f"runtime {runtime} cannot be imported ({error})") from None
+
+
+def _open(module: Any, model: dict[str, Any], threads: int, kernels: str) -> Any:
+    """An interpreter with its tensors allocated."""
+    options: dict[str, Any] = {"num_threads": threads}
+    if kernels == "reference":
+        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
+    interpreter = module.Interpreter(**model, **options)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 def _model_argument(path: str | Path) -> dict[str, Any]:

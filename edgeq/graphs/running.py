@@ -1,0 +1,145 @@
+"""Running parts of a graph in the runtime: one operator over many items, or a model that shows its inner tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import ModelError, one_line
+from edgeq.graphs.extraction import one_operator, with_outputs
+from edgeq.graphs.graph import Graph, Operator
+from edgeq.runtime.backends import open_content
+
+__all__ = ["OperatorRunner", "TappedRunner"]
+
+_CHUNK_BYTES = 1 << 22
+"""Activations that an operator is run over at a time: so many as stay in a processor's cache."""
+
+_ITEM_BY_ITEM = (
+    "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D",
+    "SOFTMAX", "LOGISTIC", "HARD_SWISH", "RELU", "RELU6", "RELU_0_TO_1", "LEAKY_RELU", "PRELU", "TANH", "QUANTIZE",
+    "DEQUANTIZE", "PAD", "MAXIMUM", "MINIMUM", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "ELU", "GELU",
+)  # fmt: skip
+"""Operators that treat the items of a batch alike. Others are run one item at a time."""
+
+_RESHAPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+
+
+class OperatorRunner:
+    """One operator of a graph, run alone by the runtime's own kernel over as many items as there are."""
+
+    def __init__(self, graph: Graph, operator: Operator, runtime: str | None = None, threads: int = 1) -> None:
+        """Prepare the operator.
+
+        Args:
+            graph: that it belongs to.
+            operator: one with a single output whose first dimension is the batch, 1.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
+            threads: how many the kernel may use.
+
+        Raises:
+            ModelError: the runtime refuses it.
+        """
+        self.name = f"{graph.path}, operator {operator.index} {operator.name}"
+        self.inputs = tuple(dict.fromkeys(graph.activations(operator)))
+        self._shape = graph.tensors[operator.outputs[0]].shape
+        self._dtype = graph.tensors[operator.outputs[0]].quantization.dtype
+        self._reshapes = operator.name in _RESHAPING
+        if self._reshapes:
+            return
+        tensors = [graph.tensors[i] for i in (*self.inputs, *operator.outputs)]
+        item_bytes = sum(int(np.prod(t.shape)) * np.dtype(t.quantization.dtype).itemsize for t in tensors)
+        self._batch = max(1, _CHUNK_BYTES // item_bytes) if operator.name in _ITEM_BY_ITEM else 1
+        self._graph, self._operator, self._runtime, self._threads = graph, operator, runtime, threads
+        self._interpreters: dict[int, Any] = {}
+
+    def run(self, activations: Sequence[npt.NDArray[Any]], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Run the operator.
+
+        Args:
+            activations: one array an input tensor (in the order of `inputs`), (items, ...) of its type.
+            out: where the results go; None allocates them.
+
+        Returns:
+            Array (items, ...) of the output's type.
+
+        Raises:
+            ModelError: the kernel failed.
+        """
+        items = len(activations[0])
+        if self._reshapes:
+            return activations[0].reshape(items, *self._shape[1:])
+        if out is None:
+            out = np.empty((items, *self._shape[1:]), self._dtype)
+        start = 0
+        while start < items:
+            batch = min(self._batch, items - start)
+            interpreter, inputs, output = self._interpreter(batch)
+            try:
+                for index, values in zip(inputs, activations, strict=True):
+                    interpreter.set_tensor(index, values[start : start + batch])
+                interpreter.invoke()
+                out[start : start + batch] = interpreter.tensor(output)()
+            except (RuntimeError, ValueError) as error:
+                raise ModelError(f"{self.name}: running it failed ({one_line(error)})") from None
+            start += batch
+        return out
+
+    def _interpreter(self, batch: int) -> tuple[Any, list[int], int]:
+        """One for that many items: the usual number of them, or the rest."""
+        if batch not in self._interpreters:
+            content = one_operator(self._graph, self._operator, batch)
+            interpreter = open_content(content, self.name, self._runtime, self._threads)
+            inputs = [int(details["index"]) for details in interpreter.get_input_details()]
+            output = int(interpreter.get_output_details()[0]["index"])
+            self._interpreters[batch] = interpreter, inputs, output
+        found: tuple[Any, list[int], int] = self._interpreters[batch]
+        return found
+
+
+class TappedRunner:
+    """A whole graph run one item at a time, that gives inner tensors as well."""
+
+    def __init__(self, graph: Graph, tensors: Sequence[int], runtime: str | None = None, threads: int = 1) -> None:
+        """Prepare the graph.
+
+        Args:
+            graph: with one input.
+            tensors: indices of the activations to give.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
+            threads: how many the kernels may use.
+
+        Raises:
+            ModelError: the runtime refuses it.
+        """
+        self._path = graph.path
+        # A tensor that no operator computes, such as the input itself, cannot be an output as well.
+        self._given = graph.inputs[0]
+        self._tensors = tuple(dict.fromkeys(tensors))
+        computed = [index for index in self._tensors if index != self._given]
+        self._interpreter = open_content(with_outputs(graph, computed), graph.path, runtime, threads)
+        self._input = int(self._interpreter.get_input_details()[0]["index"])
+        outputs = [int(details["index"]) for details in self._interpreter.get_output_details()]
+        self._outputs = dict(zip(computed, outputs, strict=True))
+
+    def run(self, tensor: npt.NDArray[Any]) -> dict[int, npt.NDArray[Any]]:
+        """Run one input tensor, of the graph's input shape and type.
+
+        Returns:
+            Each tensor by its index in the graph, (1, ...). They are views that the next run overwrites.
+
+        Raises:
+            ModelError: the run failed.
+        """
+        try:
+            self._interpreter.set_tensor(self._input, tensor)
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{self._path}: running the model failed ({one_line(error)})") from None
+        results = {index: self._interpreter.tensor(place)() for index, place in self._outputs.items()}
+        if self._given in self._tensors:
+            results[self._given] = tensor
+        return results
