@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
+import numpy as np
 from flatbuffers import number_types
 
+from edgeq.graphs.graph import load_schema
+from edgeq.graphs.packing import pack_model
 from edgeq.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata, member_info
 from edgeq.preprocessing import Preprocessing
 
@@ -25,7 +28,6 @@ _LABELS_TYPE = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
 _IMAGE_PROPERTIES = 2  # ContentProperties.ImageProperties
 _COLOR_SPACES = {"RGB": 1, "L": 2}  # ColorSpaceType
 _NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions.NormalizationOptions
-_BUFFER_ALIGNMENT = 16  # schema.fbs: Buffer.data (force_align: 16)
 
 
 def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
@@ -51,28 +53,17 @@ def _append_members(model: bytes, members: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
-class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """Keeps byte vectors aligned: the schema's ``force_align`` is lost on Python's object API."""
-
-    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803
-        return super().StartVector(elemSize, numElems, _BUFFER_ALIGNMENT if elemSize == 1 else alignment)
-
-
 def _add_standard_metadata(model: bytes, metadata: bytes) -> bytes:
     """Put a metadata flatbuffer into a model's buffers, under the name that readers look for."""
-    import numpy as np
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    schema = load_schema()
+    graph = schema.ModelT.InitFromPackedBuf(model, 0)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata, np.uint8)
     entry = schema.MetadataT()
     entry.name, entry.buffer = b"TFLITE_METADATA", len(graph.buffers)
     graph.buffers.append(buffer)
     graph.metadata = [*(graph.metadata or []), entry]
-    builder = _AlignedBuilder(len(model) + len(metadata) + 4096)
-    builder.Finish(graph.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return pack_model(graph, len(model) + len(metadata))
 
 
 def _standard_metadata(name: str, metadata: ModelMetadata) -> bytes:

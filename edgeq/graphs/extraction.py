@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from edgeq.graphs.graph import ABSENT, Graph, Operator, load_schema
+from edgeq.graphs.packing import pack_model
 
 __all__ = ["one_operator", "with_outputs"]
 
@@ -37,8 +37,6 @@ def _build(
     graph: Graph, operators: Sequence[Operator], inputs: Sequence[int], outputs: Sequence[int], batch: int
 ) -> bytes:
     """Copy operators with all their tensors into a new model, whose activations take `batch` items."""
-    import flatbuffers
-
     schema = load_schema()
     source = graph.model.subgraphs[0]
     used = sorted({i for o in operators for i in (*o.inputs, *o.outputs) if i != ABSENT} | {*inputs, *outputs})
@@ -76,18 +74,4 @@ def _build(
     model = schema.ModelT()
     model.version, model.operatorCodes = graph.model.version, graph.model.operatorCodes
     model.subgraphs, model.buffers = [main], buffers
-    size = sum(buffer.data.size for buffer in buffers[1:])
-    builder = flatbuffers.Builder(size + 4096)
-    builder.Finish(_pack(model, builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def _pack(model: Any, builder: Any) -> Any:
-    """Pack with byte vectors at multiples of 16, which kernels rely on and Python's object API forgets."""
-    start = builder.StartVector
-
-    def aligned(item_bytes: int, items: int, alignment: int) -> Any:
-        return start(item_bytes, items, 16 if item_bytes == 1 else alignment)
-
-    builder.StartVector = aligned
-    return model.Pack(builder)
+    return pack_model(model, sum(buffer.data.size for buffer in buffers[1:]))

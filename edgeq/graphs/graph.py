@@ -15,6 +15,9 @@ from edgeq.quantization import Quantization
 
 __all__ = ["ABSENT", "Graph", "Operator", "Tensor", "load_schema", "read_graph"]
 
+_NUMPY_TYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
+_NUMPY_TYPES += ("float16", "float32", "float64", "complex64", "complex128")
+
 ABSENT = -1
 """Index of an optional tensor that is not there, such as a missing bias."""
 
@@ -209,7 +212,8 @@ def _operator_names() -> dict[int, str]:
 
 def _dtype_names() -> dict[int, str]:
     """NumPy names of the schema's tensor types; those that NumPy lacks are missing."""
-    return {number: name.lower() for number, name in _names_of("TensorType").items() if hasattr(np, name.lower())}
+    names = {number: name.lower() for number, name in _names_of("TensorType").items()}
+    return {number: name for number, name in names.items() if name in _NUMPY_TYPES}
 
 
 def _names_of(enumeration: str) -> dict[int, str]:
