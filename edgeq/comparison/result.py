@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["ClassDrift", "Comparison", "Flip", "ModelResult"]
+__all__ = ["ClassDrift", "Comparison", "Flip", "Histogram", "LayerDrift", "ModelResult"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,68 @@ class ClassDrift:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How an activation's values are distributed, on the float side and on the integer grid.
+
+    Attributes:
+        low: real number that the first bin begins with.
+        high: real number that the last bin ends with.
+        reference: counts of the float model's values, one a bin.
+        candidate: counts of the INT8 model's, the same bins.
+        scale: real units per integer step of the INT8 model's tensor.
+        grid_low: smallest real number that the tensor can hold.
+        grid_high: largest.
+    """
+
+    low: float
+    high: float
+    reference: tuple[int, ...]
+    candidate: tuple[int, ...]
+    scale: float
+    grid_low: float
+    grid_high: float
+
+
+@dataclass(frozen=True)
+class LayerDrift:
+    """What one operator of the INT8 model does beside its counterpart in the float model.
+
+    "Alone" is with the float model's own input, quantized: the error that the operator itself makes. The others
+    include what it was handed. Noise is the difference of the two activations, as real numbers.
+
+    Attributes:
+        index: place of the operator in the INT8 model's order of execution; -1 for the input itself.
+        operator: its kind, such as ``CONV_2D``; ``INPUT`` for the input itself.
+        name: of the tensor that it makes, as the float model has it.
+        shape: of that tensor, with the batch.
+        sqnr_db: signal to noise ratio in decibels, with accumulated error; None where there is no noise.
+        alone_sqnr_db: the same alone.
+        cosine: cosine similarity of the two activations, in -1..1.
+        gain: factor that the INT8 activation is of the float one (least squares), alone; 1 where all is well.
+        mean_shift: share of the noise power, alone, that is a constant of each channel, as a wrong bias makes; in 0..1.
+        saturation: share of the INT8 values at an end of their range, where the float value lies beyond it by more
+            than half a step; in 0..1.
+        range_use: share of the INT8 tensor's range that the float values span, in 0..1.
+        weight_sqnr_db: signal to noise ratio of the weights alone; None for operators without, or without noise.
+        histogram: of the activation; only for the worst layers, else None.
+    """
+
+    index: int
+    operator: str
+    name: str
+    shape: tuple[int, ...]
+    sqnr_db: float | None
+    alone_sqnr_db: float | None
+    cosine: float
+    gain: float
+    mean_shift: float
+    saturation: float
+    range_use: float
+    weight_sqnr_db: float | None
+    histogram: Histogram | None = None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A candidate measured against its reference. Proportions are in 0..1, and None is what is not known.
 
@@ -104,6 +166,9 @@ class Comparison:
         flips: images whose top-1 differ, the most decided first.
         classes: drift class by class, the worst first; only classes that have a flip.
         notes: what was done to make the two comparable, a sentence each.
+        layers: drift layer by layer, the worst alone first; None where it was not asked for.
+        findings: what the measurements say is wrong or could be better and what to try, a sentence each, the
+            weightiest first.
     """
 
     images: int
@@ -124,6 +189,8 @@ class Comparison:
     flips: tuple[Flip, ...]
     classes: tuple[ClassDrift, ...]
     notes: tuple[str, ...]
+    layers: tuple[LayerDrift, ...] | None = None
+    findings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, with the names of the attributes; an infinite SQNR (no difference at all) is null."""

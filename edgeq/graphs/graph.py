@@ -102,7 +102,7 @@ class Graph:
             main = self.model.subgraphs[0]
             self.inputs = tuple(int(i) for i in main.inputs)
             self.outputs = tuple(int(i) for i in main.outputs)
-            self.tensors = tuple(self._tensor(index, tensor) for index, tensor in enumerate(main.tensors))
+            self.tensors = [self._tensor(index, tensor) for index, tensor in enumerate(main.tensors)]
             self.operators = tuple(self._operator(index, operator) for index, operator in enumerate(main.operators))
         except Exception as error:  # damaged tables surface as struct.error, IndexError, TypeError, ...
             raise ModelError(f"{path}: damaged, its tables make no sense ({type(error).__name__})") from None

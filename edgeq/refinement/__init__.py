@@ -1,0 +1,7 @@
+"""Making an INT8 model agree better with the float model it came from, at no run-time cost."""
+
+from __future__ import annotations
+
+from edgeq.refinement.refine import Refinement, refine
+
+__all__ = ["Refinement", "refine"]

@@ -1,0 +1,156 @@
+"""Refining an INT8 model: layer after layer, on the runtime's own integer kernels, then checked on images apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import InputError
+from edgeq.graphs import Graph, GraphPair, OperatorRunner, TappedRunner, pair_graphs
+from edgeq.graphs.editing import GraphEditor
+from edgeq.graphs.pairing import WEIGHTED
+from edgeq.progress import Progress, no_progress
+from edgeq.refinement.correction import correct_bias, correct_weights
+from edgeq.refinement.flow import Flow
+from edgeq.refinement.layers import Layer
+from edgeq.refinement.observation import choose_places, observe, observe_integers
+from edgeq.refinement.ranges import narrow_range, narrowable
+from edgeq.runtime import Model
+
+__all__ = ["Refinement", "refine"]
+
+_CHECK_EVERY = 5
+"""One image in so many is kept for checking."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What refining a model came to.
+
+    Attributes:
+        images: how many it was refined on.
+        checked_on: how many others it was checked on.
+        layers: how many layers were corrected.
+        l1_before: mean sum of absolute differences of probabilities from the float model's, on the images for
+            checking, before; in 0..2.
+        l1_after: the same after.
+        kept: whether the refined model was the better one, and so is the result.
+    """
+
+    images: int
+    checked_on: int
+    layers: int
+    l1_before: float
+    l1_after: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether refining helped on images that it had not seen."""
+        return self.l1_after < self.l1_before
+
+
+def refine(
+    reference: Model,
+    candidate: Model,
+    pixels: Sequence[npt.NDArray[np.uint8]],
+    *,
+    rounding: bool = True,
+    ranges: bool = True,
+    workers: int = 2,
+    progress: Progress = no_progress,
+) -> tuple[bytes, Refinement]:
+    """Refine an INT8 model so that it agrees with the float model it was made from.
+
+    One image in five is kept apart. Over the others, each integer layer is corrected and then run, so that the
+    next one sees what the corrected layers before it really produce. Each operator runs once. Nothing but
+    weights and biases changes: the file keeps its length, its operators and its speed.
+
+    Args:
+        reference: the float model.
+        candidate: the INT8 model, made from it by whichever tool.
+        pixels: representative images as the models see them, (height, width, channels) uint8 each.
+        rounding: whether to round the weights anew, not only to correct the biases.
+        ranges: whether to narrow the ranges of activations that nothing clamps.
+        workers: threads.
+        progress: called with (stage, done, total).
+
+    Returns:
+        The content of the better one of the two INT8 models, before and after, and what came of it.
+
+    Raises:
+        InputError: the models do not correspond, or too few images.
+        ModelError: a runtime refuses a part of a model.
+    """
+    if len(pixels) < _CHECK_EVERY:
+        raise InputError(f"{len(pixels)} images are too few to refine {candidate.path}; take {_CHECK_EVERY} or more")
+    checks = pixels[_CHECK_EVERY - 1 :: _CHECK_EVERY]
+    images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
+    before = candidate.path.read_bytes()
+    pair = pair_graphs(Graph(reference.path.read_bytes(), reference.path), Graph(before, candidate.path))
+    layers, after = _correct(pair, reference, candidate, images, rounding, ranges, workers, progress)
+    progress("Checking", 0, 1)
+    expected = _probabilities(reference, pair.reference, checks)
+    background = max(match.extra_channels for match in pair.operators)
+    l1_before, l1_after = (
+        float(np.abs(found[:, background:] - expected).sum(axis=1).mean())
+        for found in (_probabilities(candidate, Graph(content, candidate.path), checks) for content in (before, after))
+    )
+    progress("Checking", 1, 1)
+    refinement = Refinement(len(images), len(checks), layers, l1_before, l1_after)
+    return after if refinement.kept else before, refinement
+
+
+def _correct(
+    pair: GraphPair,
+    reference: Model,
+    candidate: Model,
+    images: Sequence[npt.NDArray[np.uint8]],
+    rounding: bool,
+    ranges: bool,
+    workers: int,
+    progress: Progress,
+) -> tuple[int, bytes]:
+    """Correct all layers: their number, and the INT8 model's content."""
+    weighted = {p.candidate.index: p for p in pair.operators if p.candidate.name in WEIGHTED}
+    layers = {index: Layer(pair.reference, p.reference) for index, p in weighted.items()}
+    places = {index: choose_places(layer, len(images)) for index, layer in layers.items()}
+    tensors = [reference.tensor(image) for image in images]
+    editor = GraphEditor(pair.candidate)
+    narrowed = narrowable(pair, editor) if ranges else []
+    counted = [(index, pair.candidate.tensors[other]) for index, other in narrowed]
+    observed, counts = observe(
+        pair.reference,
+        list(layers.values()),
+        tensors,
+        list(places.values()),
+        counted,
+        reference.runtime,
+        workers,
+        progress,
+    )
+    expected = dict(zip(layers, observed, strict=True))
+    for (_, index), count in zip(narrowed, counts, strict=True):
+        narrow_range(editor, index, count)
+    flow = Flow(pair.candidate, np.concatenate([candidate.tensor(image) for image in images]))
+    for done, operator in enumerate(pair.candidate.operators, start=1):
+        match = weighted.get(operator.index)
+        if match is not None:
+            layer, counterpart = Layer(pair.candidate, operator), layers[operator.index]
+            seen = observe_integers(layer, flow.values[layer.input.index], places[operator.index])
+            work = editor, layer, counterpart, seen, expected[operator.index], match.extra_channels
+            if rounding:
+                correct_weights(*work)
+            correct_bias(*work)
+        flow.run(OperatorRunner(pair.candidate, operator, candidate.runtime, workers), operator.outputs[0])
+        progress("Refining", done, len(pair.candidate.operators))
+    return len(weighted), editor.content
+
+
+def _probabilities(model: Model, graph: Graph, pixels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
+    """What a graph that takes and gives what `model` does says of images: (images, classes)."""
+    runner = TappedRunner(graph, graph.outputs, model.runtime)
+    (output,) = graph.outputs
+    return np.stack([model.probabilities(runner.run(model.tensor(image))[output]) for image in pixels])
