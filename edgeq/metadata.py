@@ -34,6 +34,7 @@ __all__ = [
 LABELS_MEMBER = "labels.txt"
 METADATA_MEMBER = "edgeq.json"
 _FORMAT_VERSION = 1
+_REFINEMENT_ROOM = 400  # characters
 _EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # that a zip can hold
 FINGERPRINT_LENGTH = 16
 """Hexadecimal digits of an image file's SHA-256 that tell whether a model was calibrated on it."""
@@ -81,7 +82,12 @@ class ModelMetadata:
         }
         if self.held_out:
             document["held_out"] = list(self.held_out)
-        members = {METADATA_MEMBER: json.dumps(document, indent=1, sort_keys=True).encode()}
+        text = json.dumps(document, indent=1, sort_keys=True)
+        if "refinement" in self.provenance:  # room for what it may become, so that refining leaves a file its length
+            unrefined = document | {"provenance": self.provenance | {"refinement": None}}
+            taken = len(text) - len(json.dumps(unrefined, indent=1, sort_keys=True))
+            text += " " * (_REFINEMENT_ROOM - taken)
+        members = {METADATA_MEMBER: text.encode()}
         if self.labels:
             members[LABELS_MEMBER] = "".join(f"{label}\n" for label in self.labels).encode()
         return members

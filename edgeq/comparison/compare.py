@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
 from edgeq.comparison.pair import Outputs, Pair, latency_ms
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
-from edgeq.errors import ImageError, InputError, UnknownNormalizationError
+from edgeq.errors import ImageError, InputError
 from edgeq.metadata import Overrides
 from edgeq.progress import Progress, no_progress
-from edgeq.runtime import Model, runtime_version
+from edgeq.runtime import Model, available_cores, runtime_version
+from edgeq.runtime.opening import open_both
 
 __all__ = ["compare"]
 
@@ -55,7 +54,8 @@ def compare(
         ModelError: a model cannot be loaded or run.
     """
     overrides = overrides or Overrides()
-    first, notes = _open_first(reference, candidate, runtime, overrides)
+    *models, notes = open_both(reference, candidate, runtime, overrides)
+    first = Pair(*models)
 
     def open_pair() -> Pair:
         """Open both again, for one more thread."""
@@ -66,7 +66,7 @@ def compare(
         raise InputError(f"{data}: a limit on the top-1 drop needs images with known classes, but {label_notes[0]}")
     reference_ms, candidate_ms = latency_ms([first.reference, first.candidate])
     tally = Tally(first.alignment.labels)
-    for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or _cores()), start=1):
+    for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or available_cores()), start=1):
         if isinstance(outputs, ImageError):
             tally.skipped.append((str(image.path), str(outputs).removeprefix(f"{image.path}: ")))
         else:
@@ -77,26 +77,8 @@ def compare(
     return tally.result(
         _model_result(first.reference, reference_ms, tally.reference),
         _model_result(first.candidate, candidate_ms, tally.candidate),
-        (*label_notes, *notes),
+        (*label_notes, *notes, *first.notes()),
     )
-
-
-def _open_first(
-    reference: str | Path, candidate: str | Path, runtime: str | None, overrides: Overrides
-) -> tuple[Pair, list[str]]:
-    """Open both models; one that does not say how its input is normalized takes it from the other."""
-    models: list[Model] = []
-    notes = []
-    for path, other in ((reference, candidate), (candidate, reference)):
-        try:
-            models.append(Model(path, runtime=runtime, overrides=overrides))
-        except UnknownNormalizationError:
-            spec = Model(other, runtime=runtime, overrides=overrides).preprocessing
-            borrowed = replace(overrides, normalization=(spec.mean, spec.std))
-            models.append(Model(path, runtime=runtime, overrides=borrowed))
-            notes.append(f"took the normalization of {path} from {other}")
-    pair = Pair(*models)
-    return pair, notes + pair.notes()
 
 
 def _open_like(model: Model) -> Model:
@@ -141,13 +123,6 @@ def _run_all(
 def _next(waiting: deque[_Underway]) -> tuple[LabelledImage, Outputs | ImageError]:
     image, future = waiting.popleft()
     return image, future.result()
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _model_result(model: Model, latency: float, score: Score) -> ModelResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from edgeq.metadata import ModelMetadata
 from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
-from edgeq.runtime import Model, installed_runtimes
+from edgeq.refinement import Refinement, refine
+from edgeq.runtime import Model, available_cores, installed_runtimes
 
 __all__ = ["ConvertedModel", "convert"]
 
@@ -32,11 +33,15 @@ class ConvertedModel:
         path: of the file.
         format: its name in ``edgeq.conversion.FORMATS``.
         size_bytes: of the file.
+        refinement: what refining it came to; None where it was not refined.
+        remark: why it was not refined though it was to be, else empty.
     """
 
     path: Path
     format: str
     size_bytes: int
+    refinement: Refinement | None = None
+    remark: str = ""
 
 
 def convert(
@@ -48,6 +53,7 @@ def convert(
     calibration: CalibrationSet | None = None,
     io: str = "int8",
     labels: Sequence[str] = (),
+    refined: bool = True,
     progress: Progress = no_progress,
     silence: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[ConvertedModel]:
@@ -63,6 +69,7 @@ def convert(
         calibration: the representative dataset, needed for ``int8`` and ``int16x8``.
         io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
         labels: one a class; empty takes the network's own.
+        refined: whether to refine the INT8 file, see :func:`edgeq.refinement.refine`.
         progress: called with (stage, done, total) as work goes on.
         silence: makes a context in which TensorFlow's output goes nowhere.
 
@@ -85,6 +92,7 @@ def convert(
     targets = [Path(out) / f"{network.name}_{form.name}.tflite" for form in wanted]
     grey = np.full((network.height, network.width, network.channels), 128, np.uint8)
     pixels = calibration.pixels[0] if calibration else grey
+    models = []
     with replacing(targets) as parts:
         with silence():
             progress("Preparing the network", 0, 1)
@@ -105,8 +113,35 @@ def convert(
             part.write_bytes(pack(flatbuffer, target.stem, metadata))
             verify(part, target.name, form, io, pixels)
             reference_sha256 = reference_sha256 or sha256_of_file(part)
-        sizes = [part.stat().st_size for part in parts]
-    return [ConvertedModel(target, form.name, size) for target, form, size in zip(targets, wanted, sizes, strict=True)]
+            refinement, remark = None, ""
+            if form.name == "int8" and refined and calibration is not None:
+                refinement, remark = _refine(parts[0], part, metadata, calibration, progress)
+                for unfinished, finished in zip(parts, targets, strict=True):
+                    remark = remark.replace(str(unfinished), finished.name)
+            models.append(ConvertedModel(target, form.name, part.stat().st_size, refinement, remark))
+    return models
+
+
+def _refine(
+    reference: Path, part: Path, metadata: ModelMetadata, calibration: CalibrationSet, progress: Progress
+) -> tuple[Refinement | None, str]:
+    """Refine a converted INT8 file in place; of a network that cannot be refined, say why."""
+    from edgeq.conversion.packaging import repack
+
+    runtime = installed_runtimes()[0]
+    try:
+        content, refinement = refine(
+            Model(reference, runtime=runtime),
+            Model(part, runtime=runtime),
+            calibration.pixels,
+            workers=available_cores(),
+            progress=progress,
+        )
+    except EdgeqError as error:
+        return None, f"not refined: {error}"
+    record = metadata.provenance | {"refinement": refinement.to_json()}
+    part.write_bytes(repack(content, replace(metadata, provenance=record)))
+    return refinement, ""
 
 
 def _output_kind(part: Path, name: str) -> str:
@@ -137,6 +172,7 @@ def _provenance(network: Network, form: Format, io: str, calibration: Calibratio
     }
     if form.name == "int8":
         provenance["io"] = io
+        provenance["refinement"] = None
     if form.calibrated and calibration is not None:
         provenance["calibration"] = calibration.provenance()
     return provenance

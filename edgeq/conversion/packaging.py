@@ -21,7 +21,7 @@ from edgeq.graphs.packing import pack_model
 from edgeq.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata, member_info
 from edgeq.preprocessing import Preprocessing
 
-__all__ = ["pack"]
+__all__ = ["pack", "repack"]
 
 _PARSER_VERSION = "1.0.0"  # the fields used here exist since the first version of the schema
 _LABELS_TYPE = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
@@ -42,6 +42,18 @@ def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
         The content of a .tflite file; identical for identical arguments.
     """
     return _append_members(_add_standard_metadata(model, _standard_metadata(name, metadata)), metadata.to_members())
+
+
+def repack(content: bytes, metadata: ModelMetadata) -> bytes:
+    """Replace what edgeq says in a file that `pack` made.
+
+    Args:
+        content: of the .tflite file; its flatbuffer may have changed since.
+        metadata: what the file is to say.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        flatbuffer_bytes = min(info.header_offset for info in archive.infolist())
+    return _append_members(content[:flatbuffer_bytes], metadata.to_members())
 
 
 def _append_members(model: bytes, members: dict[str, bytes]) -> bytes:

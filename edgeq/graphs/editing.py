@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +64,7 @@ class GraphEditor:
         buffer.data = raw
         self.graph.tensors[index] = replace(tensor, data=data)
 
-    def set_quantization(self, index: int, scale: Sequence[float], zero_point: Sequence[int] | None = None) -> None:
+    def set_quantization(self, index: int, scale: npt.ArrayLike, zero_point: npt.ArrayLike | None = None) -> None:
         """Write a tensor's scale, one or one a channel as it has now, and its zero point unless None."""
         tensor = self.graph.tensors[index]
         table = self._tensors[index].table(schema.TENSOR_QUANTIZATION)

@@ -64,6 +64,8 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
         InputError: they do not correspond; the message says where they part.
     """
     where = f"{reference.path} and {candidate.path} do not correspond"
+    for graph in (reference, candidate):
+        _check_one_image(graph)
     roots = _Roots(reference), _Roots(candidate)
     counterpart = {reference.inputs[0]: candidate.inputs[0]}
     left = [operator for operator in candidate.operators if not _is_looked_through(candidate, operator)]
@@ -100,6 +102,17 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
             "not made from the first"
         )
     return GraphPair(reference, candidate, tuple(pairs))
+
+
+def _check_one_image(graph: Graph) -> None:
+    """Every operator makes one activation of one image; shapes computed at run time do not."""
+    for operator in graph.operators:
+        shape = graph.tensors[operator.outputs[0]].shape
+        if len(operator.outputs) != 1 or not shape or shape[0] != 1:
+            raise InputError(
+                f"{graph.path}: {_described(graph, operator)} does not make one activation of one image; convert "
+                "the network again with a fixed batch of 1"
+            )
 
 
 class _Roots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,15 +62,18 @@ class Layer:
     @property
     def kernel(self) -> tuple[int, int]:
         """Height and width of a patch; (1, 1) for a FULLY_CONNECTED."""
-        return (1, 1) if self.weights.data is not None and self.weights.data.ndim == 2 else self.weights.shape[1:3]
+        if len(self.weights.shape) == 2:
+            return 1, 1
+        _, height, width, _ = self.weights.shape
+        return height, width
 
-    def rows(self, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def rows(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Weights in the file's shape as (output channels, patch entries)."""
         if self.depthwise:
             return weights.reshape(-1, weights.shape[-1]).T
         return weights.reshape(len(weights), -1)
 
-    def unrows(self, rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def unrows(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The inverse of `rows`."""
         return (rows.T if self.depthwise else rows).reshape(self.weights.shape)
 
@@ -82,18 +86,19 @@ class Layer:
         """
         entries = patch.reshape(-1, patch.shape[-1])  # (height * width, channels)
         if self.depthwise:
-            return np.einsum("ok,ko->o", rows, entries.repeat(len(rows) // entries.shape[1], axis=1))
+            seen = entries.repeat(len(rows) // entries.shape[1], axis=1).T
+            return np.asarray((rows * seen).sum(axis=1), np.float64)
         groups = patch.shape[-1] // (rows.shape[1] // len(entries))
         parts = rows.reshape(groups, -1, rows.shape[1])
         seen = entries.reshape(len(entries), groups, -1).transpose(1, 0, 2).reshape(groups, -1)
-        return np.einsum("gok,gk->go", parts, seen).reshape(-1)
+        return np.asarray(parts @ seen[:, :, np.newaxis], np.float64).reshape(-1)
 
     def places(self) -> tuple[int, int]:
         """Height and width of the output."""
         shape = self.output.shape
         return (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
 
-    def patches(self, activations: npt.NDArray[np.generic], places: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+    def patches(self, activations: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Cut the patches at some places out of its input.
 
         Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
-from edgeq.graphs import Graph, GraphPair, OperatorRunner, TappedRunner, pair_graphs
+from edgeq.graphs import Graph, GraphPair, Operator, OperatorRunner, TappedRunner, pair_graphs
 from edgeq.graphs.editing import GraphEditor
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
@@ -45,6 +46,10 @@ class Refinement:
     layers: int
     l1_before: float
     l1_after: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, with the names of the attributes."""
+        return asdict(self) | {"kept": self.kept}
 
     @property
     def kept(self) -> bool:
@@ -90,6 +95,8 @@ def refine(
     images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
     before = candidate.path.read_bytes()
     pair = pair_graphs(Graph(reference.path.read_bytes(), reference.path), Graph(before, candidate.path))
+    for match in pair.operators:
+        _check_integer(pair.candidate, match.candidate)
     layers, after = _correct(pair, reference, candidate, images, rounding, ranges, workers, progress)
     progress("Checking", 0, 1)
     expected = _probabilities(reference, pair.reference, checks)
@@ -101,6 +108,16 @@ def refine(
     progress("Checking", 1, 1)
     refinement = Refinement(len(images), len(checks), layers, l1_before, l1_after)
     return after if refinement.kept else before, refinement
+
+
+def _check_integer(graph: Graph, operator: Operator) -> None:
+    """The INT8 model's operator is integer."""
+    types = {graph.tensors[index].quantization.dtype for index in (*graph.activations(operator), *operator.outputs)}
+    if not types <= {"int8", "uint8"}:
+        raise InputError(
+            f"{graph.path}: is not full-integer INT8: its operator {operator.index} ({operator.name}) works on "
+            f"{', '.join(sorted(types))}; refining takes a file from edgeq convert --int8 or the like"
+        )
 
 
 def _correct(

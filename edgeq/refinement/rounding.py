@@ -96,8 +96,8 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
         steps = np.take_along_axis(steps, order, axis=1)
     # The rows of this upper triangle say how the error of one weight is shared out among those that follow.
     upper = np.linalg.cholesky(np.linalg.inv(matrix)).swapaxes(-1, -2)
-    upper = np.ascontiguousarray(upper / np.einsum("...kk->...k", upper)[..., np.newaxis])
-    rounded = _round_in_order(steps, upper, low, high)
+    upper = upper / np.einsum("...kk->...k", upper)[..., np.newaxis]
+    rounded = _round_in_order(steps, np.ascontiguousarray(upper, np.float32), low, high)
     result = np.empty_like(rounded)
     if matrix.ndim == 2:
         result[:, order] = rounded

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edgeq.report.terminal import comparison_lines, size
+from edgeq.report.terminal import comparison_lines, refinement_line, size
 
-__all__ = ["comparison_lines", "size"]
+__all__ = ["comparison_lines", "refinement_line", "size"]

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeq.comparison import Comparison, Flip, ModelResult
+from edgeq.refinement import Refinement
 
-__all__ = ["comparison_lines", "size", "table"]
+__all__ = ["comparison_lines", "refinement_line", "size", "table"]
 
 _FEW_IMAGES = 100
 _MOST_FLIPS = 10
@@ -65,6 +66,15 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
     for note in notes:
         lines += textwrap.wrap(f"Note: {note}.", width, subsequent_indent=" " * 6, break_long_words=False)
     return lines
+
+
+def refinement_line(refinement: Refinement) -> str:
+    """What refining came to, in one sentence."""
+    before, after = f"{refinement.l1_before:.4f}", f"{refinement.l1_after:.4f}"
+    seen = f"on the {refinement.checked_on} images kept for checking"
+    if not refinement.kept:
+        return f"Left unrefined: L1 of probabilities {before}, refined {after} {seen}."
+    return f"Refined on {refinement.images} images: L1 of probabilities {before} before, {after} after {seen}."
 
 
 def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeq.runtime.backends import KERNELS, RUNTIMES, installed_runtimes, runtime_version
+from edgeq.runtime.backends import KERNELS, RUNTIMES, available_cores, installed_runtimes, runtime_version
 
 if TYPE_CHECKING:
     from edgeq.runtime.model import Model, TensorSpec
@@ -17,6 +17,7 @@ __all__ = [
     "RUNTIMES",
     "Model",
     "TensorSpec",
+    "available_cores",
     "installed_runtimes",
     "runtime_version",
 ]

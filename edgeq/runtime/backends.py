@@ -14,6 +14,7 @@ from edgeq.quiet import quiet
 __all__ = [
     "KERNELS",
     "RUNTIMES",
+    "available_cores",
     "choose_runtime",
     "installed_runtimes",
     "make_interpreter",
@@ -74,6 +75,13 @@ def choose_runtime(name: str | None = None) -> str:
     if obstacle:
         raise RuntimeUnavailableError(f"runtime {wanted} {obstacle}")
     return wanted
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def runtime_version(name: str) -> str:
