@@ -21,6 +21,7 @@ from edgeq.report import comparison_lines
 __all__ = ["command"]
 
 _MODELS = Path("models")
+_LAYER_IMAGES = 24  # enough for two digits of an SQNR
 
 
 class _Share(click.FloatRange):
@@ -56,6 +57,11 @@ class _Share(click.FloatRange):
     metavar="SHARE",
     help="Exit with 1 if top-1 agreement is lower, such as 0.95.",
 )
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Also compare the models operator by operator, on a few of the images: where does drift come from?",
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads, each with its own interpreters. Default: the cores.")
 @model_options
 def command(
@@ -64,6 +70,7 @@ def command(
     json_path: str | None,
     max_drop: float | None,
     min_agreement: float | None,
+    layers: bool,
     workers: int | None,
     runtime: str | None,
     **about_model: Any,
@@ -80,6 +87,7 @@ def command(
     Examples:
       edgeq compare --data photos/
       edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --json drift.json
+      edgeq compare --data photos/ --layers
       edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
 
     The last one is a gate: it exits with 0 if the limits are met, 1 if one is missed, 2 on errors.
@@ -96,6 +104,7 @@ def command(
             workers=workers,
             overrides=make_overrides(**about_model),
             labels_needed=max_drop is not None,
+            layer_images=_LAYER_IMAGES if layers else 0,
             progress=progress,
         )
     document = json.dumps(result.to_json(), indent=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
@@ -35,6 +37,7 @@ def compare(
     workers: int | None = None,
     overrides: Overrides | None = None,
     labels_needed: bool = False,
+    layer_images: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
@@ -47,6 +50,7 @@ def compare(
         workers: threads, each with interpreters of its own; None takes one a core.
         overrides: what the caller knows better than the files, for both.
         labels_needed: whether images without known classes are an error.
+        layer_images: on how many of the images to compare the models layer by layer as well.
         progress: called with ("Comparing", images done, images in all).
 
     Raises:
@@ -74,11 +78,30 @@ def compare(
         progress("Comparing", done, len(images))
     if not tally.images:
         raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
-    return tally.result(
+    result = tally.result(
         _model_result(first.reference, reference_ms, tally.reference),
         _model_result(first.candidate, candidate_ms, tally.candidate),
         (*label_notes, *notes, *first.notes()),
     )
+    return _with_layers(result, first, images, layer_images, progress) if layer_images else result
+
+
+def _with_layers(
+    result: Comparison, models: Pair, images: list[LabelledImage], count: int, progress: Progress
+) -> Comparison:
+    """Add the drift of each layer, over images spread evenly, and what all of it says."""
+    from edgeq.comparison.findings import find
+    from edgeq.comparison.layers import measure_layers
+    from edgeq.graphs import pair_graphs, read_graph
+
+    reference, candidate = models.reference, models.candidate
+    pair = pair_graphs(read_graph(reference.path), read_graph(candidate.path))
+    pixels = []
+    for image in images[:: max(1, len(images) // count)][:count]:
+        with contextlib.suppress(ImageError):  # counted already
+            pixels.append([model.preprocessing.pixels(image.path) for model in (reference, candidate)])
+    layers = measure_layers(reference, candidate, pair, [(seen, other) for seen, other in pixels], progress)
+    return replace(result, layers=layers, findings=find(result, reference, candidate, layers, pair))
 
 
 def _open_like(model: Model) -> Model:

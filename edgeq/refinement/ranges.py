@@ -24,7 +24,7 @@ BINS = 2048
 
 _STEPS = 255  # of an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # of the present range's lower and upper end
-_EVERY = 4  # value of a tensor that is counted
+_EVERY = 4  # place of an activation that is counted, with all its channels
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
 _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE")
 """Operators whose kernels take an input of any scale; others want their output's."""
@@ -58,12 +58,13 @@ def count_values(values: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray
     """Histogram of float values over a tensor's present range: (BINS,) counts; those outside go to the ends.
 
     Args:
-        values: of any shape; one in four is counted.
+        values: (..., channels); one place in four is counted.
         tensor: of the INT8 model.
     """
     low, high = tensor.quantization.real_range
-    places = (values.ravel()[::_EVERY] - np.float32(low)) * np.float32(BINS / (high - low))
-    return np.bincount(np.clip(places, 0, BINS - 1).astype(np.int64), minlength=BINS)
+    counted = values.reshape(-1, values.shape[-1])[::_EVERY]
+    bins = (counted - np.float32(low)) * np.float32(BINS / (high - low))
+    return np.bincount(np.clip(bins, 0, BINS - 1).astype(np.int64).ravel(), minlength=BINS)
 
 
 def narrow_range(editor: GraphEditor, index: int, counts: npt.NDArray[np.int64]) -> None:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeq.comparison import Comparison, Flip, ModelResult
+from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
 from edgeq.refinement import Refinement
 
 __all__ = ["comparison_lines", "refinement_line", "size", "table"]
@@ -17,6 +17,7 @@ _FEW_IMAGES = 100
 _MOST_FLIPS = 10
 _NARROWEST = 4  # characters of a column, where the terminal is as narrow
 _MOST_CLASSES = 5
+_MOST_LAYERS = 8
 
 
 def comparison_lines(comparison: Comparison, width: int | None = None) -> list[str]:
@@ -48,6 +49,10 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
             for c in worst
         ]
         lines += table([("class", "images", "reference", "candidate", "agreement"), *rows], width)
+    if comparison.layers is not None:
+        lines += ["", *_layer_lines(comparison.layers, width)]
+    for finding in comparison.findings:
+        lines += textwrap.wrap(f"Finding: {finding}.", width, subsequent_indent=" " * 9, break_long_words=False)
     notes = list(comparison.notes)
     if 0 < comparison.labelled < comparison.images:
         notes.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
@@ -92,6 +97,31 @@ def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 def size(size_bytes: int) -> str:
     """A file's size for people."""
     return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:
+    """The layers that are worst alone, and how they stand with the errors of those before."""
+    shown = layers[:_MOST_LAYERS]
+    heading = ("operator", "output", "alone", "in all", "cosine", "gain", "beyond", "range", "weights")
+    rows = [
+        (
+            f"{layer.index} {layer.operator}" if layer.index >= 0 else layer.operator,
+            "x".join(map(str, layer.shape[1:])),
+            _decibels(layer.alone_sqnr_db),
+            _decibels(layer.sqnr_db),
+            f"{layer.cosine:.4f}",
+            f"{layer.gain:.3f}",
+            _percent(layer.saturation),
+            f"{layer.range_use:.0%}",
+            _decibels(layer.weight_sqnr_db),
+        )
+        for layer in shown
+    ]
+    return [f"{len(layers)} layers by SQNR alone{_first(shown, layers)}:", *table([heading, *rows], width)]
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"
 
 
 def _models(comparison: Comparison) -> list[tuple[str, str, str]]:

@@ -1,0 +1,136 @@
+"""What a comparison's measurements say: what is broken, where drift comes from, what to try next.
+
+Each rule looks at numbers that the report shows, so that a reader can follow it. What is broken comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+
+from edgeq.comparison.result import Comparison, LayerDrift
+from edgeq.graphs import GraphPair
+from edgeq.graphs.pairing import WEIGHTED
+from edgeq.runtime import Model
+
+__all__ = ["find"]
+
+_BROKEN_DB = 12.0  # of a layer alone: noise above a quarter of the signal's amplitude; INT8 rounding leaves 25 or more
+_BELOW_MEDIAN_DB = 10.0  # by so much a culprit is worse than the middle of its network
+_WEIGHTS_DB = 20.0  # rounding weights to 8 bits leaves 35 and more, per tensor 25
+_GAIN = 0.25
+_SHIFT = 0.6
+_SATURATION = 0.01
+_RANGE_USE = 0.35
+_WELL = 0.98
+_ENOUGH_PHOTOS = 100
+
+
+def find(
+    comparison: Comparison, reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair
+) -> tuple[str, ...]:
+    """Findings about a pair of models, the weightiest first, a sentence each without its full stop.
+
+    Args:
+        comparison: what was measured on the images.
+        reference: the float model.
+        candidate: the INT8 model.
+        layers: drift layer by layer.
+        pair: the models' graphs.
+    """
+    broken = [*_input_findings(reference, candidate, layers, pair), *_layer_findings(layers)]
+    return (*broken, *_advice(comparison, candidate, layers, bool(broken)))
+
+
+def _input_findings(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
+    """What is wrong before the first operator: colours, normalization, the input's range."""
+    ours, theirs = reference.preprocessing, candidate.preprocessing
+    (row,) = [layer for layer in layers if layer.operator == "INPUT"]
+    found = []
+    if ours.channels != theirs.channels:
+        found.append(f"the colours go in as {theirs.channels}, but the reference takes {ours.channels}")
+    elif _sees_reversed_colours(pair):
+        found.append(
+            "the first layer's weights fit the reference's with red and blue swapped: one of the two models takes BGR"
+        )
+    if (ours.mean, ours.std) != (theirs.mean, theirs.std):
+        expected, got = ("{:.4g}..{:.4g}".format(*spec.real_range) for spec in (ours, theirs))
+        found.append(f"pixels are normalized to {got}, but the reference takes {expected}: wrong normalization")
+    elif row.saturation > _SATURATION or row.range_use < 0.6:
+        low, high = pair.candidate.tensors[pair.candidate.inputs[0]].quantization.real_range
+        expected = "{:.4g}..{:.4g}".format(*ours.real_range)
+        found.append(
+            f"the input holds {low:.4g}..{high:.4g}, but pixels become {expected}: it was calibrated with another "
+            "normalization"
+        )
+    return found
+
+
+def _sees_reversed_colours(pair: GraphPair) -> bool:
+    """Whether the first convolution's weights match with the order of the colours reversed, and not as they are."""
+    first = next((p for p in pair.operators if p.reference.name in WEIGHTED), None)
+    if first is None:
+        return False
+    expected = pair.reference.tensors[first.reference.inputs[1]].real
+    found = pair.candidate.tensors[first.candidate.inputs[1]].real
+    if expected.shape != found.shape or expected.shape[-1] != 3:
+        return False
+    noise, reversed_noise = (float(np.sum((found - w) ** 2)) for w in (expected, expected[..., ::-1]))
+    return reversed_noise < noise / 10
+
+
+def _layer_findings(layers: Sequence[LayerDrift]) -> list[str]:
+    """The layers that are to blame: far worse alone than the others."""
+    inner = [layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None]
+    if not inner:
+        return []
+    middle = median(layer.alone_sqnr_db or 0.0 for layer in inner)
+    culprits = [layer for layer in inner if (layer.alone_sqnr_db or 0.0) < min(_BROKEN_DB, middle - _BELOW_MEDIAN_DB)]
+    return [f"{_named(layer)} is broken: {_why(layer)}" for layer in culprits]
+
+
+def _named(layer: LayerDrift) -> str:
+    return f"operator {layer.index} ({layer.operator} to {'x'.join(map(str, layer.shape[1:]))})"
+
+
+def _why(layer: LayerDrift) -> str:
+    """What a layer's numbers say is wrong with it."""
+    alone = f"alone it has {layer.alone_sqnr_db:.1f} dB"
+    if layer.weight_sqnr_db is not None and layer.weight_sqnr_db < _WEIGHTS_DB:
+        return f"{alone}, its weights {layer.weight_sqnr_db:.1f} dB: their scale or their values are wrong"
+    if layer.mean_shift > _SHIFT:
+        return f"{alone}, and {layer.mean_shift:.0%} of its error is constant within a channel: its bias is wrong"
+    if layer.saturation > _SATURATION:
+        return f"{alone}, and {layer.saturation:.1%} of its values lie beyond its range: its scale is too small"
+    if layer.range_use < _RANGE_USE:
+        return f"{alone}, and its values use {layer.range_use:.0%} of its range: its scale is too large"
+    if abs(layer.gain - 1) > _GAIN:
+        return f"{alone}, and its values are {layer.gain:.2g} times the reference's: a scale is wrong"
+    return f"{alone}, which rounding does not explain"
+
+
+def _advice(comparison: Comparison, candidate: Model, layers: Sequence[LayerDrift], is_broken: bool) -> list[str]:
+    """What to try next."""
+    advice = []
+    if comparison.calibration_overlap:
+        advice.append("compare on photos that the model was not calibrated on")
+    if is_broken:
+        return [
+            *advice,
+            "mend what is broken first, or convert again from the float network",
+        ]
+    if comparison.agreement >= _WELL:
+        return advice
+    provenance = candidate.metadata.provenance
+    if not provenance.get("refinement"):
+        advice.append("this model is not refined: edgeq refine mends rounding at no cost in size or speed")
+    count = provenance.get("calibration", {}).get("count", _ENOUGH_PHOTOS)
+    if count < _ENOUGH_PHOTOS:
+        advice.append(f"it was calibrated on {count} photos: take {_ENOUGH_PHOTOS} or more, like those it will see")
+    narrow = [layer for layer in layers if layer.saturation > _SATURATION]
+    if narrow:
+        advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on photos like these")
+    advice.append("where that does not help, edgeq convert --int16x8 keeps 16 bits in activations")
+    return advice

@@ -1,0 +1,248 @@
+"""Drift layer by layer: what each integer operator does beside its float counterpart, and which one is to blame.
+
+An operator far down shows the errors of all before it. So each is also run alone: on the float model's own input,
+quantized. What is wrong then is its own doing (its weights' rounding, its output's range, its bias).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.comparison.metrics import sqnr_db
+from edgeq.comparison.result import Histogram, LayerDrift
+from edgeq.graphs import GraphPair, OperatorPair, OperatorRunner, TappedRunner, Tensor
+from edgeq.graphs.pairing import WEIGHTED
+from edgeq.progress import Progress, no_progress
+from edgeq.runtime import Model
+
+__all__ = ["measure_layers"]
+
+_WORST = 4  # layers that get a histogram
+_HISTOGRAM_IMAGES = 8
+_BINS = 96
+_NO_INDEX = -1
+
+Reals = npt.NDArray[np.float32]
+
+
+def measure_layers(
+    reference: Model,
+    candidate: Model,
+    pair: GraphPair,
+    images: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
+    progress: Progress = no_progress,
+) -> tuple[LayerDrift, ...]:
+    """Measure each operator of an INT8 model against the float model.
+
+    Args:
+        reference: the float model.
+        candidate: the INT8 model.
+        pair: their graphs.
+        images: what the reference and what the candidate sees of each image, (height, width, channels) uint8.
+        progress: called with ("Comparing layers", done, total).
+
+    Returns:
+        One entry an operator and one for the input, worst first: by SQNR alone, in decibels.
+
+    Raises:
+        ModelError: a runtime refuses a part of a model.
+    """
+    probe = _Probe(reference, candidate, pair)
+    tallies = [_Tally() for _ in range(len(pair.operators) + 1)]
+    for done, (seen, other) in enumerate(images, start=1):
+        for tally, values in zip(tallies, probe.run(seen, other), strict=True):
+            tally.add(*values)
+        progress("Comparing layers", done, len(images))
+    drifts = [_drift(pair, number, tally) for number, tally in enumerate(tallies)]
+    order = sorted(range(len(drifts)), key=lambda n: (_worst_first(drifts[n]), n))
+    counts = probe.histograms(order[:_WORST], tallies, images[:_HISTOGRAM_IMAGES])
+    return tuple(
+        LayerDrift(**{**drifts[n].__dict__, "histogram": counts.get(n)})  # fields in their order, one replaced
+        for n in order
+    )
+
+
+def _worst_first(drift: LayerDrift) -> float:
+    return np.inf if drift.alone_sqnr_db is None else drift.alone_sqnr_db
+
+
+@dataclass
+class _Tally:
+    """Sums over the images of one activation: float x, integer y, and integer alone z, as real numbers."""
+
+    xx: float = 0.0
+    xy: float = 0.0
+    yy: float = 0.0
+    xz: float = 0.0
+    noise: float = 0.0
+    alone: float = 0.0
+    shift: Any = 0.0
+    values: int = 0
+    beyond: int = 0
+    low: float = field(default=np.inf)
+    high: float = field(default=-np.inf)
+
+    def add(self, x: Reals, y: Reals, z: Reals, tensor: Tensor) -> None:
+        """Add one image: (places, channels) each, and the INT8 model's tensor."""
+        self.xx += float(np.vdot(x, x))
+        self.xy += float(np.vdot(x, y))
+        self.yy += float(np.vdot(y, y))
+        self.xz += float(np.vdot(x, z))
+        difference = y - x
+        self.noise += float(np.vdot(difference, difference))
+        difference = z - x
+        self.alone += float(np.vdot(difference, difference))
+        self.shift = self.shift + difference.sum(axis=0, dtype=np.float64)
+        self.values += x.size
+        self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
+        low, high = tensor.quantization.real_range
+        half_a_step = tensor.quantization.scale[0] / 2 if tensor.quantization.is_quantized else 0.0
+        if self.low < low or self.high > high:
+            self.beyond += int(np.count_nonzero((x < low - half_a_step) | (x > high + half_a_step)))
+
+
+class _Probe:
+    """Runs both models on an image, and each integer operator on the float model's input."""
+
+    def __init__(self, reference: Model, candidate: Model, pair: GraphPair) -> None:
+        self._models = reference, candidate
+        self._pair = pair
+        graphs = pair.reference, pair.candidate
+        self._float = TappedRunner(
+            graphs[0], [graphs[0].inputs[0], *(p.reference.outputs[0] for p in pair.operators)], reference.runtime
+        )
+        self._integer = TappedRunner(
+            graphs[1], [graphs[1].inputs[0], *(p.candidate.outputs[0] for p in pair.operators)], candidate.runtime
+        )
+        self._counterpart = {p.candidate.outputs[0]: p.reference.outputs[0] for p in pair.operators}
+        self._counterpart[graphs[1].inputs[0]] = graphs[0].inputs[0]
+        self._runners = {o.index: OperatorRunner(graphs[1], o, candidate.runtime) for o in graphs[1].operators}
+
+    def run(
+        self, seen: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]
+    ) -> list[tuple[Reals, Reals, Reals, Tensor]]:
+        """Of the input and of each operator: float, integer and integer alone, (places, channels), and its tensor."""
+        reference, candidate = self._models
+        expected = self._float.run(reference.tensor(seen))
+        found = self._integer.run(candidate.tensor(other))
+        graph = self._pair.candidate
+        start = graph.inputs[0]
+        alone = {start: self._quantized(start, expected)}
+        x = _matrix(expected[self._pair.reference.inputs[0]])
+        y = _matrix(_real(graph.tensors[start], found[start]))
+        rows = [(x, y, _matrix(_real(graph.tensors[start], alone[start])), graph.tensors[start])]
+        for match in self._pair.operators:
+            made = match.candidate.outputs[0]
+            tensor, runner = graph.tensors[made], self._runners[match.candidate.index]
+            result = runner.run([self._input(index, expected, alone) for index in runner.inputs])
+            x = _matrix(expected[match.reference.outputs[0]])
+            y, z = (_common(_matrix(_real(tensor, values)), match, x) for values in (found[made], result))
+            rows.append((x, y, z, tensor))
+        return rows
+
+    def _input(
+        self, index: int, expected: dict[int, npt.NDArray[Any]], alone: dict[int, npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
+        """The float model's values for a tensor of the INT8 model, quantized as that is."""
+        if index not in alone:
+            if index in self._counterpart:
+                alone[index] = self._quantized(index, expected)
+            else:  # made by an operator that only hands on, which the float model may not have
+                runner = self._runners[self._pair.candidate.makers[index].index]
+                alone[index] = runner.run([self._input(i, expected, alone) for i in runner.inputs])
+        return alone[index]
+
+    def _quantized(self, index: int, expected: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        tensor = self._pair.candidate.tensors[index]
+        return tensor.quantization.quantize(expected[self._counterpart[index]]).reshape(tensor.shape)
+
+    def histograms(
+        self,
+        numbers: Sequence[int],
+        tallies: Sequence[_Tally],
+        images: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
+    ) -> dict[int, Histogram]:
+        """Histograms of some activations (0 is the input) over a few images."""
+        ends = {n: (tallies[n].low, max(tallies[n].high, tallies[n].low + 1e-6)) for n in numbers}
+        sums = {n: np.zeros((2, _BINS), np.int64) for n in numbers}
+        tensors = {}
+        for seen, other in images:
+            rows = self.run(seen, other)
+            for n in numbers:
+                x, y, _, tensors[n] = rows[n]
+                sums[n] += [np.histogram(np.clip(v, *ends[n]), _BINS, ends[n])[0] for v in (x, y)]
+        found = {}
+        for n, tensor in tensors.items():
+            low, high = tensor.quantization.real_range
+            if tensor.quantization.is_quantized:
+                counts = [tuple(int(c) for c in side) for side in sums[n]]
+                found[n] = Histogram(*ends[n], counts[0], counts[1], tensor.quantization.scale[0], low, high)
+        return found
+
+
+def _drift(pair: GraphPair, number: int, tally: _Tally) -> LayerDrift:
+    """What the sums over one activation mean; number 0 is the input."""
+    match = pair.operators[number - 1] if number else None
+    made = match.reference.outputs[0] if match else pair.reference.inputs[0]
+    tensor = pair.reference.tensors[made]
+    integer = pair.candidate.tensors[match.candidate.outputs[0] if match else pair.candidate.inputs[0]]
+    low, high = integer.quantization.real_range
+    channels = np.size(tally.shift)
+    constant = float(np.sum(np.square(tally.shift))) * channels / max(tally.values, 1)
+    norm = float(np.sqrt(tally.xx * tally.yy))
+    return LayerDrift(
+        index=match.candidate.index if match else _NO_INDEX,
+        operator=match.candidate.name if match else "INPUT",
+        name=tensor.name,
+        shape=tensor.shape,
+        sqnr_db=_decibels(tally.xx, tally.noise),
+        alone_sqnr_db=_decibels(tally.xx, tally.alone),
+        cosine=tally.xy / norm if norm else 1.0,
+        gain=tally.xz / tally.xx if tally.xx else 1.0,
+        mean_shift=min(1.0, constant / tally.alone) if tally.alone else 0.0,
+        saturation=tally.beyond / tally.values,
+        range_use=min(1.0, (tally.high - tally.low) / (high - low)) if np.isfinite(high - low) else 1.0,
+        weight_sqnr_db=_weight_sqnr(pair, match) if match else None,
+    )
+
+
+def _weight_sqnr(pair: GraphPair, match: OperatorPair) -> float | None:
+    """Signal to noise ratio of an operator's weights alone, in decibels."""
+    if match.reference.name not in WEIGHTED or match.candidate.name not in WEIGHTED:
+        return None
+    expected, found = (
+        graph.tensors[operator.inputs[1]].real.ravel()
+        for graph, operator in ((pair.reference, match.reference), (pair.candidate, match.candidate))
+    )
+    noise = found[found.size - expected.size :] - expected  # without the background class
+    return _decibels(float(expected @ expected), float(noise @ noise))
+
+
+def _decibels(signal: float, noise: float) -> float | None:
+    """SQNR, None where there is no noise; of no signal a very low one, as JSON has no infinity."""
+    if noise == 0:
+        return None
+    return sqnr_db(max(signal, 1e-30), noise)
+
+
+def _real(tensor: Tensor, values: npt.NDArray[Any]) -> Reals:
+    """An activation as real numbers; float32 holds 8-bit integers times a scale well enough."""
+    if not tensor.quantization.is_quantized:
+        return values.astype(np.float32)
+    centred = values.astype(np.float32) - np.float32(tensor.quantization.zero_point[0])
+    return np.asarray(centred * np.float32(tensor.quantization.scale[0]), np.float32)
+
+
+def _matrix(activation: npt.NDArray[Any]) -> Reals:
+    """(places, channels) of a (1, ..., channels) activation; a copy, as a runtime's own memory must be let go."""
+    return np.array(activation.reshape(-1, activation.shape[-1]), np.float32)
+
+
+def _common(values: Reals, match: OperatorPair, like: Reals) -> Reals:
+    """Without a background class, and of the float activation's shape."""
+    return values[:, match.extra_channels :].reshape(like.shape)
