@@ -16,7 +16,7 @@ from edgeq.cli.progress import Progress
 from edgeq.files import replacing
 from edgeq.images import require_folder
 from edgeq.metadata import read_metadata
-from edgeq.refinement import refine
+from edgeq.refinement import METHODS, refine
 from edgeq.report import refinement_line
 from edgeq.runtime import available_cores
 from edgeq.runtime.opening import open_both
@@ -75,8 +75,7 @@ def command(
             float_model,
             integer_model,
             chosen.pixels,
-            rounding=not bias_only,
-            ranges=not bias_only,
+            methods=() if bias_only else METHODS,
             workers=available_cores(),
             progress=progress,
         )

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edgeq.refinement.refine import Refinement, refine
+from edgeq.refinement.refine import METHODS, Refinement, refine
 
-__all__ = ["Refinement", "refine"]
+__all__ = ["METHODS", "Refinement", "refine"]

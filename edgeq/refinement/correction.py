@@ -21,7 +21,13 @@ _INT8_WEIGHTS = (-127, 127)  # TFLite's quantization specification leaves out -1
 
 
 def correct_weights(
-    editor: GraphEditor, layer: Layer, reference: Layer, seen: Inputs, expected: Inputs, extra: int
+    editor: GraphEditor,
+    layer: Layer,
+    reference: Layer,
+    seen: Inputs,
+    expected: Inputs,
+    extra: int,
+    mending: bool = True,
 ) -> bool:
     """Round an integer layer's weights so that it does to its integer inputs what the float layer does to its own.
 
@@ -32,6 +38,7 @@ def correct_weights(
         seen: what the integer layer reads.
         expected: what the float layer reads, at the same places.
         extra: output channels of the integer layer in front of the common ones; they stay as they are.
+        mending: whether to aim at the weights that make most of the integer inputs, or at the float ones.
 
     Returns:
         Whether the layer is of a kind whose weights can be written.
@@ -44,7 +51,8 @@ def correct_weights(
     moments = Moments.of(_rows(reference, expected), _rows(layer, seen))
     scale = _channel_scales(layer)[extra:]
     weights = reference.rows(reference.weights.real).astype(np.float32)
-    rounded = round_weights(mended_weights(weights, moments), scale.astype(np.float32), moments, *_INT8_WEIGHTS)
+    target = mended_weights(weights, moments) if mending else weights
+    rounded = round_weights(target, scale.astype(np.float32), moments, *_INT8_WEIGHTS)
     assert kernel.data is not None
     rows = layer.rows(kernel.data).copy()
     rows[extra:] = rounded

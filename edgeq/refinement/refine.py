@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +21,11 @@ from edgeq.refinement.observation import choose_places, observe, observe_integer
 from edgeq.refinement.ranges import narrow_range, narrowable
 from edgeq.runtime import Model
 
-__all__ = ["Refinement", "refine"]
+__all__ = ["METHODS", "Refinement", "refine"]
+
+METHODS = ("rounding", "mending", "ranges")
+"""What goes beyond correcting biases, which is always done: weights rounded by GPTQ, towards weights that mend what
+earlier layers got wrong, and narrower ranges of activations that nothing clamps."""
 
 _CHECK_EVERY = 5
 """One image in so many is kept for checking."""
@@ -62,8 +66,7 @@ def refine(
     candidate: Model,
     pixels: Sequence[npt.NDArray[np.uint8]],
     *,
-    rounding: bool = True,
-    ranges: bool = True,
+    methods: Collection[str] = METHODS,
     workers: int = 2,
     progress: Progress = no_progress,
 ) -> tuple[bytes, Refinement]:
@@ -77,8 +80,7 @@ def refine(
         reference: the float model.
         candidate: the INT8 model, made from it by whichever tool.
         pixels: representative images as the models see them, (height, width, channels) uint8 each.
-        rounding: whether to round the weights anew, not only to correct the biases.
-        ranges: whether to narrow the ranges of activations that nothing clamps.
+        methods: some of `METHODS`; none corrects the biases alone.
         workers: threads.
         progress: called with (stage, done, total).
 
@@ -97,7 +99,7 @@ def refine(
     pair = pair_graphs(Graph(reference.path.read_bytes(), reference.path), Graph(before, candidate.path))
     for match in pair.operators:
         _check_integer(pair.candidate, match.candidate)
-    layers, after = _correct(pair, reference, candidate, images, rounding, ranges, workers, progress)
+    layers, after = _correct(pair, reference, candidate, images, methods, workers, progress)
     progress("Checking", 0, 1)
     expected = _probabilities(reference, pair.reference, checks)
     background = max(match.extra_channels for match in pair.operators)
@@ -125,8 +127,7 @@ def _correct(
     reference: Model,
     candidate: Model,
     images: Sequence[npt.NDArray[np.uint8]],
-    rounding: bool,
-    ranges: bool,
+    methods: Collection[str],
     workers: int,
     progress: Progress,
 ) -> tuple[int, bytes]:
@@ -136,7 +137,7 @@ def _correct(
     places = {index: choose_places(layer, len(images)) for index, layer in layers.items()}
     tensors = [reference.tensor(image) for image in images]
     editor = GraphEditor(pair.candidate)
-    narrowed = narrowable(pair, editor) if ranges else []
+    narrowed = narrowable(pair, editor) if "ranges" in methods else []
     counted = [(index, pair.candidate.tensors[other]) for index, other in narrowed]
     observed, counts = observe(
         pair.reference,
@@ -158,8 +159,8 @@ def _correct(
             layer, counterpart = Layer(pair.candidate, operator), layers[operator.index]
             seen = observe_integers(layer, flow.values[layer.input.index], places[operator.index])
             work = editor, layer, counterpart, seen, expected[operator.index], match.extra_channels
-            if rounding:
-                correct_weights(*work)
+            if "rounding" in methods:
+                correct_weights(*work, mending="mending" in methods)
             correct_bias(*work)
         flow.run(OperatorRunner(pair.candidate, operator, candidate.runtime, workers), operator.outputs[0])
         progress("Refining", done, len(pair.candidate.operators))
