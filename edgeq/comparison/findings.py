@@ -40,7 +40,7 @@ def find(
         layers: drift layer by layer.
         pair: the models' graphs.
     """
-    broken = [*_input_findings(reference, candidate, layers, pair), *_layer_findings(layers)]
+    broken = [*_input_findings(reference, candidate, layers, pair), *_layer_findings(layers, pair)]
     return (*broken, *_advice(comparison, candidate, layers, bool(broken)))
 
 
@@ -81,14 +81,20 @@ def _sees_reversed_colours(pair: GraphPair) -> bool:
     return reversed_noise < noise / 10
 
 
-def _layer_findings(layers: Sequence[LayerDrift]) -> list[str]:
-    """The layers that are to blame: far worse alone than the others."""
-    inner = [layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None]
+def _layer_findings(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
+    """The layers that are to blame: far worse alone than the others, in the order of the network."""
+    inner = {layer.index: layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None}
     if not inner:
         return []
-    middle = median(layer.alone_sqnr_db or 0.0 for layer in inner)
-    culprits = [layer for layer in inner if (layer.alone_sqnr_db or 0.0) < min(_BROKEN_DB, middle - _BELOW_MEDIAN_DB)]
-    return [f"{_named(layer)} is broken: {_why(layer)}" for layer in culprits]
+    limit = min(_BROKEN_DB, median(layer.alone_sqnr_db or 0.0 for layer in inner.values()) - _BELOW_MEDIAN_DB)
+    culprits = [layer for _, layer in sorted(inner.items()) if (layer.alone_sqnr_db or 0.0) < limit]
+    victims: set[int] = set()
+    for layer in culprits:
+        if layer.index not in victims and layer.range_use < _RANGE_USE:
+            # Its steps are too coarse for whoever reads it, whatever that one does.
+            (made,) = pair.candidate.operators[layer.index].outputs
+            victims.update(reader.index for reader in pair.candidate.consumers.get(made, ()))
+    return [f"{_named(layer)} is broken: {_why(layer)}" for layer in culprits if layer.index not in victims]
 
 
 def _named(layer: LayerDrift) -> str:
@@ -100,12 +106,12 @@ def _why(layer: LayerDrift) -> str:
     alone = f"alone it has {layer.alone_sqnr_db:.1f} dB"
     if layer.weight_sqnr_db is not None and layer.weight_sqnr_db < _WEIGHTS_DB:
         return f"{alone}, its weights {layer.weight_sqnr_db:.1f} dB: their scale or their values are wrong"
-    if layer.mean_shift > _SHIFT:
-        return f"{alone}, and {layer.mean_shift:.0%} of its error is constant within a channel: its bias is wrong"
     if layer.saturation > _SATURATION:
         return f"{alone}, and {layer.saturation:.1%} of its values lie beyond its range: its scale is too small"
     if layer.range_use < _RANGE_USE:
         return f"{alone}, and its values use {layer.range_use:.0%} of its range: its scale is too large"
+    if layer.mean_shift > _SHIFT:
+        return f"{alone}, and {layer.mean_shift:.0%} of its error is constant within a channel: its bias is wrong"
     if abs(layer.gain - 1) > _GAIN:
         return f"{alone}, and its values are {layer.gain:.2g} times the reference's: a scale is wrong"
     return f"{alone}, which rounding does not explain"

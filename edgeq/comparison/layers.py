@@ -128,7 +128,10 @@ class _Probe:
     ) -> list[tuple[Reals, Reals, Reals, Tensor]]:
         """Of the input and of each operator: float, integer and integer alone, (places, channels), and its tensor."""
         reference, candidate = self._models
-        expected = self._float.run(reference.tensor(seen))
+        floats = self._pair.reference.tensors
+        expected = {
+            index: _real(floats[index], values) for index, values in self._float.run(reference.tensor(seen)).items()
+        }
         found = self._integer.run(candidate.tensor(other))
         graph = self._pair.candidate
         start = graph.inputs[0]
@@ -231,16 +234,16 @@ def _decibels(signal: float, noise: float) -> float | None:
 
 
 def _real(tensor: Tensor, values: npt.NDArray[Any]) -> Reals:
-    """An activation as real numbers; float32 holds 8-bit integers times a scale well enough."""
+    """An activation as real numbers, a copy: a runtime's own memory must be let go before its next run."""
     if not tensor.quantization.is_quantized:
-        return values.astype(np.float32)
+        return np.array(values, np.float32)
     centred = values.astype(np.float32) - np.float32(tensor.quantization.zero_point[0])
     return np.asarray(centred * np.float32(tensor.quantization.scale[0]), np.float32)
 
 
-def _matrix(activation: npt.NDArray[Any]) -> Reals:
-    """(places, channels) of a (1, ..., channels) activation; a copy, as a runtime's own memory must be let go."""
-    return np.array(activation.reshape(-1, activation.shape[-1]), np.float32)
+def _matrix(activation: Reals) -> Reals:
+    """(places, channels) of a (1, ..., channels) activation."""
+    return activation.reshape(-1, activation.shape[-1])
 
 
 def _common(values: Reals, match: OperatorPair, like: Reals) -> Reals:
