@@ -1,0 +1,84 @@
+"""What a comparison comes to in one sentence, and its numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from edgeq.comparison import Comparison
+
+__all__ = ["decibels", "model_names", "percent", "points", "sentence", "verdict"]
+
+_KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "dynamic": "dynamic-range", "int16x8": "INT16x8"}
+_SOUND_AGREEMENT = 0.9  # where even the interval's upper end is lower, quantization alone is no explanation
+_SOUND_DROP = 0.05  # the same for the lower end of the drop
+
+
+def verdict(comparison: Comparison) -> str:
+    """The comparison in a sentence, with its intervals.
+
+    Where the drift is larger than quantization makes it, the first finding comes before, as a sentence of its own.
+    """
+    c = comparison
+    reference, candidate = model_names(c)
+    low, high = c.agreement_ci95
+    images = "1 image" if c.images == 1 else f"{c.images} images"
+    text = (
+        f"{candidate} agrees with {reference} on {percent(c.agreement)} of {images} "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    )
+    if c.top1_drop is not None and c.top1_drop_ci95 is not None:
+        text += f", {_top1(c.top1_drop, c.top1_drop_ci95)}"
+    text = sentence(text[0].upper() + text[1:])
+    return f"{sentence(c.findings[0])} {text}" if c.findings and _is_broken(c) else text
+
+
+def _top1(drop: float, interval: tuple[float, float]) -> str:
+    """What happened to the top-1, positive whichever way it went."""
+    low, high = (100 * end for end in interval)
+    size = f"{abs(100 * drop):.1f}"
+    if size == "0.0":
+        return f"top-1 stays as it is (it falls by {_number(low)} to {_number(high)} points)"
+    if drop < 0:
+        return f"top-1 rises by {size} points ({_number(-high)} to {_number(-low)})"
+    return f"top-1 falls by {size} points ({_number(low)} to {_number(high)})"
+
+
+def _is_broken(comparison: Comparison) -> bool:
+    """Whether the drift is beyond what quantization does to a sound network, by more than chance."""
+    drop = comparison.top1_drop_ci95
+    return comparison.agreement_ci95[1] < _SOUND_AGREEMENT or (drop is not None and drop[0] > _SOUND_DROP)
+
+
+def model_names(comparison: Comparison) -> tuple[str, str]:
+    """What to call reference and candidate: FP32 and INT8 where their files' names end so, else just that."""
+    paths = (comparison.reference.path, comparison.candidate.path)
+    reference, candidate = (_KINDS.get(Path(path).stem.rpartition("_")[2]) for path in paths)
+    if reference is None or candidate is None or reference == candidate:
+        return "the reference", "the candidate"
+    return reference, candidate
+
+
+def sentence(text: str) -> str:
+    """With a full stop, if it has none."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def percent(share: float | None) -> str:
+    """A share in 0..1, or a dash where it is not known."""
+    return "-" if share is None else f"{_number(100 * share)} %"
+
+
+def points(share: float | None) -> str:
+    """A difference of shares in percentage points, or a dash where it is not known."""
+    return "-" if share is None else _number(100 * share)
+
+
+def decibels(value: float | None) -> str:
+    """A signal to noise ratio; None and infinity mean that there is no noise."""
+    return "no noise" if value is None or math.isinf(value) else f"{_number(value)} dB"
+
+
+def _number(value: float) -> str:
+    """One decimal, and never a zero with a sign."""
+    return f"{round(value, 1) + 0.0:.1f}"
