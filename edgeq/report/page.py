@@ -178,13 +178,13 @@ def _widths(layers: tuple[LayerDrift, ...]) -> list[tuple[str, int]]:
 
 def _histograms(layers: tuple[LayerDrift, ...], markup: Callable[[str], Any]) -> list[tuple[LayerDrift, Any, int]]:
     """The layers that have a histogram, each with its chart and the steps from tick to tick of its grid."""
-    return [
-        (layer, markup(histogram_chart(layer.histogram, f"histogram-{layer.index}", title)), every)
-        for layer in layers
-        if layer.histogram is not None
-        for title in [f"Distribution of the activations of operator {layer.index}, {layer.operator}"]
-        for _, every in [ticks_of_grid(layer.histogram)]
-    ]
+    found = []
+    for layer in layers:
+        if layer.histogram is not None:
+            title = f"Distribution of the activations of operator {layer.index}, {layer.operator}"
+            chart = histogram_chart(layer.histogram, f"histogram-{layer.index}", title)
+            found.append((layer, markup(chart), ticks_of_grid(layer.histogram)[1]))
+    return found
 
 
 def _at(document: Any, key: str) -> Any:

@@ -9,7 +9,7 @@ from edgeq.comparison import Comparison
 
 __all__ = ["decibels", "model_names", "percent", "points", "sentence", "verdict"]
 
-_KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "dynamic": "dynamic-range", "int16x8": "INT16x8"}
+_KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "int16x8": "INT16x8"}
 _SOUND_AGREEMENT = 0.9  # where even the interval's upper end is lower, quantization alone is no explanation
 _SOUND_DROP = 0.05  # the same for the lower end of the drop
 
@@ -20,7 +20,7 @@ def verdict(comparison: Comparison) -> str:
     Where the drift is larger than quantization makes it, the first finding comes before, as a sentence of its own.
     """
     c = comparison
-    reference, candidate = model_names(c)
+    reference, candidate = (f"the {name}" if name.islower() else name for name in model_names(c))
     low, high = c.agreement_ci95
     images = "1 image" if c.images == 1 else f"{c.images} images"
     text = (
@@ -55,7 +55,7 @@ def model_names(comparison: Comparison) -> tuple[str, str]:
     paths = (comparison.reference.path, comparison.candidate.path)
     reference, candidate = (_KINDS.get(Path(path).stem.rpartition("_")[2]) for path in paths)
     if reference is None or candidate is None or reference == candidate:
-        return "the reference", "the candidate"
+        return "reference", "candidate"
     return reference, candidate
 
 
