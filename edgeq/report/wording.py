@@ -10,14 +10,13 @@ from edgeq.comparison import Comparison
 __all__ = ["decibels", "model_names", "percent", "points", "sentence", "verdict"]
 
 _KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "int16x8": "INT16x8"}
-_SOUND_AGREEMENT = 0.9  # where even the interval's upper end is lower, quantization alone is no explanation
-_SOUND_DROP = 0.05  # the same for the lower end of the drop
+_BROKEN = "broken"  # the word by which findings tell what is wrong from what could be better
 
 
 def verdict(comparison: Comparison) -> str:
     """The comparison in a sentence, with its intervals.
 
-    Where the drift is larger than quantization makes it, the first finding comes before, as a sentence of its own.
+    Where the findings say that something is broken, the first of them comes before, as a sentence of its own.
     """
     c = comparison
     reference, candidate = (f"the {name}" if name.islower() else name for name in model_names(c))
@@ -29,8 +28,8 @@ def verdict(comparison: Comparison) -> str:
     )
     if c.top1_drop is not None and c.top1_drop_ci95 is not None:
         text += f", {_top1(c.top1_drop, c.top1_drop_ci95)}"
-    text = sentence(text[0].upper() + text[1:])
-    return f"{sentence(c.findings[0])} {text}" if c.findings and _is_broken(c) else text
+    is_broken = any(_BROKEN in finding for finding in c.findings)
+    return f"{sentence(c.findings[0])} {sentence(text)}" if is_broken else sentence(text)
 
 
 def _top1(drop: float, interval: tuple[float, float]) -> str:
@@ -44,12 +43,6 @@ def _top1(drop: float, interval: tuple[float, float]) -> str:
     return f"top-1 falls by {size} points ({_number(low)} to {_number(high)})"
 
 
-def _is_broken(comparison: Comparison) -> bool:
-    """Whether the drift is beyond what quantization does to a sound network, by more than chance."""
-    drop = comparison.top1_drop_ci95
-    return comparison.agreement_ci95[1] < _SOUND_AGREEMENT or (drop is not None and drop[0] > _SOUND_DROP)
-
-
 def model_names(comparison: Comparison) -> tuple[str, str]:
     """What to call reference and candidate: FP32 and INT8 where their files' names end so, else just that."""
     paths = (comparison.reference.path, comparison.candidate.path)
@@ -60,8 +53,8 @@ def model_names(comparison: Comparison) -> tuple[str, str]:
 
 
 def sentence(text: str) -> str:
-    """With a full stop, if it has none."""
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    """With a capital letter, and a full stop if it has none."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def percent(share: float | None) -> str:

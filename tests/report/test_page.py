@@ -106,7 +106,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         ),
         notes=("took <u>something</u> from there",),
         layers=tuple(layer(place) for place in range(6)),
-        findings=("operator 3 of <b>a</b> is off", "calibrate on more photos"),
+        findings=("operator 3 of <b>a</b> is broken", "calibrate on more photos"),
     )
 
 
@@ -187,7 +187,10 @@ class TestWhatItShows:
             "Where this comes from",
         ]
         assert view.locator("h2").all_inner_texts() == parts
-        assert view.locator("ol.findings li").all_inner_texts() == [f"{text}." for text in comparison.findings]
+        assert view.locator("ol.findings li").all_inner_texts() == [
+            "Operator 3 of <b>a</b> is broken.",
+            "Calibrate on more photos.",
+        ]
         assert view.locator("svg.chart:visible").count() == 1 + 2
         assert all(
             box["height"] > 100 for box in (svg.bounding_box() for svg in view.locator("svg.chart:visible").all())
@@ -329,6 +332,8 @@ class TestInTheBrowser:
     def test_it_prints_in_full_and_on_white(self, page: Path, look: Open) -> None:
         view = look(page, color_scheme="dark")
         view.emulate_media(media="print")
+        view.set_viewport_size({"width": 673, "height": 1002})  # A4 in CSS pixels, less the margins
+        assert view.evaluate("document.documentElement.scrollWidth") <= 673
         assert view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert view.evaluate(
             "[...document.querySelectorAll('.scroll')].every(e => e.scrollHeight <= e.clientHeight + 2)"
