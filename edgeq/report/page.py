@@ -19,7 +19,7 @@ from edgeq.report.pictures import thumbnail
 from edgeq.report.plots import histogram_chart, sqnr_chart, ticks_of_grid, worst_alone
 from edgeq.report.provenance import provenance
 from edgeq.report.terminal import size
-from edgeq.report.wording import decibels, model_names, percent, points, sentence, verdict
+from edgeq.report.wording import decibels, model_names, notes, percent, points, sentence, verdict
 
 __all__ = ["Confusion", "confusions", "require_packages", "write_page"]
 
@@ -153,6 +153,7 @@ def _render(comparison: Comparison, command: str) -> str:
         model_rows=_MODEL_ROWS,
         layer_columns=_LAYER_COLUMNS,
         verdict=verdict(comparison).replace(" %", "\N{NO-BREAK SPACE}%"),
+        notes=notes(comparison),
         reference_name=reference,
         candidate_name=candidate,
         value=lambda key: _at(document, key),

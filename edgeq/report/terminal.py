@@ -10,10 +10,10 @@ from pathlib import Path
 
 from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
 from edgeq.refinement import Refinement
+from edgeq.report.wording import notes
 
 __all__ = ["comparison_lines", "refinement_line", "size", "table"]
 
-_FEW_IMAGES = 100
 _MOST_FLIPS = 10
 _NARROWEST = 4  # characters of a column, where the terminal is as narrow
 _MOST_CLASSES = 5
@@ -53,22 +53,8 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         lines += ["", *_layer_lines(comparison.layers, width)]
     for finding in comparison.findings:
         lines += textwrap.wrap(f"Finding: {finding}.", width, subsequent_indent=" " * 9, break_long_words=False)
-    notes = list(comparison.notes)
-    if 0 < comparison.labelled < comparison.images:
-        notes.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
-    if comparison.images < _FEW_IMAGES:
-        notes.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
-    if comparison.calibration_overlap:
-        notes.append(
-            f"{comparison.calibration_overlap} of the {comparison.images} images were used for calibration, so the "
-            "drift on other images is likely larger; compare on images kept apart"
-        )
-    if comparison.skipped:
-        names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
-        names += ", ..." if len(comparison.skipped) > 3 else ""
-        notes.append(f"skipped {len(comparison.skipped)} files that are no readable images ({names})")
     lines.append("")
-    for note in notes:
+    for note in notes(comparison):
         lines += textwrap.wrap(f"Note: {note}.", width, subsequent_indent=" " * 6, break_long_words=False)
     return lines
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from edgeq.comparison import Comparison
 
-__all__ = ["decibels", "model_names", "percent", "points", "sentence", "verdict"]
+__all__ = ["decibels", "model_names", "notes", "percent", "points", "sentence", "verdict"]
 
 _KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "int16x8": "INT16x8"}
+_FEW_IMAGES = 100
 _BROKEN = "broken"  # the word by which findings tell what is wrong from what could be better
 
 
@@ -41,6 +42,25 @@ def _top1(drop: float, interval: tuple[float, float]) -> str:
     if drop < 0:
         return f"top-1 rises by {size} points ({_number(-high)} to {_number(-low)})"
     return f"top-1 falls by {size} points ({_number(low)} to {_number(high)})"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader has to know besides the numbers, a sentence each without its full stop."""
+    said = list(comparison.notes)
+    if 0 < comparison.labelled < comparison.images:
+        said.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
+    if comparison.images < _FEW_IMAGES:
+        said.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
+    if comparison.calibration_overlap:
+        said.append(
+            f"{comparison.calibration_overlap} of the {comparison.images} images were used for calibration, so the "
+            "drift on other images is likely larger; compare on images kept apart"
+        )
+    if comparison.skipped:
+        names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
+        names += ", ..." if len(comparison.skipped) > 3 else ""
+        said.append(f"skipped {len(comparison.skipped)} files that are no readable images ({names})")
+    return said
 
 
 def model_names(comparison: Comparison) -> tuple[str, str]:

@@ -49,7 +49,7 @@ def layer(place: int, **changes: Any) -> LayerDrift:
     result = LayerDrift(
         index=index,
         operator="ADD" if index == 2 else "CONV_2D",
-        name=f"block_{index}/<i>relu</i>",
+        name=f"block_{index}/<i>relu</i>;block_{index}/convolution",
         shape=(1, 8, 8, 16),
         sqnr_db=None if index == 0 else 30.25 - place / 3,
         alone_sqnr_db=None if index == 0 else 9.5 + 7 * place,
@@ -86,7 +86,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return Comparison(
         images=120,
         labelled=110,
-        skipped=(("/photos/<b>broken</b>.jpg", "truncated <i>file</i>"),),
+        skipped=(("/photos/<b>broken<\\b>.jpg", "truncated <i>file</i>"),),
         reference=model("<b>a_fp32.tflite"),
         candidate=model("b_int8.tflite", top1=0.894, top5=None, latency_ms=1.6, size_bytes=3_950_000),
         agreement=0.95,
@@ -192,6 +192,9 @@ class TestWhatItShows:
             "Calibrate on more photos.",
         ]
         assert view.locator("svg.chart:visible").count() == 1 + 2
+        notes = view.locator("p.note").all_inner_texts()
+        assert "Note: took <u>something</u> from there." in notes
+        assert "Note: skipped 1 files that are no readable images (<b>broken<\\b>.jpg)." in notes
         assert all(
             box["height"] > 100 for box in (svg.bounding_box() for svg in view.locator("svg.chart:visible").all())
         )
@@ -391,7 +394,7 @@ class TestAsAFile:
 def test_two_real_networks(mobilenet_models: Path, photos: Path, tmp_path: Path, look: Open) -> None:
     """Of random weights, so that there are flips."""
     pair = [mobilenet_models / f"mobilenet_v2_0.35_96_{form}.tflite" for form in ("fp32", "int8")]
-    result = compare(*pair, photos)
+    result = compare(*pair, photos, layer_images=6)
     write_page(result, tmp_path / "drift.html", "edgeq compare")
     view = look(tmp_path / "drift.html")
     shown, exact = numbers_on(view), leaves(json.loads(json.dumps(result.to_json())))
@@ -400,3 +403,6 @@ def test_two_real_networks(mobilenet_models: Path, photos: Path, tmp_path: Path,
     widths = view.evaluate("[...document.images].map(i => i.naturalWidth)")
     assert widths == [48] * len(result.flips)
     assert pair[1].name in view.locator("h1").inner_text()
+    assert result.layers is not None
+    assert view.locator(".scroll[aria-labelledby=layers] tbody tr").count() == len(result.layers) > 60
+    assert view.locator(".histograms svg").count() == sum(layer.histogram is not None for layer in result.layers) > 0
