@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
 from edgeq.refinement import Refinement
-from edgeq.report.wording import notes
+from edgeq.report.wording import notes, percent
 
 __all__ = ["comparison_lines", "refinement_line", "size", "table"]
 
@@ -42,9 +42,9 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
             (
                 c.label,
                 str(c.images),
-                _percent(c.reference_top1),
-                _percent(c.candidate_top1),
-                _percent(c.agreement),
+                percent(c.reference_top1),
+                percent(c.candidate_top1),
+                percent(c.agreement),
             )
             for c in worst
         ]
@@ -97,7 +97,7 @@ def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:
             _decibels(layer.sqnr_db),
             f"{layer.cosine:.4f}",
             f"{layer.gain:.3f}",
-            _percent(layer.saturation),
+            percent(layer.saturation),
             f"{layer.range_use:.0%}",
             _decibels(layer.weight_sqnr_db),
         )
@@ -117,8 +117,8 @@ def _models(comparison: Comparison) -> list[tuple[str, str, str]]:
     return [
         ("", "reference", "candidate"),
         row("file", lambda m: Path(m.path).name),
-        row("top-1", lambda m: _percent(m.top1)),
-        row("top-5", lambda m: _percent(m.top5)),
+        row("top-1", lambda m: percent(m.top1)),
+        row("top-5", lambda m: percent(m.top5)),
         row("latency", lambda m: f"{m.latency_ms:.2f} ms"),
         row("size", lambda m: size(m.size_bytes)),
         row("runtime", lambda m: m.runtime),
@@ -136,7 +136,7 @@ def _drift(comparison: Comparison) -> list[tuple[str, str, str]]:
     low, high = c.agreement_ci95
     return [
         ("drift", "on 1 image" if c.images == 1 else f"on {c.images} images", "95 % interval"),
-        ("top-1 agreement", _percent(c.agreement), f"{100 * low:.1f} to {100 * high:.1f} %"),
+        ("top-1 agreement", percent(c.agreement), f"{100 * low:.1f} to {100 * high:.1f} %"),
         ("top-1 drop", drop, drop_interval),
         ("KL divergence, mean", f"{c.kl_mean:.4f}", ""),
         ("L1 of probabilities", f"{c.l1_mean:.4f}", ""),
@@ -156,10 +156,6 @@ def _flip(flip: Flip) -> tuple[str, str, str, str]:
 
 def _first(shown: Sequence[object], everything: Sequence[object]) -> str:
     return f", the {len(shown)} worst" if len(shown) < len(everything) else ""
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _shorten(text: str, width: int) -> str:
