@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeq.comparison import Comparison, ModelResult
+from edgeq.comparison import Comparison, ModelResult, compare
+from edgeq.conversion.packaging import repack
+from edgeq.metadata import read_metadata
+from edgeq.preprocessing import NORMALIZATIONS
 from edgeq.report.wording import decibels, model_names, percent, points, sentence, verdict
 
 
@@ -78,6 +82,24 @@ def test_what_is_broken_leads() -> None:
     findings = ("pixels are normalized to 0..1: wrong normalization", "mend what is broken")
     broken = dataclasses.replace(SOUND, findings=findings)
     assert verdict(broken) == f"Pixels are normalized to 0..1: wrong normalization. {verdict(SOUND)}"
+
+
+def test_a_real_model_that_is_broken(colour_models: Path, photos: Path, tmp_path: Path) -> None:
+    """Its file says that pixels are normalized to another range than the network was made for."""
+    intact = colour_models / "colours_int8.tflite"
+    metadata = read_metadata(intact)
+    assert metadata.preprocessing is not None
+    mean, std = NORMALIZATIONS["0..1"]
+    wrong = dataclasses.replace(metadata, preprocessing=dataclasses.replace(metadata.preprocessing, mean=mean, std=std))
+    broken = tmp_path / "colours_int8.tflite"
+    broken.write_bytes(repack(intact.read_bytes(), wrong))
+    said = [
+        verdict(compare(colour_models / "colours_fp32.tflite", m, photos, layer_images=4)) for m in (intact, broken)
+    ]
+    assert said[0].startswith("INT8 agrees with FP32 on 100.0 % of 36 images")
+    assert said[1].startswith(
+        "Pixels are normalized to 0..1, but the reference takes -1..1: wrong normalization. INT8 agrees"
+    )
 
 
 @pytest.mark.parametrize(
