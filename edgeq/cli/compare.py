@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from edgeq.comparison import Comparison, compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
 from edgeq.files import write_text
 from edgeq.report import comparison_lines
+from edgeq.report.page import require_packages, write_page
 
 __all__ = ["command"]
 
@@ -46,6 +48,9 @@ class _Share(click.FloatRange):
     "--json", "json_path", metavar="FILE", help="Also write everything measured as JSON; - prints that alone."
 )
 @click.option(
+    "--report", "report_path", metavar="FILE", help="Also write it as a page of HTML, with photos and charts."
+)
+@click.option(
     "--max-drop",
     type=_Share(-1, 1, max_open=True),
     metavar="SHARE",
@@ -68,6 +73,7 @@ def command(
     models: tuple[str, ...],
     data: str,
     json_path: str | None,
+    report_path: str | None,
     max_drop: float | None,
     min_agreement: float | None,
     layers: bool,
@@ -88,6 +94,7 @@ def command(
       edgeq compare --data photos/
       edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --json drift.json
       edgeq compare --data photos/ --layers
+      edgeq compare --data photos/ --report drift.html
       edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
 
     The last one is a gate: it exits with 0 if the limits are met, 1 if one is missed, 2 on errors.
@@ -95,6 +102,8 @@ def command(
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
     reference, candidate = models or _newest_pair(_MODELS)
+    if report_path is not None:
+        require_packages()
     with Progress() as progress:
         result = compare(
             reference,
@@ -115,6 +124,8 @@ def command(
             click.echo(line)
         if json_path is not None:  # last, so that the result is seen even if the file cannot be written
             write_text(Path(json_path), document + "\n")
+    if report_path is not None:
+        write_page(result, Path(report_path), shlex.join(["edgeq", *sys.argv[1:]]))
     missed = _missed(result, max_drop, min_agreement)
     for reason in missed:
         complain(reason, "Missed")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
 from edgeq.refinement import Refinement
+from edgeq.report.wording import notes, percent
 
 __all__ = ["comparison_lines", "refinement_line", "size", "table"]
 
-_FEW_IMAGES = 100
 _MOST_FLIPS = 10
 _NARROWEST = 4  # characters of a column, where the terminal is as narrow
 _MOST_CLASSES = 5
@@ -42,9 +42,9 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
             (
                 c.label,
                 str(c.images),
-                _percent(c.reference_top1),
-                _percent(c.candidate_top1),
-                _percent(c.agreement),
+                percent(c.reference_top1),
+                percent(c.candidate_top1),
+                percent(c.agreement),
             )
             for c in worst
         ]
@@ -53,22 +53,8 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         lines += ["", *_layer_lines(comparison.layers, width)]
     for finding in comparison.findings:
         lines += textwrap.wrap(f"Finding: {finding}.", width, subsequent_indent=" " * 9, break_long_words=False)
-    notes = list(comparison.notes)
-    if 0 < comparison.labelled < comparison.images:
-        notes.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
-    if comparison.images < _FEW_IMAGES:
-        notes.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
-    if comparison.calibration_overlap:
-        notes.append(
-            f"{comparison.calibration_overlap} of the {comparison.images} images were used for calibration, so the "
-            "drift on other images is likely larger; compare on images kept apart"
-        )
-    if comparison.skipped:
-        names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
-        names += ", ..." if len(comparison.skipped) > 3 else ""
-        notes.append(f"skipped {len(comparison.skipped)} files that are no readable images ({names})")
     lines.append("")
-    for note in notes:
+    for note in notes(comparison):
         lines += textwrap.wrap(f"Note: {note}.", width, subsequent_indent=" " * 6, break_long_words=False)
     return lines
 
@@ -111,7 +97,7 @@ def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:
             _decibels(layer.sqnr_db),
             f"{layer.cosine:.4f}",
             f"{layer.gain:.3f}",
-            _percent(layer.saturation),
+            percent(layer.saturation),
             f"{layer.range_use:.0%}",
             _decibels(layer.weight_sqnr_db),
         )
@@ -131,8 +117,8 @@ def _models(comparison: Comparison) -> list[tuple[str, str, str]]:
     return [
         ("", "reference", "candidate"),
         row("file", lambda m: Path(m.path).name),
-        row("top-1", lambda m: _percent(m.top1)),
-        row("top-5", lambda m: _percent(m.top5)),
+        row("top-1", lambda m: percent(m.top1)),
+        row("top-5", lambda m: percent(m.top5)),
         row("latency", lambda m: f"{m.latency_ms:.2f} ms"),
         row("size", lambda m: size(m.size_bytes)),
         row("runtime", lambda m: m.runtime),
@@ -150,7 +136,7 @@ def _drift(comparison: Comparison) -> list[tuple[str, str, str]]:
     low, high = c.agreement_ci95
     return [
         ("drift", "on 1 image" if c.images == 1 else f"on {c.images} images", "95 % interval"),
-        ("top-1 agreement", _percent(c.agreement), f"{100 * low:.1f} to {100 * high:.1f} %"),
+        ("top-1 agreement", percent(c.agreement), f"{100 * low:.1f} to {100 * high:.1f} %"),
         ("top-1 drop", drop, drop_interval),
         ("KL divergence, mean", f"{c.kl_mean:.4f}", ""),
         ("L1 of probabilities", f"{c.l1_mean:.4f}", ""),
@@ -170,10 +156,6 @@ def _flip(flip: Flip) -> tuple[str, str, str, str]:
 
 def _first(shown: Sequence[object], everything: Sequence[object]) -> str:
     return f", the {len(shown)} worst" if len(shown) < len(everything) else ""
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _shorten(text: str, width: int) -> str:

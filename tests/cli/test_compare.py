@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Finished, colour_picture
+from conftest import ROOT, Finished, colour_picture
 
 from cli import error_of
 
@@ -140,6 +142,49 @@ class TestJson:
         assert "cannot write" in error_of(done)
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
         assert (tmp_path / "file").read_text() == "mine"
+
+
+class TestPage:
+    def test_holds_what_the_json_holds_and_the_command(
+        self, mobilenets: tuple[Path, Path], photos: Path, tmp_path: Path, edgeq: Run
+    ) -> None:
+        options = ("--json", tmp_path / "drift.json", "--report", tmp_path / "new" / "a drift.html")
+        done = edgeq("compare", *mobilenets, "--data", photos, *options)
+        assert (done.code, done.err) == (0, "")
+        document = json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))
+        page = (tmp_path / "new" / "a drift.html").read_text(encoding="utf-8")
+        assert f'data-key="agreement" data-value="{document["agreement"]!r}"' in page
+        assert page.count('<img src="data:image/jpeg;base64,') == len(document["flips"]) > 0
+        command = f"edgeq compare {shlex.join(map(str, (*mobilenets, '--data', photos, *options)))}"
+        assert f"<code>{html.escape(command, quote=True).replace('&#x27;', '&#39;')}</code>" in page
+        assert [path.name for path in (tmp_path / "new").iterdir()] == ["a drift.html"]
+
+    def test_comes_beside_json_on_stdout_and_though_a_gate_is_missed(
+        self, mobilenets: tuple[Path, Path], photos: Path, tmp_path: Path, edgeq: Run
+    ) -> None:
+        options = ("--json", "-", "--report", tmp_path / "drift.html", "--min-agreement", 1)
+        done = edgeq("compare", *mobilenets, "--data", photos, *options)
+        assert done.code == 1
+        assert json.loads(done.out)["agreement"] < 1
+        assert (tmp_path / "drift.html").is_file()
+
+    def test_a_place_that_cannot_be_written(
+        self, pair: tuple[Path, Path], unlabelled: Path, tmp_path: Path, edgeq: Run
+    ) -> None:
+        done = edgeq("compare", *pair, "--data", unlabelled, "--report", tmp_path)
+        assert "cannot write" in error_of(done)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_without_its_packages_it_says_so_before_it_measures(
+        self, pair: tuple[Path, Path], unlabelled: Path, tmp_path: Path, edgeq: Run
+    ) -> None:
+        """As on a board, where the desk's packages are not installed."""
+        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['jinja2'] = None\n")
+        path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        done = edgeq("compare", *pair, "--data", unlabelled, "--report", tmp_path / "drift.html", env=path)
+        assert error_of(done).startswith("a report needs jinja2, which is not installed: pip install 'edgeq[convert]'")
+        assert done.out == ""
+        assert edgeq("compare", *pair, "--data", unlabelled, env=path).code == 0
 
 
 class TestGate:

@@ -1,0 +1,195 @@
+"""A comparison as one page of HTML that needs nothing but itself: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.comparison import Comparison, LayerDrift
+from edgeq.errors import EdgeqError
+from edgeq.files import write_text
+from edgeq.report.pictures import thumbnail
+from edgeq.report.plots import histogram_chart, sqnr_chart, ticks_of_grid, worst_alone
+from edgeq.report.provenance import provenance
+from edgeq.report.terminal import size
+from edgeq.report.wording import decibels, model_names, notes, percent, points, sentence, verdict
+
+__all__ = ["Confusion", "confusions", "require_packages", "write_page"]
+
+_FOLDER = Path(__file__).parent
+_PACKAGES = ("jinja2", "matplotlib")
+_MOST_FLIPS = 60
+_MOST_ROWS = 200
+_WIDE, _NARROW = 860, 340  # CSS pixels of a chart on a desk and on a phone
+
+
+def _short(file: str) -> str:
+    """A file's name with its folder's, which may be its class."""
+    path = Path(file)
+    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+
+
+def _bare_decibels(value: float | None) -> str:
+    """For a column whose heading has the unit."""
+    return decibels(value).removesuffix(" dB")
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    "percent": percent,
+    "points": points,
+    "decibels": decibels,
+    "sentence": sentence,
+    "string": str,
+    "short": _short,
+    "short_name": lambda path: Path(path).name,
+    "decimals": lambda value: f"{value:.4f}",
+    "significant": lambda value: f"{value:.3g}",
+}
+_MODEL_ROWS = (
+    ("top-1", "top1", percent),
+    ("top-5", "top5", percent),
+    ("size", "size_bytes", size),
+    ("latency, median, one thread", "latency_ms", lambda milliseconds: f"{milliseconds:.2f} ms"),
+)
+_LAYER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("alone, dB", "alone_sqnr_db", _bare_decibels),
+    ("accumulated, dB", "sqnr_db", _bare_decibels),
+    ("weights, dB", "weight_sqnr_db", lambda value: "-" if value is None else _bare_decibels(value)),
+    ("cosine", "cosine", lambda value: f"{value:.4f}"),
+    ("gain", "gain", lambda value: f"{value:.3f}"),
+    ("mean shift", "mean_shift", percent),
+    ("saturated", "saturation", percent),
+    ("range used", "range_use", percent),
+)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A class that the candidate takes for another one.
+
+    Attributes:
+        reference: name of the class that the reference gives.
+        candidate: name of the class that the candidate gives instead.
+        flips: on how many images.
+        reference_right: on how many of them the reference gives the true class.
+        candidate_right: on how many of them the candidate does.
+    """
+
+    reference: str
+    candidate: str
+    flips: int
+    reference_right: int
+    candidate_right: int
+
+
+def write_page(comparison: Comparison, path: Path, command: str) -> None:
+    """Write a comparison as a page of HTML, whole or not at all.
+
+    Equal comparisons give equal bytes on the same machine, as long as the photos stay.
+
+    Args:
+        comparison: what was measured. The photos of its flips are read again, for thumbnails.
+        path: of the page.
+        command: that made it, as one would type it.
+
+    Raises:
+        EdgeqError: a package that draws the page is not installed.
+        InputError: it cannot be written.
+    """
+    require_packages()
+    text = _render(comparison, command)
+    # File names that are no UTF-8 come as lone surrogates, which no file can hold.
+    write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def require_packages() -> None:
+    """See that pages can be made here, before anything is measured for one.
+
+    Raises:
+        EdgeqError: a package that draws the page is not installed.
+    """
+    for package in _PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise EdgeqError(f"a report needs {package}, which is not installed: pip install 'edgeq[convert]'")
+
+
+def confusions(comparison: Comparison) -> list[Confusion]:
+    """Which classes the candidate takes for which others, counted from the flips, the most frequent first."""
+    pairs = Counter((flip.reference, flip.candidate) for flip in comparison.flips)
+    right = Counter((f.reference, f.candidate, f.label) for f in comparison.flips)
+    return [
+        Confusion(was, now, flips, right[was, now, was], right[was, now, now])
+        for (was, now), flips in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _render(comparison: Comparison, command: str) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(_SHOWN)
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    document = comparison.to_json()
+    pairs = confusions(comparison)
+    reference, candidate = model_names(comparison)
+    layers = comparison.layers or ()
+    return environment.get_template("page.html.jinja").render(
+        c=comparison,
+        command=command,
+        model_rows=_MODEL_ROWS,
+        layer_columns=_LAYER_COLUMNS,
+        verdict=verdict(comparison).replace(" %", "\N{NO-BREAK SPACE}%"),
+        notes=notes(comparison),
+        reference_name=reference,
+        candidate_name=candidate,
+        value=lambda key: _at(document, key),
+        exact=lambda key: json.dumps(_at(document, key)),
+        flips=[(flip, thumbnail(flip.file)) for flip in comparison.flips[:_MOST_FLIPS]],
+        classes=comparison.classes[:_MOST_ROWS],
+        confusions=pairs[:_MOST_ROWS],
+        pairs=len(pairs),
+        worst=worst_alone(layers),
+        charts=[(kind, Markup(sqnr_chart(layers, f"sqnr-{kind}", width))) for kind, width in _widths(layers)],
+        histograms=_histograms(layers, Markup),
+        provenance=provenance(),
+        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _widths(layers: tuple[LayerDrift, ...]) -> list[tuple[str, int]]:
+    """The network's chart is there twice, for the desk and for the phone, as text must not shrink with it."""
+    return [("wide", _WIDE), ("narrow", _NARROW)] if layers else []
+
+
+def _histograms(layers: tuple[LayerDrift, ...], markup: Callable[[str], Any]) -> list[tuple[LayerDrift, Any, int]]:
+    """The layers that have a histogram, each with its chart and the steps from tick to tick of its grid."""
+    found = []
+    for layer in layers:
+        if layer.histogram is not None:
+            title = f"Distribution of the activations of operator {layer.index}, {layer.operator}"
+            chart = histogram_chart(layer.histogram, f"histogram-{layer.index}", title)
+            found.append((layer, markup(chart), ticks_of_grid(layer.histogram)[1]))
+    return found
+
+
+def _at(document: Any, key: str) -> Any:
+    """What the JSON holds at a place such as ``layers.3.sqnr_db``."""
+    for step in key.split("."):
+        document = document[int(step) if isinstance(document, list | tuple) else step]
+    return document

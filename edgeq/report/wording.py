@@ -1,0 +1,97 @@
+"""What a comparison comes to in one sentence, and its numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from edgeq.comparison import Comparison
+
+__all__ = ["decibels", "model_names", "notes", "percent", "points", "sentence", "verdict"]
+
+_KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "int16x8": "INT16x8"}
+_FEW_IMAGES = 100
+_BROKEN = "broken"  # the word by which findings tell what is wrong from what could be better
+
+
+def verdict(comparison: Comparison) -> str:
+    """The comparison in a sentence, with its intervals.
+
+    Where the findings say that something is broken, the first of them comes before, as a sentence of its own.
+    """
+    c = comparison
+    reference, candidate = (f"the {name}" if name.islower() else name for name in model_names(c))
+    low, high = c.agreement_ci95
+    images = "1 image" if c.images == 1 else f"{c.images} images"
+    text = (
+        f"{candidate} agrees with {reference} on {percent(c.agreement)} of {images} "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    )
+    if c.top1_drop is not None and c.top1_drop_ci95 is not None:
+        text += f", {_top1(c.top1_drop, c.top1_drop_ci95)}"
+    is_broken = any(_BROKEN in finding for finding in c.findings)
+    return f"{sentence(c.findings[0])} {sentence(text)}" if is_broken else sentence(text)
+
+
+def _top1(drop: float, interval: tuple[float, float]) -> str:
+    """What happened to the top-1, positive whichever way it went."""
+    low, high = (100 * end for end in interval)
+    size = f"{abs(100 * drop):.1f}"
+    if size == "0.0":
+        return f"top-1 stays as it is (it falls by {_number(low)} to {_number(high)} points)"
+    if drop < 0:
+        return f"top-1 rises by {size} points ({_number(-high)} to {_number(-low)})"
+    return f"top-1 falls by {size} points ({_number(low)} to {_number(high)})"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader has to know besides the numbers, a sentence each without its full stop."""
+    said = list(comparison.notes)
+    if 0 < comparison.labelled < comparison.images:
+        said.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
+    if comparison.images < _FEW_IMAGES:
+        said.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
+    if comparison.calibration_overlap:
+        said.append(
+            f"{comparison.calibration_overlap} of the {comparison.images} images were used for calibration, so the "
+            "drift on other images is likely larger; compare on images kept apart"
+        )
+    if comparison.skipped:
+        names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
+        names += ", ..." if len(comparison.skipped) > 3 else ""
+        said.append(f"skipped {len(comparison.skipped)} files that are no readable images ({names})")
+    return said
+
+
+def model_names(comparison: Comparison) -> tuple[str, str]:
+    """What to call reference and candidate: FP32 and INT8 where their files' names end so, else just that."""
+    paths = (comparison.reference.path, comparison.candidate.path)
+    reference, candidate = (_KINDS.get(Path(path).stem.rpartition("_")[2]) for path in paths)
+    if reference is None or candidate is None or reference == candidate:
+        return "reference", "candidate"
+    return reference, candidate
+
+
+def sentence(text: str) -> str:
+    """With a capital letter, and a full stop if it has none."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def percent(share: float | None) -> str:
+    """A share in 0..1, or a dash where it is not known."""
+    return "-" if share is None else f"{_number(100 * share)} %"
+
+
+def points(share: float | None) -> str:
+    """A difference of shares in percentage points, or a dash where it is not known."""
+    return "-" if share is None else _number(100 * share)
+
+
+def decibels(value: float | None) -> str:
+    """A signal to noise ratio; None and infinity mean that there is no noise."""
+    return "no noise" if value is None or math.isinf(value) else f"{_number(value)} dB"
+
+
+def _number(value: float) -> str:
+    """One decimal, and never a zero with a sign."""
+    return f"{round(value, 1) + 0.0:.1f}"
