@@ -51,6 +51,11 @@ def _format_options(command: Any) -> Any:
     help="Type of the INT8 model's input and output.",
 )
 @click.option(
+    "--logits",
+    is_flag=True,
+    help="Leave out the softmax at the end, as in INT8 it gives steps of 1/256; edgeq computes it after the model.",
+)
+@click.option(
     "--no-refine",
     is_flag=True,
     help="Leave the INT8 model as the converter made it. By default its rounding, ranges and biases are corrected so "
@@ -92,6 +97,7 @@ def _format_options(command: Any) -> Any:
 def command(
     source: str | None,
     io: str,
+    logits: bool,
     no_refine: bool,
     size: tuple[int, int] | None,
     family: str,
@@ -181,6 +187,7 @@ def command(
             calibration=calibration,
             io=io,
             labels=names,
+            logits=logits,
             refined=not no_refine,
             progress=progress,
             silence=lambda: quiet(verbose),

@@ -54,6 +54,7 @@ def convert(
     io: str = "int8",
     labels: Sequence[str] = (),
     refined: bool = True,
+    logits: bool = False,
     progress: Progress = no_progress,
     silence: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[ConvertedModel]:
@@ -69,6 +70,7 @@ def convert(
         calibration: the representative dataset, needed for ``int8`` and ``int16x8``.
         io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
         labels: one a class; empty takes the network's own.
+        logits: whether to leave out the softmax or sigmoid at the end, so that the files give logits.
         refined: whether to refine the INT8 file, see :func:`edgeq.refinement.refine`.
         progress: called with (stage, done, total) as work goes on.
         silence: makes a context in which TensorFlow's output goes nowhere.
@@ -96,7 +98,7 @@ def convert(
     with replacing(targets) as parts:
         with silence():
             progress("Preparing the network", 0, 1)
-            frozen = freeze(network)
+            frozen = freeze(network, logits)
         kind = reference_sha256 = None
         for form, target, part in zip(wanted, targets, parts, strict=True):
             progress(f"Converting to {form.name}", 0, 1)

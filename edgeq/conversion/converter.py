@@ -72,11 +72,15 @@ class FrozenNetwork:
             raise ConversionError(f"{self.name}: cannot be converted to {form.name}: {_reason(error)}") from None
 
 
-def freeze(network: Network) -> FrozenNetwork:
+def freeze(network: Network, logits: bool = False) -> FrozenNetwork:
     """Trace a network at batch 1 and turn its variables into constants.
 
+    Args:
+        network: what to trace.
+        logits: whether to leave out the softmax or sigmoid at its end.
+
     Raises:
-        ConversionError: the network cannot be run on an input of its size.
+        ConversionError: the network cannot be run on an input of its size, or does not end in what is to be left out.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -89,11 +93,22 @@ def freeze(network: Network) -> FrozenNetwork:
 
     traced = tf.function(classify, autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32)])
     try:
-        return FrozenNetwork(network.name, convert_variables_to_constants_v2(traced.get_concrete_function()))
+        graph = convert_variables_to_constants_v2(traced.get_concrete_function())
     except Exception as error:  # shapes that do not go together surface as ValueError, TypeError, ...
         # A SavedModel may hold layers for training, such as random flips, whose state cannot be frozen.
         hint = "; if it was saved from Keras, give the .keras file" if "resource" in str(error) else ""
         raise ConversionError(f"{network.name}: cannot be run on input {shape}: {_reason(error)}{hint}") from None
+    return FrozenNetwork(network.name, _without_softmax(network.name, graph) if logits else graph)
+
+
+def _without_softmax(name: str, graph: Any) -> Any:
+    """The graph up to what its final softmax or sigmoid reads."""
+    last = graph.outputs[0].op
+    while last.type in ("Identity", "Reshape"):
+        last = last.inputs[0].op
+    if last.type not in ("Softmax", "Sigmoid"):
+        raise ConversionError(f"{name}: gives logits already, as it ends in {last.type}, no softmax")
+    return graph.prune(graph.inputs, last.inputs[0])
 
 
 def _representative(
