@@ -24,7 +24,7 @@ BINS = 2048
 
 _STEPS = 255  # of an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # of the present range's lower and upper end
-_EVERY = 4  # value of a tensor that is counted
+_EVERY = 3  # place of a tensor that is counted, with all its channels: their ranges differ
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
 _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE")
 """Operators whose kernels take an input of any scale; others want their output's."""
@@ -58,11 +58,11 @@ def count_values(values: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray
     """Histogram of float values over a tensor's present range: (BINS,) counts; those outside go to the ends.
 
     Args:
-        values: of any shape; one in four is counted.
+        values: (..., channels); one place in three is counted.
         tensor: of the INT8 model.
     """
     low, high = tensor.quantization.real_range
-    places = (values.ravel()[::_EVERY] - np.float32(low)) * np.float32(BINS / (high - low))
+    places = (values.reshape(-1, values.shape[-1])[::_EVERY].ravel() - np.float32(low)) * np.float32(BINS / (high - low))
     return np.bincount(np.clip(places, 0, BINS - 1).astype(np.int64), minlength=BINS)
 
 
