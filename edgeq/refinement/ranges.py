@@ -62,7 +62,9 @@ def count_values(values: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray
         tensor: of the INT8 model.
     """
     low, high = tensor.quantization.real_range
-    places = (values.reshape(-1, values.shape[-1])[::_EVERY].ravel() - np.float32(low)) * np.float32(BINS / (high - low))
+    places = (values.reshape(-1, values.shape[-1])[::_EVERY].ravel() - np.float32(low)) * np.float32(
+        BINS / (high - low)
+    )
     return np.bincount(np.clip(places, 0, BINS - 1).astype(np.int64), minlength=BINS)
 
 
