@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import IntegerPair
-from graphs.test_graph import with_weights_outside
 
 from edgeq.graphs import Graph
 from edgeq.graphs.editing import GraphEditor
 from edgeq.graphs.packing import pack_model
+from graphs.test_graph import with_weights_outside
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
@@ -37,7 +37,7 @@ def test_data_goes_where_it_was_and_nothing_else_changes(outside: bool, blocks: 
         editor.set_data(index, changed)
         assert len(editor.content) == len(before)
         differing = np.flatnonzero(np.frombuffer(before, np.uint8) != np.frombuffer(editor.content, np.uint8))
-        assert 0 < differing.size
+        assert differing.size > 0
         assert np.ptp(differing) < data.nbytes
         assert without_constant(editor.content, index) == without_constant(before, index)
         for graph in (editor.graph, Graph(editor.content, "m")):  # in memory and read anew

@@ -136,5 +136,5 @@ class TestTapped:
 
     def test_a_wrong_input_is_an_error(self, blocks: IntegerPair) -> None:
         graph = read_graph(blocks.int8)
-        with pytest.raises(ModelError, match="blocks_int8.tflite: running the model failed"):
+        with pytest.raises(ModelError, match=r"blocks_int8\.tflite: running the model failed"):
             TappedRunner(graph, graph.outputs).run(np.zeros((1, 8, 8, 3), np.int8))
