@@ -231,3 +231,20 @@ def blocks(blocks_network: Path, tmp_path_factory: pytest.TempPathFactory) -> In
     labels = tuple("abcdef")
     convert(network, preprocessing, ["int8"], out, calibration=calibration, labels=labels, refined=False, silence=quiet)
     return IntegerPair(out / "blocks_fp32.tflite", out / "blocks_int8.tflite", list(calibration.pixels))
+
+
+@pytest.fixture(scope="session")
+def coral_pair(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """MobileNetV2 with ImageNet's weights as our float file, and Coral's own integer file of the same weights."""
+    from edgeq.conversion import convert
+    from edgeq.networks import build_network
+    from edgeq.preprocessing import Preprocessing
+    from edgeq.quiet import quiet
+
+    out = tmp_path_factory.mktemp("coral")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))
+        network = build_network("mobilenet_v2", 224, 224, weights="imagenet")
+    convert(network, Preprocessing(224, 224), [], out, silence=quiet)
+    (path,) = out.glob("*_fp32.tflite")
+    return path, shared / "models" / "coral" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"

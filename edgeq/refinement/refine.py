@@ -94,7 +94,11 @@ def refine(
     checks = pixels[_CHECK_EVERY - 1 :: _CHECK_EVERY]
     images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
     before = candidate.path.read_bytes()
-    pair = pair_graphs(Graph(reference.path.read_bytes(), reference.path), Graph(before, candidate.path))
+    integer = Graph(before, candidate.path)
+    for operator in integer.operators:  # before pairing, which would find fault with a float file for other reasons
+        if operator.name in WEIGHTED:
+            _check_integer(integer, operator)
+    pair = pair_graphs(Graph(reference.path.read_bytes(), reference.path), integer)
     for match in pair.operators:
         _check_integer(pair.candidate, match.candidate)
     layers, after = _correct(pair, reference, candidate, images, rounding, ranges, workers, progress)

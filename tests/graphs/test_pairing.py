@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 from conftest import IntegerPair
 
-from edgeq.conversion import convert
 from edgeq.errors import InputError
 from edgeq.graphs import Graph, GraphPair, pair_graphs, read_graph
 from edgeq.graphs.packing import pack_model
 from edgeq.graphs.pairing import WEIGHTED
-from edgeq.networks import build_network
-from edgeq.preprocessing import Preprocessing
-from edgeq.quiet import quiet
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
@@ -57,16 +53,9 @@ class TestPairs:
         assert len(correlations) == sum(o.name in WEIGHTED for o in pair.reference.operators) > 8
         assert min(correlations) > 0.99
 
-    def test_of_coral_with_a_background_class_and_another_classifier(
-        self, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_of_coral_with_a_background_class_and_another_classifier(self, coral_pair: tuple[Path, Path]) -> None:
         """Quantized by others from the same weights: 1001 classes by a 1x1 CONV_2D, uint8 at both ends."""
-        monkeypatch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))
-        network = build_network("mobilenet_v2", 224, 224, weights="imagenet")
-        convert(network, Preprocessing(224, 224), [], tmp_path, silence=quiet)
-        (path,) = tmp_path.glob("*_fp32.tflite")
-        coral = read_graph(shared / "models" / "coral" / "tf2_mobilenet_v2_1.0_224_ptq.tflite")
-        pair = pair_graphs(read_graph(path), coral)
+        pair = pair_graphs(*map(read_graph, coral_pair))
         correlations = weight_correlations(pair)
         assert len(correlations) == 53
         assert min(correlations) > 0.98
