@@ -10,11 +10,13 @@ import pytest
 from conftest import IntegerPair
 
 from edgeq.calibration import choose_images, shipped_images
-from edgeq.conversion import convert
+from edgeq.conversion import FORMATS
+from edgeq.conversion.converter import freeze
 from edgeq.errors import ModelError
 from edgeq.graphs import Graph, OperatorRunner, TappedRunner, read_graph, running
-from edgeq.networks import build_network, open_network
+from edgeq.networks import Network, build_network, open_network
 from edgeq.preprocessing import Preprocessing
+from edgeq.progress import no_progress
 from edgeq.quiet import quiet
 
 pytest.importorskip("tensorflow")
@@ -26,20 +28,21 @@ IMAGES = 5
 def models(blocks: IntegerPair, blocks_network: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Float and integer files, also with other types at their ends, and a MobileNetV3."""
     found = {"fp32": blocks.fp32, "int8": blocks.int8}
-    preprocessing = Preprocessing(32, 32, crop=1.0)
-    chosen = choose_images(shipped_images(), preprocessing, count=10)
-    for io in ("uint8", "float32"):
-        out = tmp_path_factory.mktemp(io)
-        network = open_network(blocks_network)
-        convert(network, preprocessing, ["int8"], out, calibration=chosen, io=io, refined=False, silence=quiet)
-        found[f"{io}-ends"] = out / "blocks_int8.tflite"
+    out = tmp_path_factory.mktemp("running")
+
+    def write(name: str, network: Network, wanted: dict[str, tuple[str, str]]) -> None:
+        """Straight from the converter: {what to call it: (format, type of input and output)}."""
+        preprocessing = network.preprocessing or Preprocessing(32, 32, crop=1.0)
+        chosen = choose_images(shipped_images(), preprocessing, count=10)
+        with quiet():
+            frozen = freeze(network)
+            for key, (form, io) in wanted.items():
+                found[key] = out / f"{name}_{key}.tflite"
+                found[key].write_bytes(frozen.to_tflite(FORMATS[form], io, chosen, preprocessing, no_progress))
+
+    write("blocks", open_network(blocks_network), {f"{io}-ends": ("int8", io) for io in ("uint8", "float32")})
     network = build_network("mobilenet_v3_small", 32, 32, alpha=0.35, classes=10, weights="none")
-    assert network.preprocessing is not None
-    out = tmp_path_factory.mktemp("v3")
-    chosen = choose_images(shipped_images(), network.preprocessing, count=10)
-    convert(network, network.preprocessing, ["int8"], out, calibration=chosen, refined=False, silence=quiet)
-    (found["v3-int8"],) = out.glob("*_int8.tflite")
-    (found["v3-fp32"],) = out.glob("*_fp32.tflite")
+    write("v3", network, {"v3-fp32": ("fp32", "int8"), "v3-int8": ("int8", "int8")})
     return found
 
 
