@@ -9,7 +9,7 @@ from conftest import IntegerPair
 from edgeq.graphs import Graph
 from edgeq.graphs.editing import GraphEditor
 from edgeq.graphs.packing import pack_model
-from graphs.test_graph import with_weights_outside
+from graphs import with_weights_outside
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 

@@ -15,6 +15,7 @@ from edgeq.errors import ModelError
 from edgeq.graphs import read_graph
 from edgeq.graphs.packing import pack_model
 from edgeq.runtime.backends import make_interpreter
+from graphs import with_weights_outside
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
@@ -26,22 +27,6 @@ SHARED_MODELS = [
     "mlcommons_tiny/pretrainedResnet_quant.tflite",
     "tflm/person_detect.tflite",
 ]
-
-
-def with_weights_outside(content: bytes) -> bytes:
-    """The same model with all constants behind the flatbuffer, as files of more than 2 GB have them."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    constants = [buffer for buffer in model.buffers if buffer.data is not None and len(buffer.data)]
-    parts = [np.asarray(buffer.data, np.uint8).tobytes() for buffer in constants]
-    for buffer in constants:
-        buffer.data, buffer.offset, buffer.size = None, 2, 2  # so that the fields are there to be filled in
-    start = -(-len(pack_model(model, 0)) // 16) * 16
-    place = start
-    for buffer, part in zip(constants, parts, strict=True):
-        buffer.offset, buffer.size = place, len(part)
-        place += -(-len(part) // 16) * 16
-    padded = [part.ljust(-(-len(part) // 16) * 16, b"\0") for part in parts]
-    return pack_model(model, 0).ljust(start, b"\0") + b"".join(padded)
 
 
 def check_against_the_interpreter(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, IntegerPair
-from graphs.test_graph import with_weights_outside
+from graphs import with_weights_outside
 
 from edgeq.errors import InputError
 from edgeq.graphs import Graph, OperatorRunner, TappedRunner, read_graph
