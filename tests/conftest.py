@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -159,3 +159,92 @@ def mobilenet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build_network("mobilenet_v2", 96, 96, alpha=0.35, classes=10, weights="none")
     convert(network, preprocessing, ["int8"], out, calibration=calibration)
     return out
+
+
+@dataclass(frozen=True)
+class IntegerPair:
+    """A float file, the integer file that the converter made from it, unrefined, and the pictures it saw."""
+
+    fp32: Path
+    int8: Path
+    pixels: list[np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def blocks_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Keras model (.keras) of 32x32 pixels with all that pairing and refinement meet in a MobileNet.
+
+    A strided convolution, linear bottlenecks, a residual sum, two branches of one shape that read one tensor,
+    and a classifier whose six classes the bundled pictures fall into differently. Random weights.
+    """
+    import keras
+
+    from edgeq.calibration import choose_images, shipped_images
+    from edgeq.preprocessing import Preprocessing
+
+    layers = keras.layers
+    keras.utils.set_random_seed(3)
+    options: dict[str, Any] = {
+        "kernel_initializer": "he_normal",
+        "bias_initializer": keras.initializers.RandomNormal(0, 0.2),
+    }
+    depthwise = {
+        "depthwise_initializer": "he_normal",
+        "bias_initializer": options["bias_initializer"],
+        "padding": "same",
+    }
+    image = keras.Input((32, 32, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu6", **options)(image)
+    x = layers.DepthwiseConv2D(3, activation="relu6", **depthwise)(x)
+    bottleneck = layers.Conv2D(8, 1, **options)(x)
+    x = layers.Conv2D(24, 1, activation="relu6", **options)(bottleneck)
+    x = layers.DepthwiseConv2D(3, activation="relu6", **depthwise)(x)
+    x = layers.Add()([bottleneck, layers.Conv2D(8, 1, **options)(x)])
+    left = layers.Conv2D(8, 1, activation="relu", **options)(x)
+    right = layers.Conv2D(8, 1, activation="relu", **options)(x)
+    x = layers.Conv2D(24, 3, strides=2, activation="relu6", **options)(layers.Add()([left, right]))
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(6, name="logits")(x))
+    last = model.get_layer("logits")
+    pictures = choose_images(shipped_images(), Preprocessing(32, 32, crop=1.0), count=40).pixels
+    logits = model.predict(np.stack(pictures) / 127.5 - 1, verbose=0)
+    kernel, bias = last.get_weights()
+    last.set_weights([2 * kernel / logits.std(axis=0), 2 * (bias - logits.mean(axis=0)) / logits.std(axis=0)])
+    path = tmp_path_factory.mktemp("networks") / "blocks.keras"
+    keras.Model(image, layers.Softmax()(model.output)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def blocks(blocks_network: Path, tmp_path_factory: pytest.TempPathFactory) -> IntegerPair:
+    """The files of that network, blocks_fp32.tflite and blocks_int8.tflite."""
+    from edgeq.calibration import choose_images, shipped_images
+    from edgeq.conversion import convert
+    from edgeq.networks import open_network
+    from edgeq.preprocessing import Preprocessing
+    from edgeq.quiet import quiet
+
+    out = tmp_path_factory.mktemp("blocks")
+    preprocessing = Preprocessing(32, 32, crop=1.0)
+    calibration = choose_images(shipped_images(), preprocessing, count=40)
+    network = open_network(blocks_network)
+    labels = tuple("abcdef")
+    convert(network, preprocessing, ["int8"], out, calibration=calibration, labels=labels, refined=False, silence=quiet)
+    return IntegerPair(out / "blocks_fp32.tflite", out / "blocks_int8.tflite", list(calibration.pixels))
+
+
+@pytest.fixture(scope="session")
+def coral_pair(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """MobileNetV2 with ImageNet's weights as our float file, and Coral's own integer file of the same weights."""
+    from edgeq.conversion import convert
+    from edgeq.networks import build_network
+    from edgeq.preprocessing import Preprocessing
+    from edgeq.quiet import quiet
+
+    out = tmp_path_factory.mktemp("coral")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))
+        network = build_network("mobilenet_v2", 224, 224, weights="imagenet")
+    convert(network, Preprocessing(224, 224), [], out, silence=quiet)
+    (path,) = out.glob("*_fp32.tflite")
+    return path, shared / "models" / "coral" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"

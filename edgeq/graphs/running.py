@@ -129,7 +129,7 @@ class TappedRunner:
         """Run one input tensor, of the graph's input shape and type.
 
         Returns:
-            Each tensor by its index in the graph, (1, ...). They are views that the next run overwrites.
+            Each tensor by its index in the graph, (1, ...). Views, to be let go of before the next run.
 
         Raises:
             ModelError: the run failed.

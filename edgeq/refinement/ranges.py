@@ -24,7 +24,7 @@ BINS = 2048
 
 _STEPS = 255  # of an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # of the present range's lower and upper end
-_EVERY = 4  # place of an activation that is counted, with all its channels
+_EVERY = 3  # place of an activation that is counted, with all its channels: their ranges differ
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
 _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE")
 """Operators whose kernels take an input of any scale; others want their output's."""
@@ -58,7 +58,7 @@ def count_values(values: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray
     """Histogram of float values over a tensor's present range: (BINS,) counts; those outside go to the ends.
 
     Args:
-        values: (..., channels); one place in four is counted.
+        values: (..., channels); one place in three is counted.
         tensor: of the INT8 model.
     """
     low, high = tensor.quantization.real_range

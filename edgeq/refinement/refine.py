@@ -39,6 +39,7 @@ class Refinement:
         images: how many it was refined on.
         checked_on: how many others it was checked on.
         layers: how many layers were corrected.
+        methods: what was applied: ``bias`` and some of `METHODS`; where all of them did not help, fewer were tried.
         l1_before: mean sum of absolute differences of probabilities from the float model's, on the images for
             checking, before; in 0..2.
         l1_after: the same after.
@@ -48,6 +49,7 @@ class Refinement:
     images: int
     checked_on: int
     layers: int
+    methods: tuple[str, ...]
     l1_before: float
     l1_after: float
 
@@ -96,20 +98,34 @@ def refine(
     checks = pixels[_CHECK_EVERY - 1 :: _CHECK_EVERY]
     images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
     before = candidate.path.read_bytes()
-    pair = pair_graphs(Graph(reference.path.read_bytes(), reference.path), Graph(before, candidate.path))
-    for match in pair.operators:
-        _check_integer(pair.candidate, match.candidate)
-    layers, after = _correct(pair, reference, candidate, images, methods, workers, progress)
-    progress("Checking", 0, 1)
-    expected = _probabilities(reference, pair.reference, checks)
-    background = max(match.extra_channels for match in pair.operators)
-    l1_before, l1_after = (
-        float(np.abs(found[:, background:] - expected).sum(axis=1).mean())
-        for found in (_probabilities(candidate, Graph(content, candidate.path), checks) for content in (before, after))
-    )
-    progress("Checking", 1, 1)
-    refinement = Refinement(len(images), len(checks), layers, l1_before, l1_after)
-    return after if refinement.kept else before, refinement
+    integer = Graph(before, candidate.path)
+    for operator in integer.operators:  # before pairing, which would find fault with a float file for other reasons
+        if operator.name in WEIGHTED:
+            _check_integer(integer, operator)
+    float_graph = Graph(reference.path.read_bytes(), reference.path)
+    for match in pair_graphs(float_graph, integer).operators:
+        _check_integer(integer, match.candidate)
+    expected = _probabilities(reference, float_graph, checks)
+
+    def distance(content: bytes) -> float:
+        """Mean L1 of probabilities from the float model's, on the images for checking; without a background class."""
+        found = _probabilities(candidate, Graph(content, candidate.path), checks)
+        return float(np.abs(found[:, found.shape[1] - expected.shape[1] :] - expected).sum(axis=1).mean())
+
+    l1_before = distance(before)
+    for tried in _fewer_and_fewer(methods):
+        pair = pair_graphs(float_graph, Graph(before, candidate.path))
+        layers, after = _correct(pair, reference, candidate, images, tried, workers, progress)
+        refinement = Refinement(len(images), len(checks), layers, ("bias", *tried), l1_before, distance(after))
+        if refinement.kept:
+            return after, refinement
+    return before, refinement
+
+
+def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
+    """What to try, until something helps: all methods, without ranges, only biases."""
+    wanted = [tuple(m for m in METHODS if m in methods), tuple(m for m in METHODS[:2] if m in methods), ()]
+    return list(dict.fromkeys(wanted))
 
 
 def _check_integer(graph: Graph, operator: Operator) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COLOURS, NO_NETWORK, Finished, colour_picture
+from conftest import COLOURS, NO_NETWORK, Finished, IntegerPair, colour_picture
 from networks import kerass, randomize
 
 from cli import error_of
@@ -23,6 +23,8 @@ from edgeq.networks import Architecture, choose_output_stride, imagenet
 from edgeq.networks.bundled import bundled_for
 from edgeq.networks.saving import save_network
 from edgeq.preprocessing import Preprocessing
+from edgeq.refinement import Refinement
+from edgeq.report import refinement_line
 from edgeq.runtime import RUNTIMES, Model
 
 pytest.importorskip("tensorflow")
@@ -64,10 +66,13 @@ class TestSuccess:
         for line, form in zip(lines, ("fp32", "int8"), strict=False):
             assert f"{made[f'colours_{form}.tflite'].stat().st_size / 1000:.1f} kB" in line
             assert line.endswith(FORMATS[form].description)
+        refinement = read_metadata(made["colours_int8.tflite"]).provenance["refinement"]
         assert lines[2:] == [
             "Takes 32x32 RGB, pixels normalized to -1..1.",
             f"Calibrated on 12 images of {photos} (seed 0).",
+            refinement_line(Refinement(**{key: value for key, value in refinement.items() if key != "kept"})),
         ]
+        assert (refinement["images"], refinement["checked_on"]) == (10, 2)
         picture = colour_picture("red", seed=4)
         for path in made.values():
             model = Model(path)
@@ -91,10 +96,32 @@ class TestSuccess:
             "seed": 5,
         }
         assert (provenance["calibration"]["count"], provenance["calibration"]["seed"]) == (10, 5)
-        *_, stride, calibrated, unnamed = done.out.splitlines()
+        *_, stride, calibrated, refined, unnamed = done.out.splitlines()
+        assert "8 images" in refined or "Left unrefined: " in refined
         assert stride == "Output stride 8: the last feature map has 6x4 cells."
         assert calibrated == "Calibrated on 10 images of the set that comes with edgeq (seed 5)."
         assert unnamed == "No labels: predictions will be numbers (0 to 3); --labels names them."
+
+    @pytest.mark.parametrize("given", [(), ("--no-refine",)], ids=["refined", "not-refined"])
+    def test_refines_unless_told_not_to(
+        self, given: tuple[str, ...], blocks_network: Path, blocks: IntegerPair, tmp_path: Path, edgeq_here: Run
+    ) -> None:
+        (tmp_path / "labels.txt").write_text("\n".join("abcdef"))
+        options = ("--int8", "--calib-count", 40, "--labels", tmp_path / "labels.txt", "--crop", 1, *NORMALIZE)
+        done = edgeq_here("convert", blocks_network, *options, *given, "--out", tmp_path)
+        assert (done.code, done.err) == (0, "")
+        path = tmp_path / "blocks_int8.tflite"
+        assert path.stat().st_size == blocks.int8.stat().st_size  # not a byte more
+        record = read_metadata(path).provenance["refinement"]
+        if given:
+            assert "efined" not in done.out
+            assert record is None
+            assert path.read_bytes() == blocks.int8.read_bytes()
+        else:
+            sentence = done.out.splitlines()[-1]
+            assert sentence.startswith("Refined on 32 images: L1 of probabilities ")
+            assert f" {record['l1_before']:.4f} before, {record['l1_after']:.4f} after on the 8 images" in sentence
+            assert record["l1_after"] < 0.65 * record["l1_before"]
 
     def test_the_files_it_skipped_are_listed(
         self, colour_network: Path, photos: Path, tmp_path: Path, edgeq_here: Run
@@ -466,7 +493,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "options",
-        [("--calib", "PHOTOS"), ("--io", "uint8")],
+        [("--calib", "PHOTOS"), ("--io", "uint8"), ("--no-refine",)],
         ids=lambda options: options[0],
     )
     def test_options_that_would_mean_nothing(

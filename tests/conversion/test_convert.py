@@ -10,21 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COLOURS, ROOT, Finished, colour_picture
+from conftest import COLOURS, ROOT, Finished, IntegerPair, colour_picture
 
 import edgeq as package
-from edgeq.calibration import CalibrationSet, choose_images
-from edgeq.conversion import FORMATS, IO_TYPES, convert
+from edgeq.calibration import CalibrationSet, choose_images, shipped_images
+from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import ConversionError, InputError
+from edgeq.graphs import Graph, read_graph
 from edgeq.metadata import read_metadata
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
+from edgeq.refinement import refine
 from edgeq.runtime import Model
 from edgeq.runtime.operators import list_operators
 
@@ -133,7 +136,8 @@ class TestInputAndOutput:
         self, io: str, colour_network: Path, calibration: CalibrationSet, tmp_path: Path
     ) -> None:
         network = open_network(colour_network)
-        convert(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, io=io, silence=quiet)
+        _, made = convert(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, io=io, silence=quiet)
+        assert made.refinement is not None  # whatever the type, it can be refined
         path = tmp_path / "colours_int8.tflite"
         model = Model(path)
         assert model.input.quantization.dtype == model.output.quantization.dtype == io
@@ -234,6 +238,63 @@ class TestBatchOfOne:
         convert(network, Preprocessing(*size, crop=1.0), [], tmp_path, silence=quiet)
         assert Model(tmp_path / "any_fp32.tflite").input.shape == (1, *size, 3)
         assert "SHAPE" not in {operator.name for operator in list_operators(tmp_path / "any_fp32.tflite")}
+
+
+class TestRefinement:
+    @pytest.fixture(scope="class")
+    def made(self, blocks_network: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ConvertedModel]]:
+        out = tmp_path_factory.mktemp("refined")
+        chosen = choose_images(shipped_images(), COLOURS_INPUT, count=40)
+        network, labels = open_network(blocks_network), tuple("abcdef")
+        formats = ["int8", "dynamic", "int16x8"]
+        return out, convert(network, COLOURS_INPUT, formats, out, calibration=chosen, labels=labels, silence=quiet)
+
+    def test_of_the_integer_file_alone(self, made: tuple[Path, list[ConvertedModel]]) -> None:
+        _, models = made
+        assert [model.format for model in models if model.refinement is not None] == ["int8"]
+        assert [model.remark for model in models] == [""] * 4
+        for model in models:
+            provenance = read_metadata(model.path).provenance
+            assert ("refinement" in provenance) == (model.format == "int8")
+
+    def test_is_in_the_file_and_leaves_its_size_and_its_reference(
+        self, made: tuple[Path, list[ConvertedModel]], blocks: IntegerPair
+    ) -> None:
+        """`blocks` is the same but for the refinement."""
+        out, models = made
+        path = out / "blocks_int8.tflite"
+        (refinement,) = (model.refinement for model in models if model.refinement is not None)
+        assert refinement.kept
+        assert refinement.l1_after < 0.65 * refinement.l1_before
+        assert path.stat().st_size == blocks.int8.stat().st_size
+        assert (out / "blocks_fp32.tflite").read_bytes() == blocks.fp32.read_bytes()
+        refined, unrefined = read_metadata(path), read_metadata(blocks.int8)
+        assert unrefined.provenance["refinement"] is None
+        assert refined == replace(unrefined, provenance=unrefined.provenance | {"refinement": refinement.to_json()})
+        assert list_operators(path) == list_operators(blocks.int8)
+
+    def test_refining_the_unrefined_file_gives_the_same(
+        self, made: tuple[Path, list[ConvertedModel]], blocks: IntegerPair
+    ) -> None:
+        content, refinement = refine(Model(blocks.fp32), Model(blocks.int8), blocks.pixels)
+        assert refinement in [model.refinement for model in made[1]]
+        graphs = [Graph(content, "m"), read_graph(made[0] / "blocks_int8.tflite")]
+        for one, other in zip(*(graph.tensors for graph in graphs), strict=True):
+            assert one.quantization == other.quantization
+            np.testing.assert_array_equal(one.data, other.data)
+
+    def test_a_network_that_cannot_be_refined_is_converted_all_the_same(
+        self, calibration: CalibrationSet, tmp_path: Path
+    ) -> None:
+        """Its two halves come out of one operator, which pairing does not know."""
+        network = small_network("halves", lambda x: tf.concat(tf.split(x, 2, axis=3)[::-1], axis=3))
+        models = convert(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, silence=quiet)
+        remark = models[1].remark
+        assert models[1].refinement is None
+        assert remark.startswith("not refined: halves_fp32.tflite: operator 1 (SPLIT to ")
+        assert ".part" not in remark
+        assert read_metadata(models[1].path).provenance["refinement"] is None
+        assert Model(models[1].path).classify(colour_picture("red", 1)).shape == (3,)
 
 
 class TestRefused:
@@ -364,6 +425,7 @@ class TestProvenance:
             "network": "colours",
             "format": "int8",
             "io": "int8",
+            "refinement": metadata.provenance["refinement"],
             "parent": {"file": "colours.keras", "sha256": digest},
             "reference_sha256": reference,
             "calibration": chosen.provenance(),
@@ -414,6 +476,9 @@ class TestProvenance:
             "Converting to int8",
             "Calibrating",
             "Verifying int8",
+            "Observing the float network",
+            "Refining",
+            "Checking",
         ]
         assert [done for stage, done, _ in calls if stage == "Calibrating"] == list(range(13))
         assert all(0 <= done <= total for _, done, total in calls)

@@ -1,0 +1,287 @@
+"""A whole model refined: it agrees better with the float one, and nothing but its numbers changes."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, IntegerPair
+from graphs import with_weights_outside
+
+from edgeq.errors import InputError
+from edgeq.graphs import Graph, OperatorRunner, TappedRunner, read_graph
+from edgeq.graphs.editing import GraphEditor
+from edgeq.graphs.pairing import WEIGHTED
+from edgeq.metadata import Overrides
+from edgeq.preprocessing import NORMALIZATIONS
+from edgeq.refinement import Refinement, refine
+from edgeq.runtime import RUNTIMES, Model
+
+BIAS_ONLY = {"rounding": False, "ranges": False}
+
+
+def opened(pair: IntegerPair, candidate: Path | None = None) -> tuple[Model, Model]:
+    return Model(pair.fp32, runtime="ai-edge-litert"), Model(candidate or pair.int8, runtime="ai-edge-litert")
+
+
+@pytest.fixture(scope="module")
+def refined(blocks: IntegerPair) -> tuple[bytes, Refinement]:
+    return refine(*opened(blocks), blocks.pixels)
+
+
+def probabilities(model: Model, pixels: list[np.ndarray]) -> np.ndarray:
+    return np.stack([model.probabilities(model.invoke(model.tensor(image))) for image in pixels])
+
+
+def l1(blocks: IntegerPair, candidate: Path, pixels: list[np.ndarray]) -> float:
+    found = [probabilities(model, pixels) for model in opened(blocks, candidate)]
+    return float(np.abs(found[0] - found[1]).sum(axis=1).mean())
+
+
+def written(content: bytes, folder: Path, name: str = "refined.tflite") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+class TestResult:
+    def test_agrees_better_on_images_that_were_not_used(
+        self, refined: tuple[bytes, Refinement], blocks: IntegerPair, tmp_path: Path
+    ) -> None:
+        content, result = refined
+        checks = blocks.pixels[4::5]
+        assert (result.images, result.checked_on, result.layers, result.kept) == (32, 8, 10, True)
+        assert result.l1_before == pytest.approx(l1(blocks, blocks.int8, checks), abs=1e-6)
+        assert result.l1_after == pytest.approx(l1(blocks, written(content, tmp_path), checks), abs=1e-6)
+        assert result.l1_after < 0.65 * result.l1_before
+        assert result.to_json() == {
+            "images": 32,
+            "checked_on": 8,
+            "layers": 10,
+            "l1_before": result.l1_before,
+            "l1_after": result.l1_after,
+            "kept": True,
+        }
+
+    def test_only_numbers_change(self, refined: tuple[bytes, Refinement], blocks: IntegerPair) -> None:
+        before, after = read_graph(blocks.int8), Graph(refined[0], "refined")
+        assert len(after.content) == len(before.content)
+        assert after.content != before.content
+        steps = [[(o.name, o.version, o.inputs, o.outputs) for o in g.operators] for g in (before, after)]
+        assert steps[0] == steps[1]
+        kinds = [[(t.name, t.shape, t.quantization.dtype, t.data is None) for t in g.tensors] for g in (before, after)]
+        assert kinds[0] == kinds[1]
+        for index in (*before.inputs, *before.outputs):
+            assert before.tensors[index].quantization == after.tensors[index].quantization
+
+    def test_weights_stay_symmetric_and_biases_fit_their_layers(self, refined: tuple[bytes, Refinement]) -> None:
+        """TFLite's quantization specification: no -128, and a bias in steps of input times weights."""
+        graph = Graph(refined[0], "refined")
+        for operator in graph.operators:
+            if operator.name in WEIGHTED:
+                source, weights, bias = (graph.tensors[i] for i in operator.inputs)
+                assert weights.data is not None
+                assert weights.data.min() >= -127
+                scales = np.float64(source.quantization.scale[0]) * np.asarray(weights.quantization.scale)
+                np.testing.assert_allclose(bias.quantization.scale, scales, rtol=1e-6)
+
+    def test_the_same_again_whatever_the_number_of_workers(
+        self, refined: tuple[bytes, Refinement], blocks: IntegerPair
+    ) -> None:
+        for workers in (1, 3):
+            assert refine(*opened(blocks), blocks.pixels, workers=workers) == refined
+
+    def test_images_kept_for_checking_are_for_nothing_else(
+        self, refined: tuple[bytes, Refinement], blocks: IntegerPair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Noise in their place changes what is measured and not what is made."""
+        monkeypatch.setattr(Refinement, "kept", True)
+        rng = np.random.default_rng(0)
+        pixels = list(blocks.pixels)
+        for number in range(4, len(pixels), 5):
+            pixels[number] = rng.integers(0, 256, pixels[number].shape, np.uint8)
+        content, result = refine(*opened(blocks), pixels)
+        assert content == refined[0]
+        assert result.l1_before != refined[1].l1_before
+        pixels = list(blocks.pixels)
+        pixels[3] = pixels[4]
+        assert refine(*opened(blocks), pixels)[0] != refined[0]  # the others do count
+
+    def test_never_worse(self, blocks: IntegerPair) -> None:
+        """Refined on nothing but black pictures, a model would get worse on photos: it stays byte for byte."""
+        pixels = [image if number % 5 == 4 else 0 * image for number, image in enumerate(blocks.pixels)]
+        content, result = refine(*opened(blocks), pixels)
+        assert content == blocks.int8.read_bytes()
+        assert not result.kept
+        assert result.l1_after >= result.l1_before
+        assert result.to_json()["kept"] is False
+
+    def test_weights_outside_the_flatbuffer(
+        self, refined: tuple[bytes, Refinement], blocks: IntegerPair, tmp_path: Path
+    ) -> None:
+        path = written(with_weights_outside(blocks.int8.read_bytes()), tmp_path, "outside.tflite")
+        overrides = Overrides(normalization=NORMALIZATIONS["-1..1"], crop=1.0)
+        candidate = Model(path, runtime="ai-edge-litert", overrides=overrides)
+        content, result = refine(opened(blocks)[0], candidate, blocks.pixels)
+        assert result == refined[1]
+        assert len(content) == path.stat().st_size
+        for tensor, same in zip(Graph(content, "m").tensors, Graph(refined[0], "m").tensors, strict=True):
+            assert tensor.quantization == same.quantization
+            np.testing.assert_array_equal(tensor.data, same.data)
+
+    def test_progress_is_told(self, blocks: IntegerPair) -> None:
+        calls: list[tuple[str, int, int]] = []
+        refine(*opened(blocks), blocks.pixels[:10], **BIAS_ONLY, progress=lambda *call: calls.append(call))
+        stages = list(dict.fromkeys(stage for stage, _, _ in calls))
+        assert stages == ["Observing the float network", "Refining", "Checking"]
+        for stage in stages:
+            numbers = [(done, total) for name, done, total in calls if name == stage]
+            assert numbers == sorted(numbers)
+            assert numbers[-1][0] == numbers[-1][1]
+
+
+class TestBiases:
+    def damaged(self, blocks: IntegerPair, folder: Path) -> Path:
+        """A bias of the first, a middle and the last layer moved by several steps of what the layer puts out."""
+        editor = GraphEditor(read_graph(blocks.int8))
+        layers = [o for o in editor.graph.operators if o.name in WEIGHTED]
+        rng = np.random.default_rng(0)
+        for operator in (layers[0], layers[5], layers[-1]):
+            bias, made = editor.graph.tensors[operator.inputs[2]], editor.graph.tensors[operator.outputs[0]]
+            assert bias.data is not None
+            steps = rng.uniform(-12, 12, bias.shape) * made.quantization.scale[0] / np.asarray(bias.quantization.scale)
+            editor.set_data(bias.index, (bias.data + steps).astype(np.int32))
+        return written(editor.content, folder, "damaged.tflite")
+
+    def test_that_were_damaged_are_mended(self, blocks: IntegerPair, tmp_path: Path) -> None:
+        path = self.damaged(blocks, tmp_path)
+        content, result = refine(*opened(blocks, path), blocks.pixels, **BIAS_ONLY)
+        assert result.kept
+        assert result.l1_before > 0.15
+        assert result.l1_after < 0.2 * result.l1_before
+        graphs = [Graph(c, "m") for c in (blocks.int8.read_bytes(), path.read_bytes(), content)]
+        for operator in graphs[0].operators:
+            if operator.name in WEIGHTED:
+                made = graphs[0].tensors[operator.outputs[0]].quantization.scale[0]
+                original, broken, mended = (g.tensors[operator.inputs[2]].real / made for g in graphs)
+                assert np.abs(mended - original).max() < 2.5  # steps of the output
+                if operator.index in (0, graphs[0].operators[-2].index):
+                    assert np.abs(broken - original).max() > 4
+
+    def test_give_each_layer_the_mean_output_of_the_float_one(self, blocks: IntegerPair) -> None:
+        """Over the images refined on, channel by channel, where nothing clamps: the definition of the correction."""
+        content, _ = refine(*opened(blocks), blocks.pixels, **BIAS_ONLY)
+        images = [image for number, image in enumerate(blocks.pixels) if number % 5 != 4]
+        float_model, integer_model = opened(blocks)
+        graphs = read_graph(blocks.fp32), Graph(content, "refined"), read_graph(blocks.int8)
+        linear = [2, 5, 12]  # the bottlenecks and the classifier
+        means: list[list[np.ndarray]] = []
+        for graph in graphs:
+            outputs = [graph.operators[number].outputs[0] for number in linear]
+            runner = TappedRunner(graph, outputs)
+            model = float_model if graph is graphs[0] else integer_model
+            totals: list[np.ndarray] = [np.zeros(1)] * len(linear)
+            for image in images:
+                found = runner.run(model.tensor(image))
+                real = [graph.tensors[i].quantization.dequantize(found[i]) for i in outputs]
+                totals = [t + r.reshape(-1, r.shape[-1]).mean(axis=0) for t, r in zip(totals, real, strict=True)]
+                del found
+            means.append([total / len(images) for total in totals])
+        for number, expected, corrected, uncorrected in zip(linear, *means, strict=True):
+            step = graphs[1].tensors[graphs[1].operators[number].outputs[0]].quantization.scale[0]
+            assert np.abs(corrected - expected).max() < 0.2 * step
+            assert np.abs(corrected - expected).max() < 0.5 * np.abs(uncorrected - expected).max()
+
+    def test_weights_and_ranges_stay_as_they_are(self, blocks: IntegerPair) -> None:
+        content, result = refine(*opened(blocks), blocks.pixels, **BIAS_ONLY)
+        assert result.l1_after < 0.65 * result.l1_before
+        before, after = read_graph(blocks.int8), Graph(content, "refined")
+        for old, new in zip(before.tensors, after.tensors, strict=True):
+            assert old.quantization.scale == pytest.approx(new.quantization.scale, rel=1e-6)
+            assert old.quantization.zero_point == new.quantization.zero_point
+            if old.data is not None and old.data.dtype == np.int8:
+                np.testing.assert_array_equal(old.data, new.data)
+
+
+class TestRefused:
+    @pytest.mark.parametrize("count", [0, 4])
+    def test_too_few_images(self, count: int, blocks: IntegerPair) -> None:
+        with pytest.raises(InputError, match=rf"^{count} images are too few to refine .*; take 5 or more$"):
+            refine(*opened(blocks), blocks.pixels[:count])
+
+    @pytest.mark.parametrize("form", ["fp32", "dynamic", "fp16", "int16x8"])
+    def test_files_that_are_not_full_integer(self, form: str, colour_models: Path) -> None:
+        reference, candidate = (Model(colour_models / f"colours_{name}.tflite") for name in ("fp32", form))
+        pixels = [np.full((32, 32, 3), 9 * i, np.uint8) for i in range(10)]
+        with pytest.raises(InputError, match=rf"colours_{form}\.tflite: is not full-integer INT8: its op") as caught:
+            refine(reference, candidate, pixels)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_with_a_background_class_and_uint8_ends(coral_pair: tuple[Path, Path], shared: Path) -> None:
+    """Coral's, with our float file: better on photos that it is not refined on, and the background left alone."""
+    reference, candidate = (Model(path, runtime="ai-edge-litert") for path in coral_pair)
+    photos = sorted((shared / "data" / "imagenet_samples").glob("*.jpg"))[::25]
+    pixels = [reference.preprocessing.pixels(photo) for photo in photos]
+    assert len(pixels) == 20
+    content, result = refine(reference, candidate, pixels, **BIAS_ONLY)
+    assert result.layers == 53
+    assert result.kept
+    before, after = read_graph(coral_pair[1]), Graph(content, "refined")
+    assert len(before.content) == len(content)
+    (classifier,) = (o for o in before.operators if before.tensors[o.outputs[0]].shape == (1, 1, 1, 1001))
+    old, new = (graph.tensors[classifier.inputs[2]].data for graph in (before, after))
+    assert old is not None
+    assert new is not None
+    assert old[0] == new[0]
+    assert (old[1:] != new[1:]).mean() > 0.9
+
+
+RUN = """
+import sys, numpy as np
+from edgeq.runtime import Model
+model = Model(sys.argv[1], runtime=sys.argv[2], kernels=sys.argv[3])
+rng = np.random.default_rng(0)
+for _ in range(8):
+    print(*model.invoke(rng.integers(-128, 128, model.input.shape).astype(np.int8)).ravel())
+"""
+
+
+def test_runs_on_every_runtime(refined: tuple[bytes, Refinement], tmp_path: Path) -> None:
+    """In processes of their own, as they do not go together; the reference kernels give the same bytes in all."""
+    path = written(refined[0], tmp_path)
+    found = {}
+    for runtime in ("ai-edge-litert", "tflite-runtime"):
+        usable = importlib.util.find_spec(RUNTIMES[runtime].partition(".")[0]) is not None
+        if runtime == "tflite-runtime" and not (usable and np.__version__.startswith("1.")):
+            continue
+        for kernels in ("default", "reference"):
+            command = [sys.executable, "-c", RUN, str(path), runtime, kernels]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, done.stderr
+            found[runtime, kernels] = np.array([line.split() for line in done.stdout.splitlines()], int)
+    expected = found["ai-edge-litert", "reference"]
+    assert expected.shape == (8, 6)
+    assert np.ptp(expected, axis=0).max() > 20
+    for (_, kernels), outputs in found.items():
+        np.testing.assert_allclose(outputs, expected, atol=0 if kernels == "reference" else 3)
+
+
+def test_operators_of_the_refined_file_run_alone_as_in_the_whole(
+    refined: tuple[bytes, Refinement], blocks: IntegerPair
+) -> None:
+    graph = Graph(refined[0], "refined")
+    _, model = opened(blocks)
+    values = {graph.inputs[0]: np.concatenate([model.tensor(image) for image in blocks.pixels[:5]])}
+    for operator in graph.operators:
+        runner = OperatorRunner(graph, operator)
+        values[operator.outputs[0]] = runner.run([values[index] for index in runner.inputs])
+    whole = TappedRunner(graph, graph.outputs)
+    for number in range(5):
+        (found,) = whole.run(values[graph.inputs[0]][number : number + 1]).values()
+        np.testing.assert_array_equal(found[0], values[graph.outputs[0]][number])
+        del found
