@@ -116,7 +116,9 @@ def refine(
     for tried in _fewer_and_fewer(methods):
         pair = pair_graphs(float_graph, Graph(before, candidate.path))
         layers, after = _correct(pair, reference, candidate, images, tried, workers, progress)
+        progress("Checking", 0, 1)
         refinement = Refinement(len(images), len(checks), layers, ("bias", *tried), l1_before, distance(after))
+        progress("Checking", 1, 1)
         if refinement.kept:
             return after, refinement
     return before, refinement

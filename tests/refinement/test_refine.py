@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from edgeq.graphs.editing import GraphEditor
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.metadata import Overrides
 from edgeq.preprocessing import NORMALIZATIONS
-from edgeq.refinement import Refinement, refine
+from edgeq.refinement import METHODS, Refinement, refine
 from edgeq.runtime import RUNTIMES, Model
 
-BIAS_ONLY = {"rounding": False, "ranges": False}
+BIAS_ONLY: dict[str, Any] = {"methods": ()}
 
 
 def opened(pair: IntegerPair, candidate: Path | None = None) -> tuple[Model, Model]:
@@ -62,6 +63,7 @@ class TestResult:
             "images": 32,
             "checked_on": 8,
             "layers": 10,
+            "methods": ("bias", *METHODS),
             "l1_before": result.l1_before,
             "l1_after": result.l1_after,
             "kept": True,
