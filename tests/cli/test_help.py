@@ -16,7 +16,7 @@ import edgeq as package
 from cli import error_of
 from edgeq.cli import cli
 
-COMMANDS = ["convert", "refine", "infer", "compare", "train", "summary", "calibrate"]
+COMMANDS = ["convert", "infer", "compare", "inspect", "train", "summary", "calibrate"]
 ONES_THAT_DO_SOMETHING = [*COMMANDS[:-1], "calibrate synthesize"]
 Run = Callable[..., Finished]
 
@@ -67,7 +67,7 @@ def test_examples_use_options_that_exist(command: str, edgeq: Run) -> None:
 def test_every_option_says_what_it_does(name: str) -> None:
     command, _ = named(name.split())
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    assert len(options) > 5
+    assert len(options) >= 2
     assert [option.name for option in options if not option.help] == []
 
 
@@ -75,7 +75,7 @@ def test_the_overview_names_the_commands_and_the_exit_codes(edgeq: Run) -> None:
     done = edgeq("--help")
     for name in COMMANDS:
         assert re.search(rf"^  {name}  +\S", done.out, re.MULTILINE)
-    assert "Exit codes: 0 done, 1 a limit of `edgeq compare` was missed, 2 anything that" in done.out
+    assert "Exit codes: 0 done, 1 a limit of `edgeq compare` or a target of `edgeq" in done.out
 
 
 def test_version(edgeq: Run) -> None:
