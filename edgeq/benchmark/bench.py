@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ def bench(wanted: Sequence[Configuration], seconds: float = 2.0, progress: Progr
             raise InputError(f"{model}: no such model file")
     before = read_machine()
     with contextlib.ExitStack() as stack:
-        workers, failures = [], []
+        workers: list[_Worker] = []
+        failures: list[Failure] = []
         for done, configuration in enumerate(wanted):
             progress("Loading", done, len(wanted))
             if any(w.replaces(configuration) for w in workers):
@@ -148,10 +149,7 @@ class _Worker:
 
     def load(self) -> None:
         """Let the model be loaded and run once."""
-        model, runtime, threads, kernels = _fields(self.configuration)
-        self._facts = self._ask(
-            json.dumps({"model": model, "runtime": runtime, "threads": threads, "kernels": kernels})
-        )
+        self._facts = self._ask(json.dumps(asdict(self.configuration)))
 
     def replaces(self, other: Configuration) -> bool:
         """Whether the other would only repeat this one: default kernels that make no use of XNNPACK."""
@@ -199,9 +197,7 @@ class _Worker:
         if not answer:
             code = self._process.wait()
             how = f"died of signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise EdgeqError(
-                f"{self.configuration.model}: the process that ran it under {self.configuration.runtime} {how}"
-            )
+            raise EdgeqError(f"{self.configuration.model}: its process under {self.configuration.runtime} {how}")
         if "error" in answer:
             raise EdgeqError(answer["error"])
         return answer

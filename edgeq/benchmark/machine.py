@@ -37,7 +37,7 @@ class Machine:
         architecture: ``aarch64``, ``armv7l``, ``x86_64``, ...: of the userland, so 32-bit systems say so.
         emulated_by: the architecture that only pretends to be this one, where it does. Times mean nothing then.
         cores: that this process may use.
-        features: of the processor that matter to 8-bit arithmetic: ``asimddp`` and ``i8mm``, ``avx2``, ``avx512_vnni``...
+        features: of the processor that matter to 8-bit arithmetic: ``asimddp``, ``i8mm``, ``avx512_vnni``...
         memory_bytes: in all.
         available_bytes: of it, without swapping.
         governor: of the first core's frequency, such as ``ondemand``.

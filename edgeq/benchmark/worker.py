@@ -70,7 +70,7 @@ def _invoke(interpreter: Any, model: str) -> None:
 
 
 def _run(interpreter: Any, seconds: float) -> list[float]:
-    times_ms = []
+    times_ms: list[float] = []
     end = perf_counter() + seconds
     while len(times_ms) < _FEWEST_RUNS or perf_counter() < end:
         start = perf_counter()

@@ -33,8 +33,8 @@ RUNTIMES = {
 _VERIFYING = ("ai-edge-litert",)  # the others crash on a file that was cut off
 
 KERNELS = ("default", "built-in", "reference")
-"""``default`` gives operators to XNNPACK where the runtime does so, ``built-in`` none. ``reference`` runs TFLite's plain
-reference kernels: slow, but the same bytes on every machine."""
+"""``default`` leaves operators to XNNPACK where the runtime does so, ``built-in`` none. ``reference`` runs TFLite's
+plain reference kernels: slow, but the same bytes on every machine."""
 
 _RESOLVERS = {"built-in": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
