@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,6 +45,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no {SHARED} (real photos, weights and models)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def pi(shared: Path) -> Path:
+    """The folder of an emulated Raspberry Pi, whose Python is bin/python3; made once and kept between runs."""
+    script = shared / "pi" / "make-pi.sh"
+    if not script.is_file():
+        pytest.skip(f"no {script}, which makes an emulated Raspberry Pi")
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool}, which an emulated Raspberry Pi is made with")
+    folder = Path.home() / ".cache" / "edgeq-tests" / f"pi-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}"
+    if not (folder / "bin" / "python3").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        done = subprocess.run(["sh", script, folder, "a72"], capture_output=True, text=True, timeout=170, check=False)
+        if done.returncode != 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            pytest.skip(f"an emulated Raspberry Pi cannot be made here ({done.stderr.strip()[-200:]})")
+    return folder
 
 
 @pytest.fixture(scope="session")

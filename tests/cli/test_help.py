@@ -16,7 +16,7 @@ import edgeq as package
 from cli import error_of
 from edgeq.cli import cli
 
-COMMANDS = ["convert", "infer", "compare", "bench", "inspect", "train", "summary", "calibrate"]
+COMMANDS = ["convert", "infer", "compare", "bench", "bundle", "inspect", "train", "summary", "calibrate"]
 ONES_THAT_DO_SOMETHING = [*COMMANDS[:-1], "calibrate synthesize"]
 Run = Callable[..., Finished]
 

@@ -1,0 +1,1 @@
+"""Other machines: what they need to run models, and talking to them."""
