@@ -47,6 +47,17 @@ def shared() -> Path:
     return SHARED
 
 
+def kept_between_runs() -> Path:
+    """A folder of what takes long to make; below the home, or where others may not look in there, in /var/tmp."""
+    home = Path.home()
+    readable = all(parent.stat().st_mode & 0o001 for parent in (home, *home.parents))
+    folder = home / ".cache" / "edgeq-tests" if readable else Path(f"/var/tmp/edgeq-tests-{os.getuid()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        pytest.skip(f"{folder} belongs to somebody else")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def pi(shared: Path) -> Path:
     """The folder of an emulated Raspberry Pi, whose Python is bin/python3; made once and kept between runs."""
@@ -56,7 +67,7 @@ def pi(shared: Path) -> Path:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}, which an emulated Raspberry Pi is made with")
-    folder = Path.home() / ".cache" / "edgeq-tests" / f"pi-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}"
+    folder = kept_between_runs() / f"pi-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}"
     if not (folder / "bin" / "python3").exists():
         shutil.rmtree(folder, ignore_errors=True)
         done = subprocess.run(["sh", script, folder, "a72"], capture_output=True, text=True, timeout=170, check=False)
