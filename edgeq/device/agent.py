@@ -202,6 +202,8 @@ def _run(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
     model = _model(request)
     import numpy as np
 
+    from edgeq.runtime import runtime_version
+
     start = perf_counter()
     if "image" in request:
         image = model.preprocessing.decode(_kept(request["image"]))
@@ -217,6 +219,7 @@ def _run(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
     return {
         "times_ms": {step: round(1000 * seconds, 3) for step, seconds in times_ms.items()},
         "runtime": model.runtime,
+        "version": runtime_version(model.runtime),
         "dtype": str(output.dtype),
         "shape": list(output.shape),
     }, output.tobytes()

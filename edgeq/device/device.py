@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 import time
 import zlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgeq.benchmark import Benchmark, Machine
 from edgeq.device.address import Address
 from edgeq.device.connection import Connection
-from edgeq.errors import ConnectionLostError, InputError
+from edgeq.errors import ConnectionLostError, DeviceError, InputError
 from edgeq.files import sha256_of_file
 from edgeq.metadata import Overrides
 from edgeq.progress import Progress, no_progress
@@ -26,6 +26,7 @@ __all__ = ["Device", "RemoteModel"]
 
 _CHUNK_BYTES = 1 << 18
 _WORTH_COMPRESSING = 0.9  # of a file's first bytes; photos do not shrink
+_KEPT = re.compile(r"\S*/files/([0-9a-f]{64})")  # where the device has a file
 _WAITS_S = (1.0, 3.0, 10.0)  # before connecting again
 
 
@@ -62,8 +63,8 @@ class Device:
         """
         self.address = address
         self._progress = progress
-        self._connection = Connection(address)
-        self._sent: set[str] = set()
+        self._connection: Connection | None = Connection(address)
+        self._sent: dict[str, str] = {}  # digests, and what the files are called here
 
     def __enter__(self) -> Device:
         return self
@@ -71,7 +72,8 @@ class Device:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[Any, bytes]:
         """Ask the agent for one of its operations, again if the connection breaks.
@@ -79,16 +81,19 @@ class Device:
         Raises:
             DeviceError: the device says why it cannot, or is gone for good.
         """
-        waits = list(_WAITS_S)
-        while True:
+        for wait in (*_WAITS_S, None):
             try:
+                if self._connection is None:
+                    self._connection = Connection(self.address)
                 return self._connection.ask({"do": do, **request}, payload, self._progress)
             except ConnectionLostError:
-                if not waits:
+                self._connection = None
+                if wait is None:
                     raise
-                time.sleep(waits.pop(0))
-                with contextlib.suppress(ConnectionLostError):
-                    self._connection = Connection(self.address)
+            except DeviceError as error:
+                raise DeviceError(self._in_our_names(str(error))) from None
+            time.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
 
     def probe(self) -> dict[str, Any]:
         """Architecture, Python, free space and what is installed."""
@@ -113,6 +118,7 @@ class Device:
             sha256 = sha256_of_file(path)
             if sha256 not in self._sent:
                 self._send(Path(path).read_bytes(), sha256, Path(path).name)
+                self._sent[sha256] = str(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         return sha256
@@ -127,7 +133,10 @@ class Device:
             payload = zlib.compress(chunk, 1) if compressed else chunk
             self.ask("put", payload, sha256=sha256, offset=offset, compressed=compressed, last=last)
             offset = None if last else offset + len(chunk)
-        self._sent.add(sha256)
+
+    def _in_our_names(self, message: str) -> str:
+        """A message of the device's with the names that files have here."""
+        return _KEPT.sub(lambda found: self._sent.get(found[1], found[1]), message)
 
     def open(
         self, path: str | Path, runtime: str | None, threads: int, kernels: str, overrides: Overrides
@@ -159,10 +168,9 @@ class Device:
         names = {self.send(model): str(model) for model in models}
         data = self.ask("bench", models=list(names), runtimes=runtimes, threads=threads, seconds=seconds)[0]
         for entry in (*data["measurements"], *data["failures"]):  # there they are called by their digests
-            there, here = entry["model"], names[Path(entry["model"]).name]
-            entry["model"] = here
+            entry["model"] = names[Path(entry["model"]).name]
             if "reason" in entry:
-                entry["reason"] = entry["reason"].replace(there, here)
+                entry["reason"] = self._in_our_names(entry["reason"])
         return Benchmark.from_json(data)
 
     @staticmethod

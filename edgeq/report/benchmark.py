@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from edgeq.benchmark import Benchmark, Machine, Measurement
 from edgeq.report.terminal import size, table
 
-__all__ = ["benchmark_lines", "machine_line", "machine_notes"]
+__all__ = ["benchmark_lines", "fleet_lines", "machine_line", "machine_notes"]
 
 _HEADING = ("kernels", "threads", "median", "p90", "p99", "min", "img/s", "load", "first", "RSS")
 
@@ -40,6 +40,22 @@ def benchmark_lines(benchmark: Benchmark, width: int | None = None) -> list[str]
     for note in notes:
         lines += textwrap.wrap(note, width, subsequent_indent=" " * 6 * note.startswith("Note"), break_long_words=False)
     return lines
+
+
+def fleet_lines(benchmarks: Mapping[str, Benchmark], width: int | None = None) -> list[str]:
+    """The fastest way to run each model on each of several devices, as one table.
+
+    Args:
+        benchmarks: by the devices' names.
+        width: of the terminal in characters; None asks it.
+    """
+    rows = [("device", "model", "fastest with", "median", "p99", "img/s")]
+    for device, benchmark in benchmarks.items():
+        for model, group in groupby(benchmark.measurements, lambda m: m.model):
+            m = min(group, key=lambda m: m.median_ms)
+            way = f"{m.runtime.partition(' ')[0]}, {m.kernels}, {m.threads} thread{'s' if m.threads > 1 else ''}"
+            rows.append((device, Path(model).name, way, _ms(m.median_ms), _ms(m.p99_ms), _rate(m)))
+    return table(rows, width or shutil.get_terminal_size().columns)
 
 
 def machine_line(machine: Machine) -> str:
@@ -80,8 +96,11 @@ def _way(m: Measurement) -> tuple[str, str, int]:
 def _row(m: Measurement) -> tuple[str, ...]:
     times = (_ms(t) for t in (m.median_ms, m.p90_ms, m.p99_ms, m.min_ms))
     memory = f"{m.peak_rss_bytes / 1e6:.0f} MB" if m.peak_rss_bytes else "-"
-    rate = f"{m.images_per_s:.{0 if m.images_per_s >= 100 else 1}f}"
-    return (m.kernels, str(m.threads), *times, rate, _ms(m.load_ms), _ms(m.first_ms), memory)
+    return (m.kernels, str(m.threads), *times, _rate(m), _ms(m.load_ms), _ms(m.first_ms), memory)
+
+
+def _rate(m: Measurement) -> str:
+    return f"{m.images_per_s:.{0 if m.images_per_s >= 100 else 1}f}"
 
 
 def _ms(time_ms: float) -> str:
