@@ -152,7 +152,7 @@ def stop_board(board: Board) -> None:
 
 @pytest.fixture(scope="session")
 def board(pi: Path) -> Iterator[Board]:
-    """The emulated Pi; tests that set it up or remove things leave it set up."""
+    """The emulated Pi, bare at first."""
     found = start_board(pi)
     yield found
     stop_board(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from conftest import COLOURS, ROOT, Finished, colour_picture
 
 from edgeq.device.address import Address
 from edgeq.device.device import Device
-from edgeq.device.setup import remove, set_up
+from edgeq.device.setup import remove
 from edgeq.errors import ConnectionLostError, DeviceError
 from edgeq.metadata import Overrides
 from edgeq.runtime import Model
@@ -50,6 +51,14 @@ def photos_20(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos_20")
     for number in range(20):
         colour_picture(list(COLOURS)[number % 3], 500 + number, 60).save(folder / f"{number:02}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos_3(photos_20: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos_3")
+    for photo in sorted(photos_20.iterdir())[:3]:
+        shutil.copyfile(photo, folder / photo.name)
     return folder
 
 
@@ -145,14 +154,14 @@ class TestInference:
 
 
 class TestCompare:
-    def test_desk_and_board(self, ready: Board, mobilenet_models: Path, photos_20: Path) -> None:
+    def test_desk_and_board(self, ready: Board, mobilenet_models: Path, photos_3: Path) -> None:
         model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
-        done = run(ready, "compare", model, "--data", photos_20, "--on", ready.host, "--json", "-")
+        done = run(ready, "compare", model, "--data", photos_3, "--on", ready.host, "--json", "-")
         assert (done.code, done.err) == (0, "")
         _, _, reference, default = json.loads(done.out)["places"]
         assert (reference["name"], reference["runtime"]) == (ready.host, "tflite-runtime 2.14.0")
         assert (reference["kernels"], reference["differing_values"]) == ("reference", 0)
-        assert (default["kernels"], default["images"]) == ("default", 20)
+        assert (default["kernels"], default["images"]) == ("default", 3)
 
     def test_a_cut_connection_in_the_middle(self, ready: Board, mobilenet_models: Path, photos_20: Path) -> None:
         model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
@@ -166,12 +175,12 @@ class TestCompare:
         assert process.returncode == 0
         assert [place["images"] for place in json.loads(out)["places"]] == [20] * 4
 
-    def test_a_dead_board_does_not_stop_the_others(self, ready: Board, mobilenet_models: Path, photos_20: Path) -> None:
+    def test_a_dead_board_does_not_stop_the_others(self, ready: Board, mobilenet_models: Path, photos_3: Path) -> None:
         model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
         hosts = ["--on", "pi@127.0.0.1:9", "--on", ready.host]
-        done = run(ready, "compare", model, "--data", photos_20, *hosts)
+        done = run(ready, "compare", model, "--data", photos_3, *hosts, "--json", "-")
         assert "pi@127.0.0.1:9: cannot be reached" in error_of(done)
-        assert ready.host in done.out
+        assert [place["name"] for place in json.loads(done.out)["places"]] == ["here", "here", ready.host, ready.host]
 
 
 def test_bench_on_a_fleet_with_a_dead_board(ready: Board, mobilenet_models: Path) -> None:
@@ -284,19 +293,22 @@ def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_m
     assert sessions(ready.process.pid) == []
 
 
-def test_a_crash_of_the_runtime_is_told(there: Board, colour_models: Path) -> None:
-    """Of tflite-runtime's default kernels under qemu; on a board it would be any other."""
-    with Device(Address.parse(there.host)) as device, pytest.raises(DeviceError) as error:
-        device.bench([colour_models / "colours_int8.tflite"], [], [1], 0.1)
-    assert "colours_int8.tflite: its process under tflite-runtime died of signal 11" in str(error.value)
+def test_a_refused_model_is_called_by_its_name_here(there: Board, colour_models: Path, tmp_path: Path) -> None:
+    cut_off = tmp_path / "cut off.tflite"
+    cut_off.write_bytes((colour_models / "colours_int8.tflite").read_bytes()[:2000])
+    with Device(Address.parse(there.host)) as device:
+        model = device.open(cut_off, None, 1, "default", Overrides())
+        with pytest.raises(DeviceError) as error:
+            device.run(model, np.zeros((1, 32, 32, 3), np.int8))
+    assert f"{there.host}: {cut_off}: cut off or damaged" in str(error.value)
 
 
-def test_remove(ready: Board, monkeypatch: pytest.MonkeyPatch, wheels: Path) -> None:
-    done = run(ready, "device", "remove", ready.host)
+def test_remove(there: Board) -> None:
+    """The last, as it leaves a bare board."""
+    done = run(there, "device", "remove", there.host)
     assert (done.code, done.err) == (0, "")
     assert "Deleted " in done.out
-    assert not ready.home.exists()
-    monkeypatch.setenv("EDGEQ_SSH", ready.ssh())
-    with Device(Address.parse(ready.host)) as device:
+    assert not there.home.exists()
+    with Device(Address.parse(there.host)) as device:
+        assert device.probe()["installed"] is None
         assert remove(device) == 0
-        assert len(set_up(device, wheels).installed) == 4

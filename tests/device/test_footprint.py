@@ -1,0 +1,55 @@
+"""What edgeq costs on the board: against the simplest script that does the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from time import perf_counter
+
+from conftest import ROOT, colour_picture
+
+BARE = "import numpy, PIL.Image, tflite_runtime.interpreter"
+OURS = "import edgeq.cli, edgeq.cli.infer, edgeq.runtime.model, edgeq.classification, PIL.Image, tflite_runtime.interpreter"
+PEAK = """
+import sys, runpy
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__") if sys.argv[0].endswith(".py") else runpy.run_module("edgeq")
+finally:
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(peak.split()[1], file=sys.stderr)
+"""
+
+
+def start(pi: Path, code: str, *arguments: object) -> tuple[float, str]:
+    """Run code on the Pi: the seconds it took, and what it wrote to standard error."""
+    command = [pi / "bin" / "python3", "-c", code, *map(str, arguments)]
+    begin = perf_counter()
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return perf_counter() - begin, done.stderr
+
+
+def test_importing_takes_less_than_twice_the_time_of_what_it_needs(pi: Path) -> None:
+    nothing, bare, ours = [], [], []
+    start(pi, OURS)  # compiles
+    for _ in range(3):
+        for times, code in ((nothing, "pass"), (bare, BARE), (ours, OURS)):
+            times.append(start(pi, code)[0])
+    assert (min(ours) - min(nothing)) / (min(bare) - min(nothing)) < 2
+
+
+def test_peak_memory_is_at_most_a_fifth_above_a_scripts(pi: Path, mobilenet_models: Path, tmp_path: Path) -> None:
+    source = (ROOT / "scripts" / "baselines" / "infer.py").read_text()
+    baseline, labels = tmp_path / "infer.py", tmp_path / "labels.txt"
+    baseline.write_text(source.replace("ai_edge_litert", "tflite_runtime"))
+    labels.write_text("".join(f"{i}\n" for i in range(10)))
+    model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
+    photo = tmp_path / "photo.jpg"
+    colour_picture("red", 1, 500).save(photo)
+    script = int(start(pi, PEAK, baseline, model, labels, photo)[1].split()[-1])
+    ours = int(start(pi, PEAK, "edgeq", "infer", photo, "--model", model)[1].split()[-1])
+    assert ours / script <= 1.2
