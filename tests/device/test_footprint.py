@@ -10,7 +10,7 @@ from time import perf_counter
 from conftest import ROOT, colour_picture
 
 BARE = "import numpy, PIL.Image, tflite_runtime.interpreter"
-OURS = "import edgeq.cli, edgeq.cli.infer, edgeq.runtime.model, edgeq.classification, PIL.Image, tflite_runtime.interpreter"
+OURS = f"import edgeq.cli, edgeq.cli.infer, edgeq.runtime.model, edgeq.classification; {BARE}"
 PEAK = """
 import sys, runpy
 sys.argv = sys.argv[1:]
@@ -39,7 +39,9 @@ def test_importing_takes_less_than_twice_the_time_of_what_it_needs(pi: Path) -> 
     for _ in range(3):
         for times, code in ((nothing, "pass"), (bare, BARE), (ours, OURS)):
             times.append(start(pi, code)[0])
-    assert (min(ours) - min(nothing)) / (min(bare) - min(nothing)) < 2
+    ratio = (min(ours) - min(nothing)) / (min(bare) - min(nothing))
+    print(f"imports take {ratio:.2f} times as long")
+    assert ratio < 2
 
 
 def test_peak_memory_is_at_most_a_fifth_above_a_scripts(pi: Path, mobilenet_models: Path, tmp_path: Path) -> None:
@@ -52,4 +54,5 @@ def test_peak_memory_is_at_most_a_fifth_above_a_scripts(pi: Path, mobilenet_mode
     colour_picture("red", 1, 500).save(photo)
     script = int(start(pi, PEAK, baseline, model, labels, photo)[1].split()[-1])
     ours = int(start(pi, PEAK, "edgeq", "infer", photo, "--model", model)[1].split()[-1])
+    print(f"peak memory {ours / 1e3:.1f} MB, of the script {script / 1e3:.1f} MB")
     assert ours / script <= 1.2
