@@ -19,7 +19,10 @@ from edgeq.errors import EXIT_ERROR, EdgeqError
 
 __all__ = ["cli", "main"]
 
-_NAMES = ("convert", "refine", "infer", "compare", "bench", "bundle", "inspect", "train", "summary", "calibrate", "device")
+_NAMES = (
+    *("convert", "refine", "infer", "compare", "bench", "bundle"),
+    *("inspect", "train", "summary", "calibrate", "device"),
+)
 _COMMANDS = {name: f"edgeq.cli.{name}" for name in _NAMES}
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _EXIT_TERMINATED = 143  # 128 + SIGTERM

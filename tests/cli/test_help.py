@@ -16,7 +16,10 @@ import edgeq as package
 from cli import error_of
 from edgeq.cli import cli
 
-COMMANDS = ["convert", "infer", "compare", "bench", "bundle", "inspect", "train", "summary", "calibrate", "device"]
+COMMANDS = [
+    *("convert", "refine", "infer", "compare", "bench", "bundle"),
+    *("inspect", "train", "summary", "calibrate", "device"),
+]
 INNER = ["calibrate synthesize", "device setup", "device info", "device remove"]
 ONES_THAT_DO_SOMETHING = [*COMMANDS[:-2], *INNER]
 Run = Callable[..., Finished]
