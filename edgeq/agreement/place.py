@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from edgeq.device.frames import read_frame, write_frame
 from edgeq.errors import EdgeqError
 from edgeq.metadata import Overrides
 from edgeq.runtime import Model, runtime_version
+from edgeq.runtime.process import start_module
 
 __all__ = ["DevicePlace", "LocalPlace"]
 
@@ -38,15 +36,7 @@ class LocalPlace:
             EdgeqError: the runtime is not there, or refuses the model.
         """
         self.name, self.kernels = "here", kernels
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgeq.agreement.worker"],
-            env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # ctrl-C is for whoever asked, who closes the pipe
-        )
+        self._process = start_module("edgeq.agreement.worker")
         try:
             found = self._ask({"path": str(model), "runtime": runtime, "kernels": kernels})[0]["runtime"]
         except BaseException:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from edgeq.benchmark.result import Benchmark, Failure, Measurement
 from edgeq.errors import EdgeqError, InputError
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import installed_runtimes, runtime_version
+from edgeq.runtime.process import start_module
 
 __all__ = ["Configuration", "bench", "configurations"]
 
@@ -117,19 +116,7 @@ def _fields(configuration: Configuration) -> tuple[str, str, int, str]:
 @contextlib.contextmanager
 def _running(configuration: Configuration) -> Iterator[_Worker]:
     """A worker's process, which is gone afterwards."""
-    command = [sys.executable, "-m", "edgeq.benchmark.worker"]
-    # Whatever edgeq this is, the worker's is the same.
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,  # ctrl-C is for whoever asked, who closes the pipe
-    )
+    process = start_module("edgeq.benchmark.worker")
     try:
         yield _Worker(configuration, process)
     finally:
@@ -140,7 +127,7 @@ def _running(configuration: Configuration) -> Iterator[_Worker]:
 class _Worker:
     """The near end of :mod:`edgeq.benchmark.worker`."""
 
-    def __init__(self, configuration: Configuration, process: subprocess.Popen[str]) -> None:
+    def __init__(self, configuration: Configuration, process: subprocess.Popen[bytes]) -> None:
         self.configuration = configuration
         self._process = process
         self._facts: dict[str, Any] = {}
@@ -189,9 +176,9 @@ class _Worker:
         assert self._process.stdin
         assert self._process.stdout
         try:
-            self._process.stdin.write(line + "\n")
+            self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
-            answer: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline() or b"{}")
         except BrokenPipeError:
             answer = {}
         if not answer:

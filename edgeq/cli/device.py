@@ -11,7 +11,7 @@ import click
 from edgeq.cli.progress import Progress
 from edgeq.device.address import Address
 from edgeq.device.device import Device
-from edgeq.device.setup import remove, set_up
+from edgeq.device.setup import remove, send_code, set_up
 from edgeq.report import size
 from edgeq.report.benchmark import machine_line, machine_notes
 
@@ -79,15 +79,16 @@ def info_command(host: str, as_json: bool, verbose: bool) -> None:
       edgeq device info kitchen | grep temperature
     """
     with Progress() as progress, Device(Address.parse(host), progress) as device:
-        set_up(device)
+        send_code(device, (device.probe()["installed"] or {}).get("code"))
         machine = device.machine()
     if as_json:
         click.echo(json.dumps(machine.to_json(), indent=1))
         return
     facts = machine.to_json()
     for name in ("memory_bytes", "available_bytes"):
-        facts[name] = facts[name] and size(facts[name])
-    facts["runtimes"] = ", ".join(f"{name} {version}" for name, version in machine.runtimes.items())
+        facts[name] = facts[name] and f"{facts[name] / 1e9:.1f} GB"
+    runtimes = ", ".join(f"{name} {version}" for name, version in machine.runtimes.items())
+    facts["runtimes"] = runtimes or "none yet (edgeq device setup)"
     facts["features"] = " ".join(machine.features)
     if machine.throttling is not None:
         facts["throttling"] = ", ".join(machine.throttling) or "none"

@@ -15,7 +15,7 @@ from edgeq.device.wheels import Platform, download_wheels, requirements
 from edgeq.errors import DeviceError
 from edgeq.metadata import member_info
 
-__all__ = ["SetUp", "remove", "set_up"]
+__all__ = ["SetUp", "remove", "send_code", "set_up"]
 
 _ARCHITECTURES = ("aarch64", "armv7l", "x86_64")
 _OLDEST_GLIBC = (2, 28)
@@ -64,14 +64,27 @@ def set_up(device: Device, wheels: Path | None = None) -> SetUp:
             names = tuple(file.name for file in files)
             archives = [device.send(file) for file in files]
         device.ask("install", folder="packages", archives=archives, record={"wanted": wanted, "files": names})
+    send_code(device, installed.get("code"))
+    return SetUp(found["home"], names)
+
+
+def send_code(device: Device, there: str | None = None) -> None:
+    """Have this edgeq's sources on a device; without packages it can tell what the device is, and no more.
+
+    Args:
+        device: that is connected.
+        there: digest of the sources that it has.
+
+    Raises:
+        DeviceError: they do not arrive.
+    """
     code = _code()
     digest = hashlib.sha256(code).hexdigest()
-    if installed.get("code") != digest:
+    if digest != there:
         with tempfile.TemporaryDirectory(prefix="edgeq-code-") as folder:
             archive = Path(folder) / "edgeq.zip"
             archive.write_bytes(code)
             device.ask("install", folder="code", archives=[device.send(archive)], record=digest)
-    return SetUp(found["home"], names)
 
 
 def remove(device: Device) -> int:
