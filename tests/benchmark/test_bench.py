@@ -16,7 +16,7 @@ from conftest import ROOT
 from edgeq.benchmark import Benchmark, Configuration, bench, configurations
 from edgeq.benchmark.bench import _percentile
 from edgeq.errors import EdgeqError, InputError
-from edgeq.report.benchmark import benchmark_lines
+from edgeq.report.benchmark import benchmark_lines, fleet_lines
 from edgeq.runtime import installed_runtimes
 
 RUNTIME = installed_runtimes()[0]
@@ -55,6 +55,15 @@ def test_the_table_fits(measured: Benchmark, width: int) -> None:
     assert max(map(len, lines)) <= width
     assert not any("…" in line for line in lines)
     assert any(line.startswith("kernels   threads  median") and line.endswith("ratio") for line in lines)
+
+
+def test_a_fleets_table_has_the_fastest_way_of_each_model_on_each_device(measured: Benchmark) -> None:
+    lines = fleet_lines({"pi@kitchen": measured, "pi@attic": measured}, 100)
+    assert [line.split()[:2] for line in lines[1:]] == [
+        [device, f"colours_{name}.tflite"] for device in ("pi@kitchen", "pi@attic") for name in ("fp32", "int8")
+    ]
+    best = min(m.median_ms for m in measured.measurements if m.model.endswith("int8.tflite"))
+    assert f"{best:.2f}" in lines[2]
 
 
 def test_what_a_runtime_refuses_is_told_and_the_rest_goes_on(colour_models: Path, tmp_path: Path) -> None:

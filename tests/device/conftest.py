@@ -108,6 +108,9 @@ def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str,
 
 def start_board(pi: Path, small: bool = False) -> Board:
     """Start an sshd whose python3 is the Pi's; with a `small` disk for what edgeq keeps, which takes root."""
+    for tool in ("ssh", "ssh-keygen", "apt-get", "dpkg-deb", *(("unshare", "setpriv") if os.getuid() == 0 else ())):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool}, which a board behind a real sshd takes")
     sshd = unpacked_sshd()
     work = Path(tempfile.mkdtemp(prefix="edgeq-board-"))
     work.chmod(0o755)
