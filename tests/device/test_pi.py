@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import COLOURS, ROOT, Finished, colour_picture
 
+from edgeq.agreement import DevicePlace, LocalPlace, compare_places
 from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.setup import remove
@@ -163,17 +164,18 @@ class TestCompare:
         assert (reference["kernels"], reference["differing_values"]) == ("reference", 0)
         assert (default["kernels"], default["images"]) == ("default", 3)
 
-    def test_a_cut_connection_in_the_middle(self, ready: Board, mobilenet_models: Path, photos_20: Path) -> None:
-        model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
-        command = [sys.executable, "-m", "edgeq", "compare", model, "--data", photos_20, "--on", ready.host]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ready.ssh()}
-        process = subprocess.Popen([*command, "--json", "-"], env=environment, stdout=subprocess.PIPE)
-        for seconds in (6, 4):
-            time.sleep(seconds)
-            ready.cut()
-        out, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        assert [place["images"] for place in json.loads(out)["places"]] == [20] * 4
+    def test_a_cut_connection_in_the_middle(self, there: Board, mobilenet_models: Path, photos_20: Path) -> None:
+        model = Model(mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite")
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if (stage, done) in (("Comparing", 5), ("Comparing", 12)):
+                there.cut()
+
+        with Device(Address.parse(there.host)) as device:
+            places = [LocalPlace(model.path, None, "reference"), DevicePlace(device, model, None, "reference")]
+            found = compare_places(model, photos_20, places, progress)
+            places[0].close()
+        assert [(place.images, place.differing_values, place.error) for place in found.places] == [(20, 0, None)] * 2
 
     def test_a_dead_board_does_not_stop_the_others(self, ready: Board, mobilenet_models: Path, photos_3: Path) -> None:
         model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
