@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeq.inspection.inspection import Inspection, OperatorGroup, Port, inspect
-from edgeq.inspection.targets import TARGETS, Obstacle, TargetReport, check_target
+from edgeq.inspection.targets import TARGETS, Obstacle, TargetReport, check_target, require_target
 
 __all__ = [
     "TARGETS",
@@ -14,4 +14,5 @@ __all__ = [
     "TargetReport",
     "check_target",
     "inspect",
+    "require_target",
 ]

@@ -17,7 +17,7 @@ from edgeq.graphs.pairing import WEIGHTED
 from edgeq.inspection import edgetpu, vela
 from edgeq.inspection.edgetpu import Complaint
 
-__all__ = ["TARGETS", "Obstacle", "TargetReport", "check_target"]
+__all__ = ["TARGETS", "Obstacle", "TargetReport", "check_target", "require_target"]
 
 _RUNTIMES = ("tflite-runtime", "ai-edge-litert")
 _TFLM = "tflm"
@@ -69,11 +69,9 @@ def check_target(graph: Graph, target: str) -> TargetReport:
         InputError: no such target, or nothing is known about that version.
         RuntimeUnavailableError: the target's own tool is needed and not installed.
     """
-    name, _, version = target.partition("==")
-    if name not in TARGETS or (version and name not in _RUNTIMES):
-        raise InputError(f"target {target!r}: must be one of {', '.join(TARGETS)}; runtimes as NAME or NAME==VERSION")
+    name = require_target(target)
     if name in _RUNTIMES:
-        source, check = f"measured on {_table(name)['package']} by {_MEASURED_BY}", _runtime_check(name, version)
+        source, check = f"measured on {_table(name)['package']} by {_MEASURED_BY}", _runtime_check(name)
     elif name == _TFLM:
         source, check = f"kernels: measured on {_table(name)['package']} by {_MEASURED_BY}", _check_tflm
     elif name == "edgetpu":
@@ -83,6 +81,25 @@ def check_target(graph: Graph, target: str) -> TargetReport:
     counts = Counter(check(graph))
     obstacles = tuple(Obstacle(operator, count, reason) for (operator, reason), count in counts.items())
     return TargetReport(target, source, TARGETS[name], obstacles)
+
+
+def require_target(target: str) -> str:
+    """The name of a target, without a version.
+
+    Raises:
+        InputError: there is no such target, or nothing is known about that version.
+        RuntimeUnavailableError: the target's own tool is needed and not installed.
+    """
+    name, _, version = target.partition("==")
+    if name not in TARGETS or (version and name not in _RUNTIMES):
+        raise InputError(f"target {target!r}: must be one of {', '.join(TARGETS)}; runtimes as NAME or NAME==VERSION")
+    if name in _RUNTIMES:
+        measured = _table(name)["package"].partition(" ")[2]
+        if version and not f"{measured}.".startswith(f"{version.rstrip('.*')}."):
+            raise InputError(f"target {target}: known is {measured} (measured by {_MEASURED_BY})")
+    if name == "ethos-u":
+        vela.source()
+    return name
 
 
 TARGETS = {
@@ -102,12 +119,9 @@ def _table(runtime: str) -> dict[str, Any]:
     return tables[runtime]
 
 
-def _runtime_check(runtime: str, version: str) -> _Check:
+def _runtime_check(runtime: str) -> _Check:
     table = _table(runtime)
     package = table["package"]
-    measured = package.partition(" ")[2]
-    if version and not f"{measured}.".startswith(f"{version.rstrip('.*')}."):
-        raise InputError(f"target {runtime}=={version}: known is {measured} (measured by {_MEASURED_BY})")
 
     def check(graph: Graph) -> Iterator[Complaint]:
         for operator in graph.operators:

@@ -48,3 +48,19 @@ def test_targets_are_a_gate(name: str, target: str, code: int, colour_models: Pa
 def test_errors(colour_models: Path, edgeq: Run, tmp_path: Path) -> None:
     assert "no such model file" in error_of(edgeq("inspect", tmp_path / "none.tflite"))
     assert "must be one of" in error_of(edgeq("inspect", colour_models / "colours_int8.tflite", "--target", "gpu"))
+
+
+class TestConvertForATarget:
+    def test_a_dense_layer_is_kept_old_enough(self, edgeq: Run, tmp_path: Path) -> None:
+        network = ["--res", 32, "--alpha", 0.35, "--classes", 10, "--weights", "none", "--dynamic"]
+        done = edgeq("convert", *network, "--out", tmp_path, "--target", "tflite-runtime==2.14")
+        assert done.code == 0, done.err
+        assert "tflite-runtime==2.14: nothing known against it" in done.out
+        done = edgeq("convert", *network, "--out", tmp_path, "--target", "ai-edge-litert", "--target", "edgetpu")
+        assert done.code == 1
+        assert "ai-edge-litert: nothing known against it" in done.out
+        assert "CONV_2D (35 times): works on float32" in done.out
+
+    def test_unknown_ones_are_found_before_anything_is_done(self, edgeq: Run, tmp_path: Path) -> None:
+        assert "must be one of" in error_of(edgeq("convert", "--int8", "--target", "gpu", "--out", tmp_path / "m"))
+        assert not (tmp_path / "m").exists()
