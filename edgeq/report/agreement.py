@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 from edgeq.agreement import Agreement, PlaceResult
-from edgeq.report.terminal import table
+from edgeq.report.tables import table
 
 __all__ = ["agreement_lines"]
 

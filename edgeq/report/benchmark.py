@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from edgeq.benchmark import Benchmark, Machine, Measurement
-from edgeq.report.terminal import size, table
+from edgeq.report.tables import size, table
 
 __all__ = ["benchmark_lines", "fleet_lines", "machine_line", "machine_notes"]
 

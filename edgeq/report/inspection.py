@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from edgeq.inspection import Inspection, Port, TargetReport
-from edgeq.report.terminal import size, table
+from edgeq.report.tables import size, table
 
 __all__ = ["inspection_lines", "target_lines"]
 
