@@ -8,6 +8,8 @@
     │   └── WeightsError          weights that do not exist or do not fit
     │       └── UnavailableWeightsError  weights that exist, but cannot be had here
     ├── ConversionError           the converter refused, or its result is not what was asked for
+    ├── DeviceError               a device cannot do what was asked of it, or lacks something
+    │   └── ConnectionLostError   it cannot be reached, or no longer
     └── RuntimeUnavailableError   no TFLite runtime, or not the one that was asked for
 
 A message says what was wrong, in which file, and what to do about it. Anything else that escapes from
@@ -19,7 +21,9 @@ from __future__ import annotations
 __all__ = [
     "EXIT_ERROR",
     "EXIT_GATE_MISSED",
+    "ConnectionLostError",
     "ConversionError",
+    "DeviceError",
     "EdgeqError",
     "ImageError",
     "InputError",
@@ -68,6 +72,14 @@ class UnavailableWeightsError(WeightsError):
 
 class ConversionError(EdgeqError):
     """The TFLite converter refused the network, or its result failed verification."""
+
+
+class DeviceError(EdgeqError):
+    """A device cannot do what was asked of it, or lacks something; the message starts with its name."""
+
+
+class ConnectionLostError(DeviceError):
+    """A device cannot be reached, or no longer; trying again may help."""
 
 
 class RuntimeUnavailableError(EdgeqError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,6 +45,36 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no {SHARED} (real photos, weights and models)")
     return SHARED
+
+
+def kept_between_runs() -> Path:
+    """A folder of what takes long to make; below the home, or where others may not look in there, in /var/tmp."""
+    home = Path.home()
+    readable = all(parent.stat().st_mode & 0o001 for parent in (home, *home.parents))
+    folder = home / ".cache" / "edgeq-tests" if readable else Path(f"/var/tmp/edgeq-tests-{os.getuid()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        pytest.skip(f"{folder} belongs to somebody else")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pi(shared: Path) -> Path:
+    """The folder of an emulated Raspberry Pi, whose Python is bin/python3; made once and kept between runs."""
+    script = shared / "pi" / "make-pi.sh"
+    if not script.is_file():
+        pytest.skip(f"no {script}, which makes an emulated Raspberry Pi")
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool}, which an emulated Raspberry Pi is made with")
+    folder = kept_between_runs() / f"pi-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}"
+    if not (folder / "bin" / "python3").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        done = subprocess.run(["sh", script, folder, "a72"], capture_output=True, text=True, timeout=170, check=False)
+        if done.returncode != 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            pytest.skip(f"an emulated Raspberry Pi cannot be made here ({done.stderr.strip()[-200:]})")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ DEVICE = [
         "edgeq.flatbuffer",
     ),
     *("edgeq.images", "edgeq.metadata", "edgeq.preprocessing", "edgeq.quantization", "edgeq.quiet", "edgeq.runtime"),
+    *("edgeq.benchmark", "edgeq.benchmark.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
+    *("edgeq.device.agent", "edgeq.device.frames"),
     *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.runtime.operators", "edgeq.runtime.repair"),
 ]
 DESK_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}

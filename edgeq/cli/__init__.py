@@ -19,9 +19,11 @@ from edgeq.errors import EXIT_ERROR, EdgeqError
 
 __all__ = ["cli", "main"]
 
-_COMMANDS = {
-    name: f"edgeq.cli.{name}" for name in ("convert", "refine", "infer", "compare", "train", "summary", "calibrate")
-}
+_NAMES = (
+    *("convert", "refine", "infer", "compare", "bench", "bundle"),
+    *("inspect", "train", "summary", "calibrate", "device"),
+)
+_COMMANDS = {name: f"edgeq.cli.{name}" for name in _NAMES}
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _EXIT_TERMINATED = 143  # 128 + SIGTERM
 _INSIST_SECONDS = 1.0  # long enough for cleaning up
@@ -64,9 +66,11 @@ def cli() -> None:
       edgeq convert --res 160 --int8          MobileNetV2 with ImageNet's weights, FP32 and INT8
       edgeq infer photo.jpg --model m.tflite  what is on the photo
       edgeq compare --data photos/            how far INT8 drifted from FP32 on these photos
+      edgeq inspect m.tflite                  what is inside a model, and where it would not run
       edgeq train photos/ --out mine.keras    a network that tells your own classes apart
 
-    Exit codes: 0 done, 1 a limit of `edgeq compare` was missed, 2 anything that went wrong.
+    Exit codes: 0 done, 1 a limit of `edgeq compare` or a target of `edgeq inspect` was missed, 2 anything that
+    went wrong.
     """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import make_overrides, model_options
+from edgeq.cli.options import comparison_options, make_overrides, on_option
 from edgeq.cli.output import complain
 from edgeq.cli.progress import Progress
 from edgeq.comparison import Comparison, compare
@@ -37,7 +37,7 @@ class _Share(click.FloatRange):
 
 
 @click.command("compare")
-@click.argument("models", nargs=-1, metavar="[REFERENCE CANDIDATE]")
+@click.argument("models", nargs=-1, metavar="[REFERENCE CANDIDATE | MODEL]")
 @click.option(
     "--data",
     required=True,
@@ -68,7 +68,8 @@ class _Share(click.FloatRange):
     help="Also compare the models operator by operator, on a few of the images: where does drift come from?",
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads, each with its own interpreters. Default: the cores.")
-@model_options
+@on_option
+@comparison_options
 def command(
     models: tuple[str, ...],
     data: str,
@@ -78,10 +79,14 @@ def command(
     min_agreement: float | None,
     layers: bool,
     workers: int | None,
-    runtime: str | None,
+    hosts: tuple[str, ...],
+    runtimes: tuple[str, ...],
     **about_model: Any,
 ) -> None:
     """Measure how far a model drifted from its reference on the same images.
+
+    With one MODEL, says instead how far its outputs differ from place to place: under each --runtime here, with the
+    reference kernels, and on each device of --on. All get the same tensors.
 
     Without paths, takes the newest pair NAME_fp32.tflite and NAME_int8.tflite in models/.
 
@@ -95,12 +100,25 @@ def command(
       edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --json drift.json
       edgeq compare --data photos/ --layers
       edgeq compare --data photos/ --report drift.html
+      edgeq compare m_int8.tflite --data photos/ --runtime tflite-runtime --runtime ai-edge-litert
+      edgeq compare m_int8.tflite --data photos/ --on pi@raspberrypi
       edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
 
     The last one is a gate: it exits with 0 if the limits are met, 1 if one is missed, 2 on errors.
     """
+    if len(models) == 1:
+        if max_drop is not None or min_agreement is not None or layers or report_path is not None:
+            raise click.UsageError(
+                "--max-drop, --min-agreement, --layers and --report compare two models; give REFERENCE and CANDIDATE"
+            )
+        from edgeq.cli.compare_places import compare_in_places
+
+        compare_in_places(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
+        return
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
+    if hosts or len(runtimes) > 1:
+        raise click.UsageError("--on, and --runtime given several times, compare one MODEL in several places")
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()
@@ -109,7 +127,7 @@ def command(
             reference,
             candidate,
             data,
-            runtime=runtime,
+            runtime=runtimes[0] if runtimes else None,
             workers=workers,
             overrides=make_overrides(**about_model),
             labels_needed=max_drop is not None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from edgeq.cli.options import channels_option, crop_option, labels_option, norma
 from edgeq.cli.output import list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
-from edgeq.errors import InputError
+from edgeq.errors import EXIT_GATE_MISSED, InputError
+from edgeq.graphs import read_graph
 from edgeq.images import require_folder
+from edgeq.inspection import check_target, require_target
 from edgeq.metadata import Overrides, read_labels
 from edgeq.networks import Network, build_network, open_network
 from edgeq.preprocessing import Preprocessing, parse_normalization
 from edgeq.quiet import quiet
 from edgeq.report import refinement_line
 from edgeq.report import size as readable_size
+from edgeq.report.inspection import target_lines
 
 __all__ = ["command"]
 
@@ -89,6 +93,14 @@ def _format_options(command: Any) -> Any:
     help="Of the choice of photos, and of random weights.",
 )
 @click.option("--out", default="models", show_default=True, metavar="DIR", help="Where the files go.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="What the files are to run on, see edgeq inspect: what that refuses is avoided where possible, and what is "
+    "left is told. May be given several times.",
+)
 @labels_option
 @normalize_option
 @channels_option
@@ -110,6 +122,7 @@ def command(
     calib_count: int,
     seed: int,
     out: str,
+    targets: tuple[str, ...],
     labels: str | None,
     normalize: str | None,
     channels: str | None,
@@ -130,6 +143,7 @@ def command(
       edgeq convert --res 160x120 --alpha 0.35 --int8 --calib photos/
       edgeq convert --network mobilenet_v3_small --int8 --calib photos/
       edgeq convert --res 32 --weights bundled --int8
+      edgeq convert --res 160 --dynamic --target tflite-runtime==2.14
       edgeq convert my_model.keras --int8 --calib photos/ --normalize 0..1 --labels photos/
       edgeq convert my_model.h5 --int8 --io uint8 --fp16 --out build/ --normalize -1..1
     """
@@ -148,6 +162,8 @@ def command(
     for option, is_given in (("--io", io != "int8"), ("--no-refine", no_refine)):
         if is_given and "int8" not in formats:
             raise click.UsageError(f"{option} is for --int8")
+    for target in targets:
+        require_target(target)
     normalization = parse_normalization(normalize) if normalize else None
     calibration_folder = Path(calib) if calib is not None else shipped_images()
     if calibrated:
@@ -189,10 +205,12 @@ def command(
             labels=names,
             logits=logits,
             refined=not no_refine,
+            runs_on=targets,
             progress=progress,
             silence=lambda: quiet(verbose),
         )
     _print(models, network, preprocessing, calibration, names or network.labels)
+    _check_targets(models, targets)
 
 
 def _print(
@@ -225,3 +243,17 @@ def _print(
             click.echo(f"{model.path.name}: {model.remark}.")
     if not labels:
         click.echo(f"No labels: predictions will be numbers (0 to {network.classes - 1}); --labels names them.")
+
+
+def _check_targets(models: list[ConvertedModel], targets: tuple[str, ...]) -> None:
+    """Say what of the files would not run on the targets, and exit with 1 if anything; not of the reference."""
+    obstacles = False
+    for model in models[1:] or models:
+        graph = read_graph(model.path)
+        for report in (check_target(graph, target) for target in targets):
+            obstacles = obstacles or bool(report.obstacles)
+            click.echo(f"\n{model.path.name}")
+            for line in target_lines(report):
+                click.echo(line)
+    if obstacles:
+        sys.exit(EXIT_GATE_MISSED)

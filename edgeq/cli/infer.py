@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli.options import make_overrides, model_options
+from edgeq.cli.options import make_overrides, model_options, on_option
 from edgeq.cli.output import complain
 from edgeq.errors import EXIT_ERROR, ImageError
 from edgeq.images import expand
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgeq.preprocessing import Preprocessing
     from edgeq.runtime import Model
 
-__all__ = ["command"]
+__all__ = ["command", "print_predictions"]
 
 _MOST_THREADS = 4  # what a Raspberry Pi has; a small network gains nothing from more
 
@@ -48,6 +48,8 @@ _MOST_THREADS = 4  # what a Raspberry Pi has; a small network gains nothing from
     show_default=True,
     help="The reference kernels are slow and give the same bytes on every machine.",
 )
+@on_option
+@click.option("--images", "send_images", is_flag=True, help="With --on: send the photos, which the device decodes.")
 @model_options
 def command(
     images: tuple[str, ...],
@@ -57,6 +59,8 @@ def command(
     timed: bool,
     threads: int | None,
     kernels: str,
+    hosts: tuple[str, ...],
+    send_images: bool,
     runtime: str | None,
     **about_model: Any,
 ) -> None:
@@ -71,6 +75,7 @@ def command(
       edgeq infer photos/ --model m.tflite --top 1
       edgeq infer photos/ --model m.tflite --json > predictions.jsonl
       cat photo.jpg | edgeq infer - --model m.tflite --time
+      edgeq infer photos/ --model m.tflite --on pi@raspberrypi
       edgeq infer cat.jpg --model theirs.tflite --normalize 0..1 --labels labels.txt
     """
     overrides = make_overrides(**about_model)
@@ -89,6 +94,13 @@ def command(
             metadata=metadata,
         )
 
+    if hosts:
+        from edgeq.cli.infer_on import infer_on_devices
+
+        infer_on_devices(
+            hosts, images, model_path, overrides, top, as_json, timed, send_images, runtime, threads, kernels
+        )
+        return
     stated = metadata.preprocessing if metadata else None
     failed = False
     for model, decoded in _decoded_ahead(expand(images), stated and overrides.applied(stated), load):
@@ -106,7 +118,7 @@ def command(
                 line["times_ms"] = times_ms
             click.echo(json.dumps(line))
         else:
-            _print(decoded.name, predictions, times_ms if timed else {})
+            print_predictions(decoded.name, predictions, times_ms if timed else {})
     if failed:
         sys.exit(EXIT_ERROR)
 
@@ -177,7 +189,8 @@ def _classify(model: Model, decoded: _Decoded, top: int) -> tuple[list[Predictio
     return predictions, {step: round(ms, 3) for step, ms in times.items()}
 
 
-def _print(name: str, predictions: list[Prediction], times_ms: dict[str, float]) -> None:
+def print_predictions(name: str, predictions: Sequence[Prediction], times_ms: dict[str, float]) -> None:
+    """The predictions of one image, and how long each step took, for people."""
     click.secho(name, bold=True)
     for prediction in predictions:
         click.echo(f"{prediction.probability:8.1%}  {prediction.label}")

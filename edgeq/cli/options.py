@@ -11,7 +11,16 @@ from edgeq.metadata import Overrides, read_labels
 from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
 
-__all__ = ["channels_option", "crop_option", "labels_option", "make_overrides", "model_options", "normalize_option"]
+__all__ = [
+    "channels_option",
+    "comparison_options",
+    "crop_option",
+    "labels_option",
+    "make_overrides",
+    "model_options",
+    "normalize_option",
+    "on_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +47,21 @@ channels_option = click.option(
     type=click.Choice(["RGB", "BGR"]),
     help="Order of colours that the model takes, if it is not RGB.",
 )
+on_option = click.option(
+    "--on",
+    "hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Do it on a device, [user@]host[:port], over SSH; see edgeq device. Given several times: on all side by side.",
+)
+_runtimes_option = click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    type=click.Choice(["auto", *RUNTIMES]),
+    help="What runs the models. Given several times with one MODEL: compare these runtimes. Default: the environment's "
+    "EDGEQ_RUNTIME, else the fastest that is installed.",
+)
 _runtime_option = click.option(
     "--runtime",
     type=click.Choice(["auto", *RUNTIMES]),
@@ -48,6 +72,13 @@ _runtime_option = click.option(
 def model_options(command: F) -> F:
     """Everything about reading a model: --runtime, --labels, --normalize, --channels, --crop."""
     for option in (crop_option, channels_option, normalize_option, labels_option, _runtime_option):
+        command = option(command)
+    return command
+
+
+def comparison_options(command: F) -> F:
+    """As `model_options`, but --runtime may be given several times."""
+    for option in (crop_option, channels_option, normalize_option, labels_option, _runtimes_option):
         command = option(command)
     return command
 

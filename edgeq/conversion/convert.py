@@ -55,6 +55,7 @@ def convert(
     labels: Sequence[str] = (),
     refined: bool = True,
     logits: bool = False,
+    runs_on: Sequence[str] = (),
     progress: Progress = no_progress,
     silence: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[ConvertedModel]:
@@ -72,6 +73,8 @@ def convert(
         labels: one a class; empty takes the network's own.
         logits: whether to leave out the softmax or sigmoid at the end, so that the files give logits.
         refined: whether to refine the INT8 file, see :func:`edgeq.refinement.refine`.
+        runs_on: targets of the files, see ``edgeq.inspection.TARGETS``: what those refuse is avoided where the
+            converter can; :func:`edgeq.inspection.check_target` tells what is left.
         progress: called with (stage, done, total) as work goes on.
         silence: makes a context in which TensorFlow's output goes nowhere.
 
@@ -103,7 +106,7 @@ def convert(
         for form, target, part in zip(wanted, targets, parts, strict=True):
             progress(f"Converting to {form.name}", 0, 1)
             with silence():
-                flatbuffer = frozen.to_tflite(form, io, calibration, preprocessing, progress)
+                flatbuffer = frozen.to_tflite(form, io, calibration, preprocessing, progress, runs_on)
             progress(f"Verifying {form.name}", 0, 1)
             if kind is None:  # the float reference comes first, and tells what the outputs are
                 part.write_bytes(pack(flatbuffer, target.stem, ModelMetadata((), preprocessing)))

@@ -129,6 +129,13 @@ class Graph:
         """The operator that computes each tensor."""
         return {index: operator for operator in self.operators for index in operator.outputs}
 
+    def open_shape(self, index: int) -> tuple[int, ...]:
+        """A tensor's shape with -1 for each side that the file leaves open."""
+        signature = self.model.subgraphs[0].tensors[index].shapeSignature
+        if signature is None or not len(signature):
+            return self.tensors[index].shape
+        return tuple(int(n) for n in signature)
+
     def buffer(self, index: int) -> bytes | npt.NDArray[np.uint8] | None:
         """A buffer's bytes, wherever the file keeps them; None for an empty one."""
         buffer = self.model.buffers[index]

@@ -1,7 +1,23 @@
-"""Showing what a comparison found."""
+"""Showing what was found: comparisons as text or a page, models, benchmarks.
+
+Names are loaded when they are first used, as `edgeq bench` on a device needs little of this.
+"""
 
 from __future__ import annotations
 
-from edgeq.report.terminal import comparison_lines, refinement_line, size
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeq.report.tables import size
+    from edgeq.report.terminal import comparison_lines, refinement_line
 
 __all__ = ["comparison_lines", "refinement_line", "size"]
+
+_HOMES = {"comparison_lines": "terminal", "refinement_line": "terminal", "size": "tables"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgeq.report' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"edgeq.report.{_HOMES[name]}"), name)

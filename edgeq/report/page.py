@@ -18,7 +18,7 @@ from edgeq.files import write_text
 from edgeq.report.pictures import thumbnail
 from edgeq.report.plots import histogram_chart, sqnr_chart, ticks_of_grid, worst_alone
 from edgeq.report.provenance import provenance
-from edgeq.report.terminal import size
+from edgeq.report.tables import size
 from edgeq.report.wording import decibels, model_names, notes, percent, points, sentence, verdict
 
 __all__ = ["Confusion", "confusions", "require_packages", "write_page"]

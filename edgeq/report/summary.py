@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from edgeq.networks.summary import Block, Summary
-from edgeq.report.terminal import table
+from edgeq.report.tables import table
 
 __all__ = ["summary_lines"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
 from edgeq.refinement import Refinement
+from edgeq.report.tables import size, table
 from edgeq.report.wording import notes, percent
 
 __all__ = ["comparison_lines", "refinement_line", "size", "table"]
 
 _MOST_FLIPS = 10
-_NARROWEST = 4  # characters of a column, where the terminal is as narrow
 _MOST_CLASSES = 5
 _MOST_LAYERS = 8
 
@@ -66,23 +66,6 @@ def refinement_line(refinement: Refinement) -> str:
     if not refinement.kept:
         return f"Left unrefined: L1 of probabilities {before}, refined {after} {seen}."
     return f"Refined on {refinement.images} images: L1 of probabilities {before} before, {after} after {seen}."
-
-
-def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Lay rows out in columns, the first row being the heading; the widest column gives way where space ends."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    gap = 2
-    while sum(widths) + gap * (len(widths) - 1) > width and max(widths) > _NARROWEST:
-        widths[widths.index(max(widths))] -= 1
-    return [
-        (" " * gap).join(f"{_shorten(cell, w):<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def size(size_bytes: int) -> str:
-    """A file's size for people."""
-    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:
@@ -156,11 +139,3 @@ def _flip(flip: Flip) -> tuple[str, str, str, str]:
 
 def _first(shown: Sequence[object], everything: Sequence[object]) -> str:
     return f", the {len(shown)} worst" if len(shown) < len(everything) else ""
-
-
-def _shorten(text: str, width: int) -> str:
-    if len(text) <= width:
-        return text
-    if text.endswith(".tflite"):  # the end of a model's name tells FP32 from INT8
-        return "…" + text[len(text) - width + 1 :]
-    return text[: width - 1] + "…"

@@ -16,6 +16,7 @@ __all__ = [
     "RUNTIMES",
     "available_cores",
     "choose_runtime",
+    "import_runtime",
     "installed_runtimes",
     "make_interpreter",
     "open_content",
@@ -31,8 +32,11 @@ RUNTIMES = {
 
 _VERIFYING = ("ai-edge-litert",)  # the others crash on a file that was cut off
 
-KERNELS = ("default", "reference")
-"""``reference`` runs TFLite's plain reference kernels: slow, but the same bytes on every machine."""
+KERNELS = ("default", "built-in", "reference")
+"""``default`` leaves operators to XNNPACK where the runtime does so, ``built-in`` none. ``reference`` runs TFLite's
+plain reference kernels: slow, but the same bytes on every machine."""
+
+_RESOLVERS = {"built-in": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
 
 def installed_runtimes() -> list[str]:
@@ -121,7 +125,7 @@ def make_interpreter(
 
         if not is_whole(path):
             raise ModelError(f"{path}: cut off or damaged, its tables point past its end; copy or convert it again")
-    module = _load(name)
+    module = import_runtime(name)
     try:
         with quiet():
             try:
@@ -158,7 +162,7 @@ def open_content(
         RuntimeUnavailableError: see :func:`choose_runtime`.
     """
     name = choose_runtime(runtime)
-    module = _load(name)
+    module = import_runtime(name)
     try:
         with quiet():
             return _open(module, {"model_content": content}, threads, kernels)
@@ -166,8 +170,12 @@ def open_content(
         raise ModelError(f"{what}: {name} cannot load this model ({one_line(error)})") from None
 
 
-def _load(runtime: str) -> Any:
-    """Import a runtime's interpreter module."""
+def import_runtime(runtime: str) -> Any:
+    """Import the interpreter module of a runtime, a name in `RUNTIMES`.
+
+    Raises:
+        RuntimeUnavailableError: it cannot be imported.
+    """
     try:
         with quiet():
             return importlib.import_module(RUNTIMES[runtime])
@@ -180,8 +188,8 @@ def _load(runtime: str) -> Any:
 def _open(module: Any, model: dict[str, Any], threads: int, kernels: str) -> Any:
     """An interpreter with its tensors allocated."""
     options: dict[str, Any] = {"num_threads": threads}
-    if kernels == "reference":
-        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
+    if kernels in _RESOLVERS:
+        options["experimental_op_resolver_type"] = module.OpResolverType[_RESOLVERS[kernels]]
     interpreter = module.Interpreter(**model, **options)
     interpreter.allocate_tensors()
     return interpreter

@@ -61,6 +61,7 @@ class Model:
         labels: one a class, or empty.
         classes: how many classes there are (2 for a model with one sigmoid output).
         gives_logits: whether the output is logits rather than probabilities.
+        input_table: the input's value for each pixel value: (256, 1 or channels) of the input's type.
 
     One object serves one thread at a time.
     """
@@ -109,7 +110,7 @@ class Model:
         self.classes = 2 if outputs == 1 else outputs
         self.labels = self._find_labels(overrides)
         self.gives_logits = kind == "logits"
-        self._table = self._input_table()
+        self.input_table = self._input_table()
 
     @cached_property
     def sha256(self) -> str:
@@ -133,7 +134,7 @@ class Model:
         spec = self.preprocessing
         if pixels.shape != (spec.height, spec.width, len(spec.channels)) or pixels.dtype != np.uint8:
             raise ModelError(f"{self.path}: takes {spec.width}x{spec.height} uint8 {spec.channels} pixels")
-        values = apply_table(self._table, pixels)
+        values = apply_table(self.input_table, pixels)
         if self.layout == "NCHW":
             values = values.transpose(2, 0, 1)
         return values.reshape(self.input.shape)
@@ -259,7 +260,6 @@ class Model:
         return output_kind(self._interpreter, self.output.index)
 
     def _input_table(self) -> npt.NDArray[Any]:
-        """The input's value for each pixel value: (256, 1 or channels) of the input's type."""
         normalized = self.preprocessing.normalized_values()
         quantization = self.input.quantization
         if len(quantization.scale) <= 1:

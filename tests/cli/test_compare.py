@@ -245,7 +245,9 @@ class TestErrors:
         ("arguments", "message"),
         [
             pytest.param(["FP32", "INT8"], "Missing option '--data'", id="no-data"),
-            pytest.param(["FP32", "--data", "PHOTOS"], "give both REFERENCE and CANDIDATE", id="one-model"),
+            pytest.param(
+                ["FP32", "INT8", "INT8", "--data", "PHOTOS"], "give both REFERENCE and CANDIDATE", id="three-models"
+            ),
             pytest.param(["FP32", "INT8", "INT8", "--data", "PHOTOS"], "give both", id="three-models"),
             pytest.param(["missing.tflite", "INT8", "--data", "PHOTOS"], "missing.tflite: no such", id="no-reference"),
             pytest.param(["FP32", "missing.tflite", "--data", "PHOTOS"], "missing.tflite: no such", id="no-candidate"),

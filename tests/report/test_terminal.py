@@ -10,7 +10,7 @@ import pytest
 
 from edgeq.comparison import ClassDrift, Comparison, Flip, ModelResult
 from edgeq.report import comparison_lines
-from edgeq.report.terminal import table
+from edgeq.report.tables import table
 
 WIDTHS = (40, 80, 200)
 

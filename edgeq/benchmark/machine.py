@@ -1,0 +1,153 @@
+"""What a machine is, and how it is doing: from /proc, /sys and, on a Raspberry Pi, its firmware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.runtime import installed_runtimes, runtime_version
+
+__all__ = ["Machine", "read_machine"]
+
+_THROTTLING = {
+    0: "under-voltage",
+    1: "frequency capped",
+    2: "throttled",
+    3: "soft temperature limit",
+    16: "under-voltage since boot",
+    17: "frequency was capped since boot",
+    18: "was throttled since boot",
+    19: "soft temperature limit since boot",
+}
+"""Bits of the firmware's ``get_throttled`` (Raspberry Pi documentation, vcgencmd)."""
+
+_ARM = ("arm", "aarch64")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as it was at one moment; None is what it does not tell.
+
+    Attributes:
+        model: of a board, for instance ``Raspberry Pi 4 Model B Rev 1.5``; else of the processor.
+        architecture: ``aarch64``, ``armv7l``, ``x86_64``, ...: of the userland, so 32-bit systems say so.
+        emulated_by: the architecture that only pretends to be this one, where it does. Times mean nothing then.
+        cores: that this process may use.
+        features: of the processor that matter to 8-bit arithmetic: ``asimddp``, ``i8mm``, ``avx512_vnni``...
+        memory_bytes: in all.
+        available_bytes: of it, without swapping.
+        governor: of the first core's frequency, such as ``ondemand``.
+        frequency_mhz: of the first core.
+        temperature_c: of the processor.
+        throttling: what the board's firmware complains of; empty where nothing, None where it cannot be asked.
+        system: operating system and kernel.
+        libc: name and version.
+        python: version.
+        runtimes: name and version of each TFLite runtime that can be used.
+    """
+
+    model: str | None
+    architecture: str
+    emulated_by: str | None
+    cores: int
+    features: tuple[str, ...]
+    memory_bytes: int | None
+    available_bytes: int | None
+    governor: str | None
+    frequency_mhz: int | None
+    temperature_c: float | None
+    throttling: tuple[str, ...] | None
+    system: str
+    libc: str
+    python: str
+    runtimes: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, with the names of the attributes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Machine:
+        """Read what :meth:`to_json` gave."""
+        throttling = data["throttling"]
+        known = dict(data, features=tuple(data["features"]))
+        return cls(**{**known, "throttling": None if throttling is None else tuple(throttling)})
+
+
+def read_machine() -> Machine:
+    """The machine that this runs on, as it is now."""
+    cpu, memory = _fields("/proc/cpuinfo"), _fields("/proc/meminfo")
+    architecture = platform.machine()
+    frequency = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")  # in kHz
+    temperature = _text("/sys/class/thermal/thermal_zone0/temp")  # in thousandths of a degree
+    return Machine(
+        model=_text("/proc/device-tree/model") or cpu.get("Model") or cpu.get("model name") or None,
+        architecture=architecture,
+        emulated_by=_emulated_by(architecture),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        features=_features((cpu.get("Features") or cpu.get("flags") or "").split()),
+        memory_bytes=_kilobytes(memory.get("MemTotal")),
+        available_bytes=_kilobytes(memory.get("MemAvailable")),
+        governor=_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        frequency_mhz=int(frequency) // 1000 if frequency and frequency.isdigit() else None,
+        temperature_c=int(temperature) / 1000 if temperature and temperature.isdigit() else None,
+        throttling=_throttling(),
+        system=f"{_os_release()}{platform.system()} {platform.release()}",
+        libc=" ".join(platform.libc_ver()).strip() or "unknown",
+        python=platform.python_version(),
+        runtimes={name: runtime_version(name) for name in installed_runtimes()},
+    )
+
+
+def _text(path: str) -> str | None:
+    """A small file's content; None where there is none, or nothing in it."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0 \n") or None
+    except OSError:
+        return None
+
+
+def _fields(path: str) -> dict[str, str]:
+    """Lines ``name : value``, the first of each name."""
+    found: dict[str, str] = {}
+    for line in (_text(path) or "").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name.strip(), value.strip())
+    return found
+
+
+def _kilobytes(value: str | None) -> int | None:
+    return int(value.split()[0]) * 1024 if value else None
+
+
+def _features(flags: list[str]) -> tuple[str, ...]:
+    wanted = ("neon", "asimd", "asimddp", "asimdhp", "i8mm", "sve", "avx2", "avx512f", "avx512_vnni", "avx_vnni")
+    return tuple(flag for flag in wanted if flag in flags)
+
+
+def _emulated_by(architecture: str) -> str | None:
+    """The kernel's architecture, where it is another family's: a 32-bit userland on a 64-bit Arm is none."""
+    kernel = _text("/proc/sys/kernel/arch")
+    return kernel if kernel and kernel.startswith(_ARM) != architecture.startswith(_ARM) else None
+
+
+def _throttling() -> tuple[str, ...] | None:
+    """What a Raspberry Pi's firmware complains of, asked as any user may."""
+    try:
+        done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5, check=True)
+        bits = int(done.stdout.strip().partition("=")[2], 16)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return tuple(meaning for bit, meaning in _THROTTLING.items() if bits >> bit & 1)
+
+
+def _os_release() -> str:
+    for line in (_text("/etc/os-release") or "").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"') + ", "
+    return ""

@@ -1,0 +1,179 @@
+"""Putting a model, what runs it and what proves that it runs right into one folder or zip."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from PIL import Image
+
+from edgeq.device.wheels import Platform, download_wheels, requirements
+from edgeq.errors import EdgeqError, InputError, one_line
+from edgeq.files import replacing, shipped
+from edgeq.graphs import read_graph
+from edgeq.inspection import check_target
+from edgeq.metadata import Overrides, member_info
+from edgeq.runtime import Model
+
+__all__ = ["Bundle", "make_bundle"]
+
+_SELF_TEST_IMAGES = 3
+_TEMPLATES = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was made, and passed its own test.
+
+    Attributes:
+        path: the folder or zip.
+        size_bytes: of all files.
+        files: their names, sorted.
+    """
+
+    path: str
+    size_bytes: int
+    files: tuple[str, ...]
+
+
+def make_bundle(
+    model: str | Path, target: str | Path, overrides: Overrides | None = None, wheels: Platform | None = None
+) -> Bundle:
+    """Make a bundle and run its self-test; nothing is written if that fails.
+
+    Args:
+        model: an image classifier.
+        target: a folder, or a zip by its name's end.
+        overrides: what the caller knows better than the file.
+        wheels: platform whose packages come along; None leaves them to the package index.
+
+    Raises:
+        ModelError: no image classifier.
+        InputError: the target is in the way, or cannot be written.
+        DeviceError: wheels cannot be had.
+        EdgeqError: the bundle does not give what the model gives.
+    """
+    target = Path(target)
+    with _building(target) as folder:
+        loaded = Model(model, overrides=overrides, kernels="reference")
+        _write_model(loaded, folder)
+        _write_self_test(loaded, folder / "selftest")
+        tflite_runtime = not check_target(read_graph(model), "tflite-runtime").obstacles
+        _write_text_files(folder, Path(model), tflite_runtime)
+        if wheels:
+            (folder / "wheels").mkdir()
+            download_wheels(requirements(wheels.python, tflite_runtime), wheels, folder / "wheels")
+        _check(folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        names = tuple(path.relative_to(folder).as_posix() for path in files)
+        return Bundle(str(target), sum(path.stat().st_size for path in files), names)
+
+
+@contextmanager
+def _building(target: Path) -> Iterator[Path]:
+    """A new folder that takes the target's place, or becomes the zip, when the block ends well."""
+    as_zip = target.suffix.lower() == ".zip"
+    if not as_zip and target.exists() and not _is_replaceable(target):
+        raise InputError(f"{target}: holds something else than a bundle; give a new or empty folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"{target}: cannot write ({error.strerror or error})") from None
+    try:
+        folder = temporary / "new"
+        folder.mkdir()
+        yield folder
+        if as_zip:
+            with replacing([target]) as (part,):
+                _zip(folder, part, target.stem)
+            return
+        if target.exists():
+            target.rename(temporary / "old")
+        folder.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_replaceable(target: Path) -> bool:
+    return target.is_dir() and ({"run.py", "model.json"} <= (names := {p.name for p in target.iterdir()}) or not names)
+
+
+def _write_model(model: Model, folder: Path) -> None:
+    """The file itself, its labels, and all that run.py has to know."""
+    spec = model.preprocessing
+    name = _plain(model.path.name)
+    shutil.copyfile(model.path, folder / name)
+    facts = {
+        "model": name,
+        "sha256": model.sha256,
+        "width": spec.width,
+        "height": spec.height,
+        "channels": spec.channels,
+        "crop": spec.crop,
+        "layout": model.layout,
+        "output": "logits" if model.gives_logits else "probabilities",
+        "input_type": model.input.quantization.dtype,
+        "input_table": model.input_table.tolist(),
+        "provenance": {k: v for k, v in model.metadata.provenance.items() if k != "calibration"},
+    }
+    (folder / "model.json").write_text(json.dumps(facts) + "\n", "utf-8")
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in model.labels), "utf-8")
+
+
+def _write_self_test(model: Model, folder: Path) -> None:
+    """A few pictures, losslessly, and the outputs that the reference kernels give of them."""
+    folder.mkdir()
+    expected = {}
+    side = 2 * max(model.preprocessing.width, model.preprocessing.height)
+    for source in sorted(shipped("calibration").glob("*.jpg"))[:: 100 // _SELF_TEST_IMAGES][:_SELF_TEST_IMAGES]:
+        picture = folder / f"{source.stem}.png"
+        with Image.open(source) as image:
+            image.thumbnail((side, side))
+            image.save(picture)
+        output = model.invoke(model.tensor(model.preprocessing.pixels(picture)))
+        expected[picture.name] = output.reshape(-1).tolist()
+    (folder / "expected.json").write_text(json.dumps(expected) + "\n", "utf-8")
+
+
+def _write_text_files(folder: Path, model: Path, tflite_runtime: bool) -> None:
+    shutil.copyfile(_TEMPLATES / "run.py", folder / "run.py")
+    ends = [("<", requirements((3, 11), tflite_runtime)), (">=", requirements((3, 12)))]
+    lines = [f'{requirement}; python_version {sign} "3.12"\n' for sign, wanted in ends for requirement in wanted]
+    (folder / "requirements.txt").write_text("".join(lines), "utf-8")
+    name = _plain(model.stem)
+    for template, written in (("service.txt", f"{name}.service"), ("readme.txt", "README.md")):
+        text = Template((_TEMPLATES / template).read_text("utf-8")).substitute(name=name, model=_plain(model.name))
+        (folder / written).write_text(text, "utf-8")
+
+
+def _check(folder: Path) -> None:
+    """Let the bundle test itself, by an implementation of its own."""
+    command = [sys.executable, "-B", str(folder / "run.py"), "--self-test"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise EdgeqError(f"the bundle fails its own test ({one_line(said[-1])})")
+
+
+def _zip(folder: Path, target: Path, root: str) -> None:
+    """All of a folder below `root`; the same files give the same bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            info = member_info(f"{root}/{path.relative_to(folder).as_posix()}")
+            archive.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _plain(name: str) -> str:
+    """A file's name with nothing in it that a shell or systemd would read as more than a name."""
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip("-.") or "model"

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Name what is on photos, with the model that lies beside this file.
+
+    python run.py photo.jpg               its five most probable classes
+    python run.py --json photos/*.jpg     one JSON object a line and photo, for programs
+    python run.py --self-test             whether this machine gives the very bytes that the model should give
+
+Needs Python 3.9 or newer and what requirements.txt lists: numpy, Pillow, and tflite-runtime or ai-edge-litert.
+Written by edgeq; model.json says all there is to know about the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+__all__ = ["Classifier", "main"]
+
+HERE = Path(__file__).resolve().parent
+RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
+FLOAT_TOLERANCE = 1e-4  # floats may differ in their last digits from processor to processor
+
+
+class Classifier:
+    """The model of this folder, ready to run."""
+
+    def __init__(self, threads: int = 4, reference: bool = False) -> None:
+        """Load the model; `reference` takes TFLite's slow kernels that give the same bytes on every machine."""
+        self.facts = json.loads((HERE / "model.json").read_text("utf-8"))
+        self.labels = (HERE / "labels.txt").read_text("utf-8").splitlines()
+        self.table = np.array(self.facts["input_table"], self.facts["input_type"])  # (256, 1 or channels)
+        module = import_runtime()
+        kernels = {"experimental_op_resolver_type": module.OpResolverType.BUILTIN_REF} if reference else {}
+        self.interpreter = module.Interpreter(str(HERE / self.facts["model"]), num_threads=threads, **kernels)
+        self.interpreter.allocate_tensors()
+        (self.input,), (self.output,) = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+
+    def tensor(self, photo: str | Path) -> Any:
+        """What the network takes of a photo: of the input's shape and type."""
+        pixels = self.pixels(Path(photo))
+        values = self.table[:, 0][pixels] if self.table.shape[1] == 1 else self.table[pixels, range(pixels.shape[2])]
+        return (values.transpose(2, 0, 1) if self.facts["layout"] == "NCHW" else values).reshape(self.input["shape"])
+
+    def invoke(self, tensor: Any) -> Any:
+        """The output as the network has it: of the output's shape and type."""
+        self.interpreter.set_tensor(self.input["index"], tensor)
+        self.interpreter.invoke()
+        return self.interpreter.get_tensor(self.output["index"])
+
+    def probabilities(self, output: Any) -> Any:
+        """Probabilities of the classes: (classes,) float64."""
+        real = output.astype(np.float64).reshape(-1)
+        scale, zero_point = self.output["quantization"]
+        if scale:
+            real = (real - zero_point) * scale
+        if self.facts["output"] != "logits":
+            return np.array([1 - real[0], real[0]]) if real.size == 1 else real
+        if real.size == 1:
+            real = np.array([0.0, real[0]])
+        exponentials = np.exp(real - real.max())
+        return exponentials / exponentials.sum()
+
+    def pixels(self, photo: Path) -> Any:
+        """The middle of a photo at the network's size: (height, width, channels) uint8, upright."""
+        size = (self.facts["width"], self.facts["height"])
+        with Image.open(photo) as image:
+            self.reduce(image)
+            image.load()
+            upright = to_mode(ImageOps.exif_transpose(image), "L" if self.facts["channels"] == "L" else "RGB")
+        box = self.crop_box(*upright.size)
+        if upright.size != size or box != (0.0, 0.0, *upright.size):
+            upright = upright.resize(size, Image.Resampling.BILINEAR, box=box)
+        pixels = np.asarray(upright, np.uint8).reshape(size[1], size[0], -1)
+        return pixels[:, :, ::-1] if self.facts["channels"] == "BGR" else pixels
+
+    def crop_box(self, width: float, height: float) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the middle of a picture that the network sees."""
+        wide, high = self.facts["width"], self.facts["height"]
+        scale = min(width / wide, height / high) * self.facts["crop"]
+        left, top = max(0.0, (width - wide * scale) / 2), max(0.0, (height - high * scale) / 2)
+        return left, top, min(left + wide * scale, width), min(top + high * scale, height)
+
+    def reduce(self, image: Image.Image) -> None:
+        """Let a JPEG be decoded at 1/8, 1/4 or 1/2, where that is exact and still twice as large as needed."""
+        if image.format not in ("JPEG", "MPO"):
+            return
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        width, height = reversed(image.size) if turned else image.size
+        left, _, right, _ = self.crop_box(width, height)
+        factor = 2 * self.facts["width"] / (right - left)
+        enough = (max(1, round(width * factor)), max(1, round(height * factor)))
+        for divisor in (8, 4, 2):
+            exact = width % divisor == height % divisor == 0
+            if exact and width // divisor >= enough[0] and height // divisor >= enough[1]:
+                image.draft(None, (image.width // divisor, image.height // divisor))
+                return
+
+
+def import_runtime() -> Any:
+    """The first TFLite runtime that is installed."""
+    for name in RUNTIMES:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    sys.exit("run.py: no TFLite runtime is installed; python -m pip install -r requirements.txt")
+
+
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """A picture of 8 bits a channel; what is transparent lies on white, 16-bit grey is scaled."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) / 257.0).round().astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        visible = image.convert("RGBA")
+        image = Image.new("RGB", visible.size, (255, 255, 255))
+        image.paste(visible, mask=visible.getchannel("A"))
+    return image if image.mode == mode else image.convert(mode)
+
+
+def self_test() -> int:
+    """Run the photos of selftest/ under the reference kernels, and compare with what the desk got."""
+    classifier = Classifier(reference=True)
+    expected = json.loads((HERE / "selftest" / "expected.json").read_text("utf-8"))
+    for name, output in expected.items():
+        found = classifier.invoke(classifier.tensor(HERE / "selftest" / name)).reshape(-1)
+        wanted = np.array(output, found.dtype)
+        differing = int(np.sum(found != wanted))
+        if found.dtype.kind == "f":
+            differing = int(np.sum(~np.isclose(found, wanted, atol=FLOAT_TOLERANCE, rtol=0)))
+        if differing:
+            print(f"FAILED: {name}: {differing} of {found.size} outputs differ")
+            return 1
+    print(f"OK: {len(expected)} photos, every output as it should be")
+    return 0
+
+
+def main() -> int:
+    """Read the command line and do as it says; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("photos", nargs="*", metavar="PHOTO")
+    parser.add_argument("--top", type=int, default=5, help="how many classes to print (default 5)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--self-test", action="store_true", help="check this machine's outputs, and print OK")
+    options = parser.parse_args()
+    if options.self_test:
+        return self_test()
+    if not options.photos:
+        parser.error("give a photo, or --self-test")
+    classifier = Classifier()
+    failed = False
+    for photo in options.photos:
+        try:
+            tensor = classifier.tensor(photo)
+        except Exception as error:  # Pillow raises nearly anything on damaged files
+            print(f"run.py: {photo}: cannot read ({error})", file=sys.stderr)
+            failed = True
+            continue
+        show(photo, classifier, tensor, options)
+    return 2 if failed else 0
+
+
+def show(photo: str, classifier: Classifier, tensor: Any, options: argparse.Namespace) -> None:
+    """Print the most probable classes of one photo."""
+    probabilities = classifier.probabilities(classifier.invoke(tensor))
+    best = np.argsort(-probabilities, kind="stable")[: options.top]
+    predictions = [
+        {
+            "index": int(i),
+            "label": classifier.labels[i] if classifier.labels else str(int(i)),
+            "probability": round(float(probabilities[i]), 6),
+        }
+        for i in best
+    ]
+    if options.json:
+        print(json.dumps({"file": photo, "predictions": predictions}), flush=True)
+        return
+    print(photo)
+    for p in predictions:
+        print(f"{p['probability']:8.1%}  {p['label']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""``edgeq inspect``: what is inside a .tflite file, and where it would not run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgeq.errors import EXIT_GATE_MISSED
+from edgeq.files import write_text
+from edgeq.graphs import read_graph
+from edgeq.inspection import TARGETS, check_target, inspect
+from edgeq.report.inspection import inspection_lines, target_lines
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help=f"Also say what would not run there: {', '.join(TARGETS)}, or a runtime's version such as "
+    "tflite-runtime==2.14. May be given several times.",
+)
+@click.option("--json", "json_path", metavar="FILE", help="Also write everything found as JSON; - prints that alone.")
+def command(model: str, targets: tuple[str, ...], json_path: str | None) -> None:
+    """Show what is inside a .tflite file, and what of it would not run on a target.
+
+    Inputs and outputs with the real numbers that their integers stand for, operators with versions, types,
+    parameters and multiply-adds, memory for activations, and the labels, preprocessing and origin that the file
+    carries. It looks at the file and runs nothing.
+
+    A target is judged by a table, whose source is printed, or for ethos-u by Arm's own compiler (pip install
+    'edgeq[ethos-u]'). A table knows no more than it says: what counts is the model run on the device.
+
+    \b
+    Examples:
+      edgeq inspect m.tflite
+      edgeq inspect m.tflite --target tflite-runtime==2.14
+      edgeq inspect m.tflite --target edgetpu --target tflm
+      edgeq inspect m.tflite --json - | jq .multiply_adds
+
+    With --target it exits with 0 if nothing is known against any of them, 1 if something is, 2 on errors.
+    """
+    graph = read_graph(model)
+    inspection = inspect(graph)
+    reports = [check_target(graph, target) for target in targets]
+    document = json.dumps({**inspection.to_json(), "targets": [asdict(report) for report in reports]}, indent=1)
+    if json_path == "-":
+        click.echo(document)
+    else:
+        for line in inspection_lines(inspection):
+            click.echo(line)
+        for report in reports:
+            click.echo("")
+            for line in target_lines(report):
+                click.echo(line)
+        if json_path is not None:  # last, so that the result is seen even if the file cannot be written
+            write_text(Path(json_path), document + "\n")
+    if any(report.obstacles for report in reports):
+        sys.exit(EXIT_GATE_MISSED)

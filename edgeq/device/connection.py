@@ -1,0 +1,155 @@
+"""One connection to a device, by the OpenSSH client: whatever its user configured holds.
+
+``~/.ssh/config``, keys, agent, jumps and known hosts are ssh's own affair. It never asks (BatchMode), so a host key
+that is not known yet is refused, and one that has changed as well. ``EDGEQ_SSH`` names another client or options for
+it, for instance ``ssh -F other_config``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edgeq.device import frames
+from edgeq.device.address import Address
+from edgeq.errors import ConnectionLostError, DeviceError, one_line
+from edgeq.progress import Progress, no_progress
+
+__all__ = ["Connection"]
+
+_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
+_REMOTE = 'exec python3 -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"'
+"""The whole command line that a device ever sees: what it reads afterwards is a program of ours, then data."""
+
+_NO_PYTHON = (126, 127)  # exit codes of shells
+_TOO_OLD = 3  # exit code of our program
+_SSH_FAILED = 255
+_PATIENCE_S = 5
+_LONGEST_GREETING = 1 << 20  # bytes of a login's own chatter
+
+
+class Connection:
+    """A Python process on a device that runs :mod:`edgeq.device.agent`."""
+
+    def __init__(self, address: Address) -> None:
+        """Connect.
+
+        Raises:
+            ConnectionLostError: the device cannot be reached.
+            DeviceError: it refuses the login, its host key is not the known one, or it has no Python.
+        """
+        self.address = address
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe could fill up while nobody reads)
+        command = [*shlex.split(os.environ.get("EDGEQ_SSH", "ssh")), *_OPTIONS, *address.arguments, _REMOTE]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            )
+        except OSError as error:
+            raise DeviceError(f"{address}: {command[0]} cannot be started ({error.strerror})") from None
+        assert self._process.stdin
+        assert self._process.stdout
+        self._out, self._in = self._process.stdin, self._process.stdout
+        program = _program()
+        try:
+            self._out.write(b"%d\n%s" % (len(program), program))
+            self._out.flush()
+            self._skip_greeting()
+        except (OSError, EOFError):
+            self._explain()
+
+    def ask(self, request: dict[str, Any], payload: bytes = b"", progress: Progress = no_progress) -> tuple[Any, bytes]:
+        """Ask the agent for something.
+
+        Returns:
+            Its answer, and the bytes that belong to it.
+
+        Raises:
+            ConnectionLostError: the connection broke.
+            DeviceError: the device says why it cannot.
+        """
+        try:
+            frames.write_frame(self._out, request, payload)
+            while "progress" in (reply := frames.read_frame(self._in))[0]:
+                progress(*reply[0]["progress"])
+        except (OSError, EOFError):
+            self._explain()
+        answer, result = reply
+        if "error" in answer:
+            raise DeviceError(f"{self.address}: {one_line(answer['error'])}")
+        return answer, result
+
+    def close(self) -> None:
+        """End the process there, and ssh here."""
+        for stream in (self._out, self._in):
+            with contextlib.suppress(OSError):
+                stream.close()
+        try:
+            self._process.wait(timeout=_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _skip_greeting(self) -> None:
+        seen = b"\n"
+        while not seen.endswith(frames.GREETING):
+            byte = self._in.read(1)
+            if not byte or len(seen) > _LONGEST_GREETING:
+                raise EOFError
+            seen += byte
+
+    def _explain(self) -> NoReturn:
+        """Raise the error that tells why the connection ended."""
+        self.close()
+        self._errors.seek(0)
+        raise _explained(str(self.address), self._process.returncode, self._errors.read().decode(errors="replace"))
+
+
+def _explained(device: str, code: int, said: str) -> DeviceError:
+    """What the end of a connection means for a user.
+
+    Args:
+        device: as the user named it.
+        code: ssh's exit code: 255 for its own failures, else the remote shell's.
+        said: all that was written to standard error.
+    """
+    lines = [line for line in said.splitlines() if line.strip()] or [f"ssh ended with exit code {code}"]
+    last = one_line(lines[-1])
+    refusals = {
+        "REMOTE HOST IDENTIFICATION HAS CHANGED": "its host key is not the one that is known, so somebody may be in "
+        "between; if it was set up anew, forget the old key (ssh-keygen -R), ssh to it once and check the new one",
+        "Host key verification failed": "its host key is not known yet; ssh to it once and check the key",
+        "Permission denied": f"refuses the login ({last}); ssh-copy-id puts a key of yours there",
+    }
+    for sign, meaning in refusals.items():
+        if code == _SSH_FAILED and sign in said:
+            return DeviceError(f"{device}: {meaning}")
+    if code in _NO_PYTHON:
+        return DeviceError(f"{device}: has no python3 (Debian, Raspberry Pi OS: sudo apt install python3)")
+    if code == _TOO_OLD:
+        return DeviceError(f"{device}: {last}")
+    what = "cannot be reached, or no longer" if code == _SSH_FAILED else "the program there ended"
+    return ConnectionLostError(f"{device}: {what} ({last})")
+
+
+def _program() -> bytes:
+    """The agent as one program for a plain Python: its two modules' sources, registered under their names."""
+    folder = Path(__file__).parent
+    lines = [
+        "import sys, types",
+        "if sys.version_info < (3, 10):",
+        "    print('has Python %d.%d, but edgeq needs 3.10 or newer' % sys.version_info[:2], file=sys.stderr)",
+        f"    sys.exit({_TOO_OLD})",
+        "for name in ('edgeq', 'edgeq.device'):",
+        "    sys.modules[name] = types.ModuleType(name)",
+    ]
+    for name in ("frames", "agent"):
+        full, source = f"edgeq.device.{name}", (folder / f"{name}.py").read_text("utf-8")
+        lines.append(f"sys.modules[{full!r}] = module = types.ModuleType({full!r})")
+        lines.append(f"exec(compile({source!r}, {full!r}, 'exec'), module.__dict__)")
+    return "\n".join([*lines, "module.main()"]).encode()

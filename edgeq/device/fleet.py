@@ -1,0 +1,72 @@
+"""Several devices at work side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from edgeq.device.address import Address
+from edgeq.device.device import Device
+from edgeq.device.setup import set_up
+from edgeq.errors import EdgeqError
+from edgeq.progress import Progress, no_progress
+
+__all__ = ["Outcome", "on_each"]
+
+T = TypeVar("T")
+
+
+@dataclass
+class Outcome(Generic[T]):
+    """What became of one device.
+
+    Attributes:
+        device: as the user named it.
+        result: what its work gave; None where it failed.
+        error: why it failed.
+    """
+
+    device: str
+    result: T | None = None
+    error: EdgeqError | None = None
+
+
+def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progress = no_progress) -> list[Outcome[T]]:
+    """Set devices up where that is needed, and let each do its work at the same time; none stops the others.
+
+    Args:
+        hosts: as users name them, see :meth:`edgeq.device.address.Address.parse`.
+        work: called with each device, connected.
+        progress: of a single device its own; of several, how many are done.
+
+    Returns:
+        What became of each, in the order of `hosts`.
+
+    Raises:
+        InputError: a host is not of the form that it should be.
+    """
+    addresses = [Address.parse(host) for host in dict.fromkeys(hosts)]
+    outcomes: list[Outcome[T]] = [Outcome(str(address)) for address in addresses]
+
+    def attend(address: Address, outcome: Outcome[T]) -> None:
+        try:
+            with Device(address, progress if len(addresses) == 1 else no_progress) as device:
+                set_up(device)
+                outcome.result = work(device)
+        except EdgeqError as error:
+            outcome.error = error
+
+    if len(addresses) == 1:
+        attend(addresses[0], outcomes[0])
+        return outcomes
+    threads = [
+        threading.Thread(target=attend, args=pair, daemon=True) for pair in zip(addresses, outcomes, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for done, thread in enumerate(threads):
+        progress("Devices", done, len(threads))
+        thread.join()
+    return outcomes

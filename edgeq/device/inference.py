@@ -1,0 +1,77 @@
+"""Naming what is on images by a model that runs on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edgeq.classification import Prediction, top_predictions
+from edgeq.device.device import Device
+from edgeq.errors import ImageError
+from edgeq.metadata import Overrides
+from edgeq.runtime import Model
+
+__all__ = ["Answer", "infer_on"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a device says of one image.
+
+    Attributes:
+        file: the image.
+        predictions: best first; empty where it could not be decoded.
+        times_ms: of decoding, preprocessing and invoking, on the device.
+        error: why it could not be decoded, or None.
+    """
+
+    file: str
+    predictions: tuple[Prediction, ...] = ()
+    times_ms: dict[str, float] | None = None
+    error: ImageError | None = None
+
+
+def infer_on(
+    device: Device,
+    model: Model,
+    images: Iterable[str],
+    *,
+    top: int = 5,
+    runtime: str | None = None,
+    threads: int = 4,
+    kernels: str = "default",
+    overrides: Overrides | None = None,
+    send_images: bool = False,
+) -> list[Answer]:
+    """Run a model on a device on one image after the other.
+
+    Args:
+        device: that is set up.
+        model: the same model here, which prepares the images and reads the outputs.
+        images: files.
+        top: how many predictions to keep.
+        runtime: of the device; None takes its fastest.
+        threads: of the interpreter there.
+        kernels: one of ``edgeq.runtime.KERNELS``.
+        overrides: what the caller knows better than the file, where the device decodes.
+        send_images: whether the images themselves travel and the device decodes them. Else the tensors do, so that
+            both see the same bytes, and the time of decoding is not the device's.
+
+    Raises:
+        DeviceError: the device fails, or is gone for good.
+    """
+    there = device.open(model.path, runtime, threads, kernels, overrides or Overrides())
+    answers = []
+    for name in images:
+        try:
+            # Decoded here as well where the device is to do it, so that what is no image is not sent.
+            tensor = model.tensor(model.preprocessing.pixels(name))
+        except ImageError as error:
+            answers.append(Answer(name, error=error))
+            continue
+        output, facts = device.run_image(there, name) if send_images else device.run(there, tensor)
+        times_ms: dict[str, Any] = facts["times_ms"] if send_images else {"invoke": facts["times_ms"]["invoke"]}
+        best = top_predictions(model.probabilities(output), model.labels, top)
+        answers.append(Answer(name, tuple(best), times_ms))
+    return answers

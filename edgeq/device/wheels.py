@@ -1,0 +1,97 @@
+"""The packages that a device needs, as wheels that are fetched on the desk."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq.errors import DeviceError, InputError, one_line
+
+__all__ = ["Platform", "download_wheels", "requirements"]
+
+_LITERT = "ai-edge-litert>=2.0,<3"
+_TFLITE_RUNTIME = "tflite-runtime>=2.14,<2.15"
+_LAST_OF_TFLITE_RUNTIME = (3, 11)  # its wheels end there
+_OLDEST_GLIBC = 17  # 2.17, which manylinux2014 stands for
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What decides which wheels fit.
+
+    Attributes:
+        architecture: as ``uname -m`` has it: ``aarch64``, ``armv7l``, ``x86_64``.
+        python: major and minor version.
+        glibc: major and minor version.
+    """
+
+    architecture: str
+    python: tuple[int, int]
+    glibc: tuple[int, int] = (2, 36)
+
+    def __str__(self) -> str:
+        return f"linux_{self.architecture}-cp{self.python[0]}{self.python[1]}"
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Read what `str` gives, such as ``linux_aarch64-cp311``.
+
+        Raises:
+            InputError: it is not of that form.
+        """
+        found = re.fullmatch(r"linux_(\w+)-cp3(\d{1,2})", text)
+        if not found:
+            raise InputError(f"platform {text!r}: must be like linux_aarch64-cp311")
+        return cls(found[1], (3, int(found[2])))
+
+    @property
+    def tags(self) -> list[str]:
+        """Platform tags of wheels that run there."""
+        many = [f"manylinux_2_{minor}_{self.architecture}" for minor in range(_OLDEST_GLIBC, self.glibc[1] + 1)]
+        return [f"linux_{self.architecture}", f"manylinux2014_{self.architecture}", *many]
+
+
+def requirements(python: tuple[int, int], tflite_runtime: bool = True) -> list[str]:
+    """NumPy, Pillow and the runtime that fit a Python version, as pip takes them.
+
+    Args:
+        python: major and minor version.
+        tflite_runtime: whether that runtime will do; else ai-edge-litert also where tflite-runtime could be had.
+    """
+    old = python <= _LAST_OF_TFLITE_RUNTIME
+    runtime = _TFLITE_RUNTIME if old and tflite_runtime else _LITERT
+    return ["numpy>=1.23.5,<2" if old else "numpy>=1.26,<3", "pillow>=10,<14", runtime]
+
+
+def download_wheels(wanted: list[str], platform: Platform, folder: Path, source: Path | None = None) -> list[Path]:
+    """Fetch wheels of packages and of all that they need.
+
+    Args:
+        wanted: requirements without markers.
+        platform: on which they are to run.
+        folder: where they go.
+        source: folder of wheels to take them from; None asks pip's package index.
+
+    Returns:
+        The wheels, sorted.
+
+    Raises:
+        DeviceError: they cannot be had.
+    """
+    version = f"{platform.python[0]}{platform.python[1]}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", version, "--dest", str(folder)]
+    command += [f"--abi={abi}" for abi in (f"cp{version}", "abi3", "none")]
+    command += [f"--platform={tag}" for tag in platform.tags]
+    command += ["--no-index", f"--find-links={source.resolve()}"] if source else []
+    done = subprocess.run([*command, *wanted], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["ERROR: no reason given"]
+        raise DeviceError(
+            f"packages for {platform}: cannot be had from {source or 'the package index'} "
+            f"({one_line(errors[-1].removeprefix('ERROR: '))}); --wheels DIR takes them from a folder"
+        )
+    return sorted(folder.glob("*.whl"))

@@ -1,0 +1,18 @@
+"""What a .tflite file is made of, what it costs, and on which targets it would not run."""
+
+from __future__ import annotations
+
+from edgeq.inspection.inspection import Inspection, OperatorGroup, Port, inspect
+from edgeq.inspection.targets import TARGETS, Obstacle, TargetReport, check_target, require_target
+
+__all__ = [
+    "TARGETS",
+    "Inspection",
+    "Obstacle",
+    "OperatorGroup",
+    "Port",
+    "TargetReport",
+    "check_target",
+    "inspect",
+    "require_target",
+]

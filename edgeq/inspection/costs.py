@@ -1,0 +1,62 @@
+"""What running a graph costs: parameters, multiply-adds and memory for activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from edgeq.graphs import Graph, Operator
+from edgeq.graphs.graph import ABSENT
+
+__all__ = ["multiply_adds", "parameters", "peak_activation_bytes"]
+
+
+def multiply_adds(graph: Graph, operator: Operator) -> int:
+    """Multiply-adds of a convolution or matrix product for one run; 0 for every other operator."""
+    if operator.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"):
+        return 0
+    output = math.prod(graph.tensors[operator.outputs[0]].shape)
+    first, second = (graph.tensors[index].shape for index in operator.inputs[:2])
+    if operator.name == "CONV_2D":  # weights (outputs, height, width, inputs)
+        return output * math.prod(second[1:])
+    if operator.name == "DEPTHWISE_CONV_2D":  # weights (1, height, width, channels)
+        return output * math.prod(second[1:3])
+    if operator.name == "FULLY_CONNECTED":  # weights (outputs, inputs)
+        return output * second[-1]
+    if operator.name == "TRANSPOSE_CONV":  # (shape, weights, input): each input value meets all weights of its channel
+        return math.prod(graph.tensors[operator.inputs[2]].shape) * math.prod(second[:3])
+    return output * (first[-2] if getattr(operator.options, "adjX", False) else first[-1])
+
+
+def parameters(graph: Graph, operators: Iterable[Operator]) -> int:
+    """Weights and biases of operators, each tensor once; constants that are shapes, axes and the like are none."""
+    constants = {i for operator in operators for i in operator.inputs if i != ABSENT and graph.is_constant(i)}
+    return sum(math.prod(graph.tensors[i].shape) for i in constants if _is_parameter(graph, i))
+
+
+def peak_activation_bytes(graph: Graph) -> int:
+    """The most that activations alive at the same time take up, in bytes.
+
+    A tensor lives from the step that computes it (the inputs: from the start) to the last that reads it (the
+    outputs: to the end). No runtime gets by with less, unless it computes in place; alignment and scratch
+    buffers come on top.
+    """
+    end = len(graph.operators)
+    born = dict.fromkeys(graph.inputs, 0)
+    born |= {index: operator.index for index, operator in graph.makers.items()}
+    last = {index: max(o.index for o in readers) for index, readers in graph.consumers.items()}
+    last |= dict.fromkeys(graph.outputs, end)
+    alive = np.zeros(end + 1, np.int64)
+    for index, start in born.items():
+        tensor = graph.tensors[index]
+        if tensor.data is None and tensor.quantization.dtype != "void":
+            size = math.prod(tensor.shape) * np.dtype(tensor.quantization.dtype).itemsize
+            alive[start : last.get(index, start) + 1] += size
+    return int(alive.max())
+
+
+def _is_parameter(graph: Graph, index: int) -> bool:
+    quantization = graph.tensors[index].quantization
+    return quantization.is_quantized or quantization.dtype.startswith("float")

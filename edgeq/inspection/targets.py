@@ -1,0 +1,147 @@
+"""What of a model would not run on a target, and why; from tables whose source is stated, or the target's own tool."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import InputError
+from edgeq.graphs import Graph
+from edgeq.graphs.graph import ABSENT
+from edgeq.graphs.pairing import WEIGHTED
+from edgeq.inspection import edgetpu, vela
+from edgeq.inspection.edgetpu import Complaint
+
+__all__ = ["TARGETS", "Obstacle", "TargetReport", "check_target", "require_target"]
+
+_RUNTIMES = ("tflite-runtime", "ai-edge-litert")
+_TFLM = "tflm"
+_MEASURED_BY = "scripts/measure-operators"
+
+_Check = Callable[[Graph], Iterator[Complaint]]
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Something of a model that a target does not run.
+
+    Attributes:
+        operator: name of the operator that it is about; empty for the whole model.
+        count: of how many operators it is true.
+        reason: why, as a sentence without its full stop.
+    """
+
+    operator: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """What was found about a model and a target.
+
+    Attributes:
+        target: as the user named it.
+        source: where the knowledge about the target comes from.
+        consequence: what happens to the model there if there are obstacles.
+        obstacles: empty where none is known.
+    """
+
+    target: str
+    source: str
+    consequence: str
+    obstacles: tuple[Obstacle, ...]
+
+
+def check_target(graph: Graph, target: str) -> TargetReport:
+    """Find what of a model would not run on a target.
+
+    Args:
+        graph: see :func:`edgeq.graphs.read_graph`.
+        target: a name in `TARGETS`; a runtime may have a version behind it, as in ``tflite-runtime==2.14``.
+
+    Raises:
+        InputError: no such target, or nothing is known about that version.
+        RuntimeUnavailableError: the target's own tool is needed and not installed.
+    """
+    name = require_target(target)
+    if name in _RUNTIMES:
+        source, check = f"measured on {_table(name)['package']} by {_MEASURED_BY}", _runtime_check(name)
+    elif name == _TFLM:
+        source, check = f"kernels: measured on {_table(name)['package']} by {_MEASURED_BY}", _check_tflm
+    elif name == "edgetpu":
+        source, check = edgetpu.SOURCE, edgetpu.complaints
+    else:
+        source, check = vela.source(), vela.complaints
+    counts = Counter(check(graph))
+    obstacles = tuple(Obstacle(operator, count, reason) for (operator, reason), count in counts.items())
+    return TargetReport(target, source, TARGETS[name], obstacles)
+
+
+def require_target(target: str) -> str:
+    """The name of a target, without a version.
+
+    Raises:
+        InputError: there is no such target, or nothing is known about that version.
+        RuntimeUnavailableError: the target's own tool is needed and not installed.
+    """
+    name, _, version = target.partition("==")
+    if name not in TARGETS or (version and name not in _RUNTIMES):
+        raise InputError(f"target {target!r}: must be one of {', '.join(TARGETS)}; runtimes as NAME or NAME==VERSION")
+    if name in _RUNTIMES:
+        measured = _table(name)["package"].partition(" ")[2]
+        if version and not f"{measured}.".startswith(f"{version.rstrip('.*')}."):
+            raise InputError(f"target {target}: known is {measured} (measured by {_MEASURED_BY})")
+    if name == "ethos-u":
+        vela.source()
+    return name
+
+
+TARGETS = {
+    "tflite-runtime": "it refuses to load the file",
+    "ai-edge-litert": "it refuses to load the file",
+    "edgetpu": "the compiler leaves that operator and all behind it to the processor, or refuses the file",
+    "ethos-u": "these operators run on the processor beside it, slowly",
+    _TFLM: "the interpreter refuses to allocate its tensors",
+}
+"""Each target, and what an obstacle means there."""
+
+
+@cache
+def _table(runtime: str) -> dict[str, Any]:
+    """What ``scripts/measure-operators`` noted about a runtime: package and version, and operators with versions."""
+    tables: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("operators.json").read_text("utf-8"))
+    return tables[runtime]
+
+
+def _runtime_check(runtime: str) -> _Check:
+    table = _table(runtime)
+    package = table["package"]
+
+    def check(graph: Graph) -> Iterator[Complaint]:
+        for operator in graph.operators:
+            newest = table["operators"].get(operator.name)
+            if newest is None:
+                yield operator.name, f"{package} does not know this operator"
+            elif operator.version > newest:
+                yield operator.name, f"is of version {operator.version}; {package} knows it up to version {newest}"
+
+    return check
+
+
+def _check_tflm(graph: Graph) -> Iterator[Complaint]:
+    """TensorFlow Lite for Microcontrollers: a kernel for every operator, and for its types."""
+    known = _table(_TFLM)["operators"]
+    for operator in graph.operators:
+        types = {graph.tensors[i].quantization.dtype for i in operator.inputs if i != ABSENT}
+        if operator.name not in known:
+            yield operator.name, "has no kernel there"
+        elif "float16" in types:
+            yield operator.name, "reads float16, which no kernel takes"
+        elif operator.name in WEIGHTED and "float32" in types and "int8" in types:
+            yield operator.name, "has integer weights but float activations; there both are integers or both floats"

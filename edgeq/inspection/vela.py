@@ -1,0 +1,47 @@
+"""What Arm's Ethos-U takes: asked of Vela, Arm's own compiler, which is an optional package."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata, util
+
+from edgeq.errors import ModelError, RuntimeUnavailableError, one_line
+from edgeq.graphs import Graph
+
+__all__ = ["complaints", "source"]
+
+_WARNING = re.compile(r"^Warning \(supported operators\) operator: (\w+).*\n *Reason: (.*)", re.MULTILINE)
+_NAMES = re.compile(r"\s*\([^()]*\)$")  # of tensors, which differ from operator to operator
+
+
+def source() -> str:
+    """Which Vela is asked.
+
+    Raises:
+        RuntimeUnavailableError: it is not installed.
+    """
+    if util.find_spec("ethosu") is None:
+        raise RuntimeUnavailableError(
+            "target ethos-u: needs Arm's compiler Vela (pip install 'edgeq[ethos-u]', or ethos-u-vela)"
+        )
+    return f"Arm's compiler Vela {metadata.version('ethos-u-vela')}, for the Ethos-U55 with 256 multipliers"
+
+
+def complaints(graph: Graph) -> Iterator[tuple[str, str]]:
+    """What Vela leaves to the processor, an entry an operator: its name and Vela's reason.
+
+    Raises:
+        ModelError: Vela fails on the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeq-vela-") as folder:
+        command = [sys.executable, "-m", "ethosu.vela", "--accelerator-config", "ethos-u55-256", "--output-dir", folder]
+        done = subprocess.run([*command, graph.path], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
+        raise ModelError(f"{graph.path}: Vela fails on this model ({one_line(lines[-1])})")
+    for operator, reason in _WARNING.findall(done.stdout):
+        yield operator, _NAMES.sub("", reason.strip())

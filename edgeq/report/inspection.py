@@ -1,0 +1,108 @@
+"""What is inside a model, and what a target makes of it, as text that fits the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from edgeq.inspection import Inspection, Port, TargetReport
+from edgeq.report.tables import size, table
+
+__all__ = ["inspection_lines", "target_lines"]
+
+_FEW = 100_000  # multiply-adds that are told to the last one
+
+
+def inspection_lines(inspection: Inspection, width: int | None = None) -> list[str]:
+    """A model's inputs, outputs, operators, costs and origin as lines of text.
+
+    Args:
+        inspection: what was found.
+        width: of the terminal in characters; None asks it.
+    """
+    width = width or shutil.get_terminal_size().columns
+    i = inspection
+    rows: list[tuple[str, ...]] = [("", "name", "shape", "type", "scale", "zero point", "real range")]
+    rows += [_port("input", port) for port in i.inputs] + [_port("output", port) for port in i.outputs]
+    lines = [f"{i.path}  {size(i.size_bytes)}  sha256 {i.sha256[:16]}", "", *table(rows, width), ""]
+    heading = ("operator", "version", "type", "count", "parameters", "mult-adds")
+    kinds = [
+        (g.name, str(g.version), g.types, str(g.count), _number(g.parameters), _millions(g.multiply_adds))
+        for g in i.operators
+    ]
+    total = ("total", "", "", str(sum(g.count for g in i.operators)), _number(i.parameters), _millions(i.multiply_adds))
+    lines += [*table([heading, *kinds, total], width), ""]
+    for fact in _facts(i):
+        lines += textwrap.wrap(fact, width, subsequent_indent="  ", break_long_words=False)
+    return lines
+
+
+def target_lines(report: TargetReport, width: int | None = None) -> list[str]:
+    """What of a model would not run on a target, as lines of text."""
+    width = width or shutil.get_terminal_size().columns
+    if not report.obstacles:
+        lines = [f"{report.target}: nothing known against it"]
+    else:
+        lines = textwrap.wrap(f"{report.target}: {report.consequence}, because of", width, subsequent_indent="  ")
+        for obstacle in report.obstacles:
+            times = f" ({obstacle.count} times)" if obstacle.count > 1 else ""
+            text = f"{obstacle.operator or 'the model'}{times}: {obstacle.reason}"
+            lines += textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
+    return lines + textwrap.wrap(
+        f"Source: {report.source}.", width, initial_indent="  ", subsequent_indent="    ", break_long_words=False
+    )
+
+
+def _facts(i: Inspection) -> list[str]:
+    """Sentences on what the tables do not say."""
+    floats = [g.name for g in i.operators if "float" in g.types]
+    facts = ["Full integer: every activation, inputs and outputs too." if i.full_integer else _float_fact(floats)]
+    facts.append(f"Activations take {size(i.peak_activation_bytes)} at the least, where most of them are alive.")
+    if i.subgraphs > 1:
+        facts.append(f"{i.subgraphs - 1} further graphs, of loops and branches, are not counted.")
+    if i.labels:
+        first = ", ".join(i.labels[:3]) + (", ..." if len(i.labels) > 3 else "")
+        facts.append(f"Carries {len(i.labels)} labels: {first}")
+    if i.preprocessing:
+        p = i.preprocessing
+        part = "all of" if p["crop"] == 1 else f"the middle {100 * p['crop']:g} % of"
+        numbers = [",".join(f"{v:g}" for v in p[key]) for key in ("mean", "std")]
+        facts.append(
+            f"Takes {p['width']}x{p['height']} {p['channels']} pixels, normalized as (pixel - {numbers[0]}) / "
+            f"{numbers[1]}, of {part} the picture."
+        )
+    if not i.provenance:
+        facts.append("Does not say where it comes from.")
+    for name, value in i.provenance.items():
+        items = value.items() if isinstance(value, dict) else ()
+        text = ", ".join(f"{key} {item}" for key, item in items if not isinstance(item, list | dict)) or value
+        facts.append(f"{name.replace('_', ' ')}: {text}")
+    return facts
+
+
+def _float_fact(floats: Sequence[str]) -> str:
+    names = ", ".join(dict.fromkeys(floats))
+    return f"Not full integer: {names or 'an input or output'} {'work' if len(set(floats)) > 1 else 'works'} on floats."
+
+
+def _port(kind: str, port: Port) -> tuple[str, ...]:
+    per_channel = len(port.scale) > 1
+    low, high = port.real_range or (0.0, 0.0)
+    return (
+        kind,
+        port.name,
+        "x".join("?" if side < 0 else str(side) for side in port.shape) or "scalar",
+        port.dtype,
+        "per channel" if per_channel else f"{port.scale[0]:.6g}" if port.scale else "-",
+        "per channel" if per_channel else str(port.zero_point[0]) if port.scale else "-",
+        f"{low:.4g} to {high:.4g}" if port.real_range else "-",
+    )
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count else "-"
+
+
+def _millions(multiply_adds: int) -> str:
+    return f"{multiply_adds / 1e6:.1f} M" if multiply_adds >= _FEW else _number(multiply_adds)

@@ -1,0 +1,316 @@
+"""From end to end against an emulated Raspberry Pi over a real sshd, as a user would type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import COLOURS, ROOT, Finished, colour_picture
+
+from edgeq.agreement import DevicePlace, LocalPlace, compare_places
+from edgeq.device.address import Address
+from edgeq.device.device import Device
+from edgeq.device.setup import remove
+from edgeq.errors import ConnectionLostError, DeviceError
+from edgeq.metadata import Overrides
+from edgeq.runtime import Model
+
+from .conftest import Board
+
+Run = Callable[..., Finished]
+
+
+@pytest.fixture(scope="module")
+def ready(board: Board, wheels: Path) -> Board:
+    """The board, set up by the command."""
+    done = run(board, "device", "setup", board.host, "--wheels", wheels)
+    assert (done.code, done.err) == (0, "")
+    assert "Installed 4 packages" in done.out
+    assert "runs models under tflite-runtime 2.14.0" in done.out
+    return board
+
+
+@pytest.fixture
+def there(ready: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """The board, for the library in this process."""
+    monkeypatch.setenv("EDGEQ_SSH", ready.ssh())
+    return ready
+
+
+@pytest.fixture(scope="module")
+def photos_20(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos_20")
+    for number in range(20):
+        colour_picture(list(COLOURS)[number % 3], 500 + number, 60).save(folder / f"{number:02}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos_3(photos_20: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos_3")
+    for photo in sorted(photos_20.iterdir())[:3]:
+        shutil.copyfile(photo, folder / photo.name)
+    return folder
+
+
+def run(board: Board, *arguments: object, ssh: str = "") -> Finished:
+    command = [sys.executable, "-m", "edgeq", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ssh or board.ssh()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def error_of(done: Finished) -> str:
+    assert done.code == 2, (done.out, done.err)
+    (line,) = done.err.splitlines()
+    return line.removeprefix("Error: ")
+
+
+class TestSetup:
+    def test_again_it_does_nothing(self, ready: Board) -> None:
+        before = {p: p.stat().st_mtime_ns for p in ready.home.rglob("*") if "__pycache__" not in str(p)}
+        done = run(ready, "device", "setup", "kitchen", "--json")  # a name of ssh's configuration
+        assert json.loads(done.out) == {"home": str(ready.home), "installed": []}
+        assert {p: p.stat().st_mtime_ns for p in ready.home.rglob("*") if "__pycache__" not in str(p)} == before
+
+    def test_info(self, ready: Board) -> None:
+        found = json.loads(run(ready, "device", "info", ready.host, "--json").out)
+        assert found["model"].startswith("Raspberry Pi 4 Model B")
+        assert (found["architecture"], found["emulated_by"]) == ("aarch64", os.uname().machine)
+        assert found["runtimes"] == {"tflite-runtime": "2.14.0"}
+        assert found["features"] == ["asimd"]
+
+    def test_no_root_and_nothing_outside_its_folder(self, ready: Board) -> None:
+        owners = {path.owner() for path in ready.home.rglob("*")} if os.getuid() else set()
+        assert owners <= {Path.home().owner()}
+        assert {p.name for p in (ready.folder / "home").iterdir()} <= {"authorized_keys", ".local", ".cache"}
+
+
+class TestInference:
+    def test_20_photos_byte_for_byte_under_the_reference_kernels(
+        self, there: Board, mobilenet_models: Path, photos_20: Path
+    ) -> None:
+        path = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
+        desk = Model(path, kernels="reference")
+        with Device(Address.parse(there.host)) as device:
+            model = device.open(path, None, 4, "reference", Overrides())
+            for photo in sorted(photos_20.iterdir()):
+                tensor = desk.tensor(desk.preprocessing.pixels(photo))
+                expected = desk.invoke(tensor)
+                for output, _ in (device.run(model, tensor), device.run_image(model, photo)):
+                    assert np.array_equal(output, expected), photo
+
+    @pytest.mark.parametrize("options", [[], ["--images"]], ids=["tensors", "images"])
+    def test_the_command(self, options: list[str], ready: Board, colour_models: Path, photos_20: Path) -> None:
+        arguments = [
+            "infer",
+            photos_20,
+            "-m",
+            colour_models / "colours_int8.tflite",
+            "--json",
+            "--kernels",
+            "reference",
+        ]
+        there = run(ready, *arguments, "--on", ready.host, *options)
+        assert (there.code, there.err) == (0, "")
+        lines = [json.loads(line) for line in there.out.splitlines()]
+        assert {line.pop("device") for line in lines} == {ready.host}
+        assert lines == [json.loads(line) for line in run(ready, *arguments).out.splitlines()]
+
+    def test_names_that_a_shell_would_run(self, ready: Board, colour_models: Path, tmp_path: Path) -> None:
+        evil = tmp_path / "$(touch pwned);`touch pwned` 'x\".jpg"
+        colour_picture("red", 1).save(evil)
+        model = colour_models / "colours_int8.tflite"
+        done = run(ready, "infer", evil, "-m", model, "--on", ready.host, "--images", "--kernels", "reference")
+        assert done.code == 0, done.err
+        assert "red" in done.out
+        assert not list(ready.folder.rglob("pwned"))
+
+    def test_what_is_no_image_is_told_and_the_rest_goes_on(
+        self, ready: Board, colour_models: Path, photos_20: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "bad.jpg").write_bytes(b"no")
+        model = colour_models / "colours_int8.tflite"
+        options = ["-m", model, "--on", ready.host, "--kernels", "reference", "--top", 1]
+        done = run(ready, "infer", tmp_path / "bad.jpg", photos_20 / "00.jpg", *options)
+        assert "not an image" in error_of(done)
+        assert "blue" in done.out
+
+    def test_files_are_sent_once(self, there: Board, colour_models: Path) -> None:
+        seen: list[str] = []
+        for _ in range(2):
+            with Device(Address.parse(there.host), lambda stage, done, total: seen.append(stage)) as device:
+                device.send(colour_models / "colours_int16x8.tflite")
+        assert len(seen) == 1
+
+
+class TestCompare:
+    def test_desk_and_board(self, ready: Board, mobilenet_models: Path, photos_3: Path) -> None:
+        model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
+        done = run(ready, "compare", model, "--data", photos_3, "--on", ready.host, "--json", "-")
+        assert (done.code, done.err) == (0, "")
+        _, _, reference, default = json.loads(done.out)["places"]
+        assert (reference["name"], reference["runtime"]) == (ready.host, "tflite-runtime 2.14.0")
+        assert (reference["kernels"], reference["differing_values"]) == ("reference", 0)
+        assert (default["kernels"], default["images"]) == ("default", 3)
+
+    def test_a_cut_connection_in_the_middle(self, there: Board, mobilenet_models: Path, photos_20: Path) -> None:
+        model = Model(mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite")
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if (stage, done) in (("Comparing", 5), ("Comparing", 12)):
+                there.cut()
+
+        with Device(Address.parse(there.host)) as device:
+            places = [LocalPlace(model.path, None, "reference"), DevicePlace(device, model, None, "reference")]
+            found = compare_places(model, photos_20, places, progress)
+            places[0].close()
+        assert [(place.images, place.differing_values, place.error) for place in found.places] == [(20, 0, None)] * 2
+
+    def test_a_dead_board_does_not_stop_the_others(self, ready: Board, mobilenet_models: Path, photos_3: Path) -> None:
+        model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
+        hosts = ["--on", "pi@127.0.0.1:9", "--on", ready.host]
+        done = run(ready, "compare", model, "--data", photos_3, *hosts, "--json", "-")
+        assert "pi@127.0.0.1:9: cannot be reached" in error_of(done)
+        assert [place["name"] for place in json.loads(done.out)["places"]] == ["here", "here", ready.host, ready.host]
+
+
+def test_bench_on_a_fleet_with_a_dead_board(ready: Board, mobilenet_models: Path) -> None:
+    model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
+    options = ["--threads", 1, "--seconds", 0.1]
+    done = run(ready, "bench", model, "--on", ready.host, "--on", "pi@127.0.0.1:9", "--on", "kitchen", *options)
+    assert "pi@127.0.0.1:9: cannot be reached" in error_of(done)
+    assert "mobilenet_v2_0.35_96_int8.tflite  " in done.out
+    assert "no time here is a real board's" in " ".join(done.out.split())
+    table = done.out[done.out.index("device ") :].splitlines()
+    assert [line.split()[0] for line in table[1:]] == [ready.host, "kitchen"]
+
+
+class TestFaults:
+    def test_host_down(self, ready: Board) -> None:
+        assert "cannot be reached" in error_of(run(ready, "device", "info", "pi@127.0.0.1:9"))
+
+    def test_unknown_name(self, ready: Board) -> None:
+        assert "resolve" in error_of(run(ready, "device", "info", "no-such-host.invalid"))
+
+    def test_unknown_host_key(self, ready: Board) -> None:
+        done = run(ready, "device", "info", ready.host, ssh=ready.ssh("-o", "UserKnownHostsFile=/dev/null"))
+        assert error_of(done).endswith("its host key is not known yet; ssh to it once and check the key")
+
+    def test_wrong_host_key(self, ready: Board, tmp_path: Path) -> None:
+        other = (ready.folder / "other_key.pub").read_text().split()[:2]
+        (tmp_path / "known").write_text(f"[127.0.0.1]:{ready.port} {' '.join(other)}\n")
+        done = run(ready, "device", "info", ready.host, ssh=ready.ssh("-o", f"UserKnownHostsFile={tmp_path / 'known'}"))
+        assert "its host key is not the one that is known, so somebody may be in between" in error_of(done)
+
+    def test_refused_key(self, ready: Board) -> None:
+        ssh = ready.ssh("-i", str(ready.folder / "other_key"), "-o", "IdentityAgent=none").replace("ssh_config", "bare")
+        bare = (ready.folder / "ssh_config").read_text().replace(f"IdentityFile {ready.folder / 'key'}", "")
+        (ready.folder / "bare").write_text(bare)
+        done = run(ready, "device", "info", ready.host, ssh=ssh)
+        assert "refuses the login" in error_of(done)
+        assert "ssh-copy-id" in done.err
+
+    def test_no_python(self, ready: Board) -> None:
+        folder = ready.folder / "no_python"
+        folder.mkdir(exist_ok=True)
+        (folder / "ssh").write_text("#!/bin/sh\necho 'python3: not found' >&2\nexit 127\n")
+        (folder / "ssh").chmod(0o755)
+        assert "has no python3" in error_of(run(ready, "device", "info", "pi", ssh=str(folder / "ssh")))
+
+    def test_runtime_missing(self, ready: Board, colour_models: Path, photos_20: Path) -> None:
+        model = colour_models / "colours_int8.tflite"
+        options = ["-m", model, "--on", ready.host, "--runtime", "ai-edge-litert"]
+        done = run(ready, "infer", photos_20 / "00.jpg", *options)
+        assert "runtime ai-edge-litert is not installed" in error_of(done)
+
+    def test_disk_full(self, small_board: Board, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        done = run(small_board, "device", "setup", small_board.host, "--wheels", wheels)
+        assert "MB for the packages, and has" in error_of(done)
+        large = tmp_path / "large.bin"
+        large.write_bytes(np.random.default_rng(0).bytes(20_000_000))
+        os.environ["EDGEQ_SSH"] = small_board.ssh()
+        try:
+            with (
+                Device(Address.parse(small_board.host)) as device,
+                pytest.raises(DeviceError, match="its disk is full"),
+            ):
+                device.send(large)
+        finally:
+            del os.environ["EDGEQ_SSH"]
+
+    def test_a_file_that_was_cut_off_goes_on_where_it_was(self, there: Board, tmp_path: Path) -> None:
+        large = tmp_path / "large.bin"
+        large.write_bytes(np.random.default_rng(1).bytes(3_000_000))
+        offsets: list[int] = []
+
+        def progress(stage: str, done: int, total: int) -> None:
+            offsets.append(done)
+            if len(offsets) == 4:
+                there.cut()
+
+        with Device(Address.parse(there.host), progress) as device:
+            sha256 = device.send(large)
+        assert (there.home / "files" / sha256).read_bytes() == large.read_bytes()
+        assert offsets == sorted(set(offsets))
+
+    def test_a_board_that_stays_away(self, there: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edgeq.device.device._WAITS_S", (0.1, 0.1))
+        with Device(Address.parse(there.host)) as device:
+            monkeypatch.setenv("EDGEQ_SSH", there.ssh("-p", "9"))
+            there.cut()
+            with pytest.raises(ConnectionLostError, match="cannot be reached, or no longer"):
+                device.probe()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_models: Path) -> None:
+    from .conftest import sessions
+
+    model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
+    command = [sys.executable, "-m", "edgeq", "bench", model, "--on", ready.host, "--threads", "1", "--seconds", "99"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ready.ssh()}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
+    deadline = time.monotonic() + 50
+    while len(sessions(ready.process.pid)) < 4 and time.monotonic() < deadline:  # sshd twice, agent, worker
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(kind)
+    process.wait(timeout=20)
+    watchdog.cancel()
+    while sessions(ready.process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sessions(ready.process.pid) == []
+
+
+def test_a_refused_model_is_called_by_its_name_here(there: Board, colour_models: Path, tmp_path: Path) -> None:
+    cut_off = tmp_path / "cut off.tflite"
+    cut_off.write_bytes((colour_models / "colours_int8.tflite").read_bytes()[:2000])
+    with Device(Address.parse(there.host)) as device:
+        model = device.open(cut_off, None, 1, "default", Overrides())
+        with pytest.raises(DeviceError) as error:
+            device.run(model, np.zeros((1, 32, 32, 3), np.int8))
+    assert f"{there.host}: {cut_off}: cut off or damaged" in str(error.value)
+
+
+def test_remove(there: Board) -> None:
+    """The last, as it leaves a bare board."""
+    done = run(there, "device", "remove", there.host)
+    assert (done.code, done.err) == (0, "")
+    assert "Deleted " in done.out
+    assert not there.home.exists()
+    with Device(Address.parse(there.host)) as device:
+        assert device.probe()["installed"] is None
+        assert remove(device) == 0
