@@ -55,7 +55,7 @@ class Refinement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, with the names of the attributes."""
-        return asdict(self) | {"kept": self.kept}
+        return asdict(self) | {"methods": list(self.methods), "kept": self.kept}
 
     @property
     def kept(self) -> bool:

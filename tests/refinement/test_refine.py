@@ -63,7 +63,7 @@ class TestResult:
             "images": 32,
             "checked_on": 8,
             "layers": 10,
-            "methods": ("bias", *METHODS),
+            "methods": ["bias", *METHODS],
             "l1_before": result.l1_before,
             "l1_after": result.l1_after,
             "kept": True,
