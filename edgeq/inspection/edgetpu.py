@@ -55,8 +55,6 @@ def _wrong_option(operator: Operator) -> str | None:
     options = operator.options
     if operator.name in _NO_FUSED_ACTIVATION and options.fusedActivationFunction:
         return "must not have an activation fused to it"
-    if operator.name == "DEPTHWISE_CONV_2D" and (options.dilationWFactor, options.dilationHFactor) != (1, 1):
-        return "must not be dilated"
-    if operator.name == "CONV_2D" and options.dilationWFactor != options.dilationHFactor:
+    if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D") and options.dilationWFactor != options.dilationHFactor:
         return "must be dilated alike in both directions"
     return None
