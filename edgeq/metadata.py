@@ -69,8 +69,9 @@ class ModelMetadata:
 
     @property
     def calibrated_on(self) -> frozenset[str]:
-        """Fingerprints of the image files that the model was calibrated on: the start of their SHA-256."""
-        return frozenset(self.provenance.get("calibration", {}).get("fingerprints", ()))
+        """Fingerprints of the image files that the model was calibrated or refined on: the start of their SHA-256."""
+        records = (self.provenance.get(key) or {} for key in ("calibration", "refinement"))
+        return frozenset(fingerprint for record in records for fingerprint in record.get("fingerprints", ()))
 
     def to_members(self) -> dict[str, bytes]:
         """The zip members that hold this, by name."""

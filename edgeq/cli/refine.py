@@ -15,7 +15,7 @@ from edgeq.cli.output import list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.files import replacing
 from edgeq.images import require_folder
-from edgeq.metadata import read_metadata
+from edgeq.metadata import FINGERPRINT_LENGTH, read_metadata
 from edgeq.refinement import METHODS, refine
 from edgeq.report import refinement_line
 from edgeq.runtime import available_cores
@@ -83,8 +83,11 @@ def command(
     if metadata.provenance:  # a file of edgeq's says what happened to it; others stay byte for byte but for the numbers
         from edgeq.conversion.packaging import repack
 
-        record = metadata.provenance | {"refinement": refinement.to_json()}
-        content = repack(content, replace(metadata, provenance=record))
+        record = refinement.to_json()
+        seen = sorted({digest[:FINGERPRINT_LENGTH] for digest in chosen.digests} - metadata.calibrated_on)
+        if seen:  # other photos than it was calibrated on: a comparison must know them, though the file grows by that
+            record["fingerprints"] = seen
+        content = repack(content, replace(metadata, provenance=metadata.provenance | {"refinement": record}))
     with replacing([target]) as (part,):
         part.write_bytes(content)
     if as_json:

@@ -16,8 +16,9 @@ import pytest
 from conftest import ROOT, Finished, IntegerPair
 
 from cli import error_of
+from edgeq.files import sha256_of_file
 from edgeq.graphs import read_graph
-from edgeq.metadata import read_metadata
+from edgeq.metadata import FINGERPRINT_LENGTH, read_metadata
 from edgeq.runtime import Model
 
 Run = Callable[..., Finished]
@@ -111,6 +112,9 @@ def test_photos_of_one_s_own_and_files_that_are_none(
     assert (done.code, done.err) == (0, "")
     record = read_metadata(here / "blocks_int8_refined.tflite").provenance["refinement"]
     assert (record["images"], record["checked_on"]) == (29, 7)  # of 36
+    digests = {sha256_of_file(path)[:FINGERPRINT_LENGTH] for path in folder.rglob("*.jpg")}
+    known = [read_metadata(here / name).calibrated_on for name in (FILES[1], "blocks_int8_refined.tflite")]
+    assert known[1] == known[0] | digests, "a comparison on these photos has to be told from one on others"
     assert "Skipped 1 file" in done.out
     assert "note.txt: not an image that Pillow can read" in done.out
 
