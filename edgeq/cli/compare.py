@@ -131,7 +131,8 @@ def command(
             workers=workers,
             overrides=make_overrides(**about_model),
             labels_needed=max_drop is not None,
-            layer_images=_LAYER_IMAGES if layers else 0,
+            layer_images=_LAYER_IMAGES if layers or report_path is not None else 0,
+            layers_needed=layers,
             progress=progress,
         )
     document = json.dumps(result.to_json(), indent=1)

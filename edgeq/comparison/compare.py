@@ -14,7 +14,7 @@ from edgeq.comparison.dataset import LabelledImage, find_labels
 from edgeq.comparison.pair import Outputs, Pair, latency_ms
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
-from edgeq.errors import ImageError, InputError
+from edgeq.errors import EdgeqError, ImageError, InputError
 from edgeq.metadata import Overrides
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model, available_cores, runtime_version
@@ -38,6 +38,7 @@ def compare(
     overrides: Overrides | None = None,
     labels_needed: bool = False,
     layer_images: int = 0,
+    layers_needed: bool = True,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
@@ -51,6 +52,7 @@ def compare(
         overrides: what the caller knows better than the files, for both.
         labels_needed: whether images without known classes are an error.
         layer_images: on how many of the images to compare the models layer by layer as well.
+        layers_needed: whether models whose layers do not correspond are an error, or worth a note.
         progress: called with ("Comparing", images done, images in all).
 
     Raises:
@@ -83,14 +85,21 @@ def compare(
         _model_result(first.candidate, candidate_ms, tally.candidate),
         (*label_notes, *notes, *first.notes()),
     )
-    return _with_layers(result, first, images, layer_images, progress) if layer_images else result
+    if not layer_images:
+        return result
+    try:
+        return _with_layers(result, first, images, layer_images, progress)
+    except EdgeqError as error:
+        if layers_needed:
+            raise
+        return replace(result, notes=(*result.notes, f"layers were not compared: {error}"))
 
 
 def _with_layers(
     result: Comparison, models: Pair, images: list[LabelledImage], count: int, progress: Progress
 ) -> Comparison:
     """Add the drift of each layer, over images spread evenly, and what all of it says."""
-    from edgeq.comparison.findings import find
+    from edgeq.comparison.findings import find_advice, find_faults
     from edgeq.comparison.layers import measure_layers
     from edgeq.graphs import pair_graphs, read_graph
 
@@ -101,7 +110,8 @@ def _with_layers(
         with contextlib.suppress(ImageError):  # counted already
             pixels.append([model.preprocessing.pixels(image.path) for model in (reference, candidate)])
     layers = measure_layers(reference, candidate, pair, [(seen, other) for seen, other in pixels], progress)
-    return replace(result, layers=layers, findings=find(result, reference, candidate, layers, pair))
+    faults = find_faults(reference, candidate, layers, pair)
+    return replace(result, layers=layers, faults=faults, advice=find_advice(result, candidate, layers, bool(faults)))
 
 
 def _open_like(model: Model) -> Model:

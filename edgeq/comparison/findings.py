@@ -15,7 +15,7 @@ from edgeq.graphs import GraphPair
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.runtime import Model
 
-__all__ = ["find"]
+__all__ = ["find_advice", "find_faults"]
 
 _BROKEN_DB = 12.0  # of a layer alone: noise above a quarter of the signal's amplitude; INT8 rounding leaves 25 or more
 _BELOW_MEDIAN_DB = 10.0  # by so much a culprit is worse than the middle of its network
@@ -28,23 +28,19 @@ _WELL = 0.98
 _ENOUGH_PHOTOS = 100
 
 
-def find(
-    comparison: Comparison, reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair
-) -> tuple[str, ...]:
-    """Findings about a pair of models, the weightiest first, a sentence each without its full stop.
+def find_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> tuple[str, ...]:
+    """What is broken, in the order of the network, a sentence each without its full stop.
 
     Args:
-        comparison: what was measured on the images.
         reference: the float model.
         candidate: the INT8 model.
         layers: drift layer by layer.
         pair: the models' graphs.
     """
-    broken = [*_input_findings(reference, candidate, layers, pair), *_layer_findings(layers, pair)]
-    return (*broken, *_advice(comparison, candidate, layers, bool(broken)))
+    return (*_input_faults(reference, candidate, layers, pair), *_layer_faults(layers, pair))
 
 
-def _input_findings(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
+def _input_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
     """What is wrong before the first operator: colours, normalization, the input's range."""
     ours, theirs = reference.preprocessing, candidate.preprocessing
     (row,) = [layer for layer in layers if layer.operator == "INPUT"]
@@ -81,7 +77,7 @@ def _sees_reversed_colours(pair: GraphPair) -> bool:
     return reversed_noise < noise / 10
 
 
-def _layer_findings(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
+def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
     """The layers that are to blame: far worse alone than the others, in the order of the network."""
     inner = {layer.index: layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None}
     if not inner:
@@ -117,8 +113,17 @@ def _why(layer: LayerDrift) -> str:
     return f"{alone}, which rounding does not explain"
 
 
-def _advice(comparison: Comparison, candidate: Model, layers: Sequence[LayerDrift], is_broken: bool) -> list[str]:
-    """What to try next."""
+def find_advice(
+    comparison: Comparison, candidate: Model, layers: Sequence[LayerDrift], is_broken: bool
+) -> tuple[str, ...]:
+    """What to try next, a sentence each without its full stop.
+
+    Args:
+        comparison: what was measured on the images.
+        candidate: the INT8 model.
+        layers: drift layer by layer.
+        is_broken: whether there are faults.
+    """
     advice = []
     if comparison.calibration_overlap:
         advice.append("compare on photos that the model was not calibrated on")
@@ -128,7 +133,7 @@ def _advice(comparison: Comparison, candidate: Model, layers: Sequence[LayerDrif
             "mend what is broken first, or convert again from the float network",
         ]
     if comparison.agreement >= _WELL:
-        return advice
+        return tuple(advice)
     provenance = candidate.metadata.provenance
     if not provenance.get("refinement"):
         advice.append("this model is not refined: edgeq refine mends rounding at no cost in size or speed")
@@ -139,4 +144,4 @@ def _advice(comparison: Comparison, candidate: Model, layers: Sequence[LayerDrif
     if narrow:
         advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on photos like these")
     advice.append("where that does not help, edgeq convert --int16x8 keeps 16 bits in activations")
-    return advice
+    return tuple(advice)

@@ -167,8 +167,8 @@ class Comparison:
         classes: drift class by class, the worst first; only classes that have a flip.
         notes: what was done to make the two comparable, a sentence each.
         layers: drift layer by layer, the worst alone first; None where it was not asked for.
-        findings: what the measurements say is wrong or could be better and what to try, a sentence each, the
-            weightiest first.
+        faults: what the layers say is broken, a sentence each without its full stop, in the order of the network.
+        advice: what could be tried next, a sentence each.
     """
 
     images: int
@@ -190,7 +190,8 @@ class Comparison:
     classes: tuple[ClassDrift, ...]
     notes: tuple[str, ...]
     layers: tuple[LayerDrift, ...] | None = None
-    findings: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, with the names of the attributes; an infinite SQNR (no difference at all) is null."""

@@ -51,8 +51,9 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         lines += table([("class", "images", "reference", "candidate", "agreement"), *rows], width)
     if comparison.layers is not None:
         lines += ["", *_layer_lines(comparison.layers, width)]
-    for finding in comparison.findings:
-        lines += textwrap.wrap(f"Finding: {finding}.", width, subsequent_indent=" " * 9, break_long_words=False)
+    for word, found in (("Fault", comparison.faults), ("Try", comparison.advice)):
+        for text in found:
+            lines += textwrap.wrap(f"{word}: {text}.", width, subsequent_indent=" " * 6, break_long_words=False)
     lines.append("")
     for note in notes(comparison):
         lines += textwrap.wrap(f"Note: {note}.", width, subsequent_indent=" " * 6, break_long_words=False)

@@ -11,13 +11,12 @@ __all__ = ["decibels", "model_names", "notes", "percent", "points", "sentence", 
 
 _KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "int16x8": "INT16x8"}
 _FEW_IMAGES = 100
-_BROKEN = "broken"  # the word by which findings tell what is wrong from what could be better
 
 
 def verdict(comparison: Comparison) -> str:
     """The comparison in a sentence, with its intervals.
 
-    Where the findings say that something is broken, the first of them comes before, as a sentence of its own.
+    Where something is broken, that comes before, as a sentence of its own.
     """
     c = comparison
     reference, candidate = (f"the {name}" if name.islower() else name for name in model_names(c))
@@ -29,8 +28,7 @@ def verdict(comparison: Comparison) -> str:
     )
     if c.top1_drop is not None and c.top1_drop_ci95 is not None:
         text += f", {_top1(c.top1_drop, c.top1_drop_ci95)}"
-    is_broken = any(_BROKEN in finding for finding in c.findings)
-    return f"{sentence(c.findings[0])} {sentence(text)}" if is_broken else sentence(text)
+    return f"{sentence(c.faults[0])} {sentence(text)}" if c.faults else sentence(text)
 
 
 def _top1(drop: float, interval: tuple[float, float]) -> str:

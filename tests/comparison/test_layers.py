@@ -19,6 +19,7 @@ from edgeq.graphs.editing import GraphEditor
 from edgeq.metadata import read_metadata
 from edgeq.preprocessing import NORMALIZATIONS
 from edgeq.report import comparison_lines
+from edgeq.report.wording import verdict
 
 pytest.importorskip("tensorflow")
 
@@ -116,9 +117,10 @@ def test_a_broken_layer_is_named_with_the_reason(
     comparison = broken(change)
     assert comparison.layers is not None
     assert place in [layer.index for layer in comparison.layers[:3]], "the culprit stands among the first"
-    assert f"operator {place} " in comparison.findings[0]
-    assert reason in comparison.findings[0]
-    assert not any(finding.startswith("operator") for finding in comparison.findings[1:]), "no victim is blamed"
+    (fault,) = comparison.faults  # and no victim is blamed
+    assert f"operator {place} " in fault
+    assert reason in fault
+    assert verdict(comparison).startswith("Operator")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,9 @@ def test_a_wrong_input_is_told_from_a_broken_layer(
     preprocessing: dict[str, object],
     reason: str,
 ) -> None:
-    assert reason in broken(change, **preprocessing).findings[0]
+    comparison = broken(change, **preprocessing)
+    assert reason in comparison.faults[0]
+    assert reason in verdict(comparison)
 
 
 def test_calibration_with_another_normalization_is_told(
@@ -146,12 +150,11 @@ def test_calibration_with_another_normalization_is_told(
         """The input's scale as it is for pixels in 0..1."""
         editor.set_quantization(editor.graph.inputs[0], [1 / 255], [-128])
 
-    assert "another normalization" in broken(other_range).findings[0]
+    assert "another normalization" in broken(other_range).faults[0]
 
 
 def test_nothing_is_called_broken_in_an_intact_model(broken: Callable[..., Comparison]) -> None:
-    comparison = broken()
-    assert not any("broken" in finding or "wrong" in finding for finding in comparison.findings)
+    assert broken().faults == ()
 
 
 def test_layers_are_measured_as_their_definitions_say(models: tuple[Path, Path], images: Path) -> None:

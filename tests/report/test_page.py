@@ -106,7 +106,8 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         ),
         notes=("took <u>something</u> from there",),
         layers=tuple(layer(place) for place in range(6)),
-        findings=("operator 3 of <b>a</b> is broken", "calibrate on more photos"),
+        faults=("operator 3 of <b>a</b> is broken",),
+        advice=("calibrate on more photos",),
     )
 
 
@@ -259,7 +260,15 @@ class TestWhatItShows:
     def test_no_difference_at_all(self, labelled: int, comparison: Comparison, tmp_path: Path, look: Open) -> None:
         unknown: dict[str, Any] = {"top1_drop": None, "top1_drop_ci95": None, "mcnemar_p": None} if not labelled else {}
         nothing = dataclasses.replace(
-            comparison, **unknown, labelled=labelled, flips=(), classes=(), sqnr_db=math.inf, layers=None, findings=()
+            comparison,
+            **unknown,
+            labelled=labelled,
+            flips=(),
+            classes=(),
+            sqnr_db=math.inf,
+            layers=None,
+            faults=(),
+            advice=(),
         )
         write_page(nothing, tmp_path / "a.html", COMMAND)
         view = look(tmp_path / "a.html")

@@ -59,7 +59,7 @@ AGREES = "INT8 agrees with FP32 on 98.4 % of 250 images (95 % interval 96.0 to 9
             id="stays",
         ),
         pytest.param(NO_LABELS, f"{AGREES}.", id="no-labels"),
-        pytest.param({"findings": ("calibrate on more photos",)}, AGREES, id="findings-of-a-sound-model-come-later"),
+        pytest.param({"advice": ("calibrate on more photos",)}, AGREES, id="advice-comes-later"),
         pytest.param(
             {"candidate": model("theirs.tflite")},
             "The candidate agrees with the reference on 98.4 % of 250 images",
@@ -79,8 +79,7 @@ def test_verdict(changes: dict[str, Any], said: str) -> None:
 
 
 def test_what_is_broken_leads() -> None:
-    findings = ("pixels are normalized to 0..1: wrong normalization", "mend what is broken")
-    broken = dataclasses.replace(SOUND, findings=findings)
+    broken = dataclasses.replace(SOUND, faults=("pixels are normalized to 0..1: wrong normalization", "another"))
     assert verdict(broken) == f"Pixels are normalized to 0..1: wrong normalization. {verdict(SOUND)}"
 
 
