@@ -48,7 +48,10 @@ class _Share(click.FloatRange):
     "--json", "json_path", metavar="FILE", help="Also write everything measured as JSON; - prints that alone."
 )
 @click.option(
-    "--report", "report_path", metavar="FILE", help="Also write it as a page of HTML, with photos and charts."
+    "--report",
+    "report_path",
+    metavar="FILE",
+    help="Also write it, with --layers where the models allow it, as a page of HTML with photos and charts.",
 )
 @click.option(
     "--max-drop",
