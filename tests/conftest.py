@@ -30,6 +30,14 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let processes share the work file by file, whose fixtures are then made once; all that needs a board in one."""
+    for item in items:
+        needs_board = "pi" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("board" if needs_board else item.path.as_posix()))
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that ended: its exit code and what it printed."""

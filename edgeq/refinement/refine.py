@@ -75,8 +75,8 @@ def refine(
     """Refine an INT8 model so that it agrees with the float model it was made from.
 
     One image in five is kept apart. Over the others, each integer layer is corrected and then run, so that the
-    next one sees what the corrected layers before it really produce. Each operator runs once. Nothing but
-    weights and biases changes: the file keeps its length, its operators and its speed.
+    next one sees what the corrected layers before it really produce. Each operator runs once. Only numbers change:
+    weights, biases, and scales of activations that nothing clamps. The file keeps its length, operators and speed.
 
     Args:
         reference: the float model.
@@ -152,7 +152,11 @@ def _correct(
     """Correct all layers: their number, and the INT8 model's content."""
     weighted = {p.candidate.index: p for p in pair.operators if p.candidate.name in WEIGHTED}
     layers = {index: Layer(pair.reference, p.reference) for index, p in weighted.items()}
-    places = {index: choose_places(layer, len(images)) for index, layer in layers.items()}
+    nowhere = np.zeros(0, np.int64)  # correcting biases takes means alone
+    places = {
+        index: choose_places(layer, len(images)) if "rounding" in methods else nowhere
+        for index, layer in layers.items()
+    }
     tensors = [reference.tensor(image) for image in images]
     editor = GraphEditor(pair.candidate)
     narrowed = narrowable(pair, editor) if "ranges" in methods else []
