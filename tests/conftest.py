@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,14 +30,6 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 """Environment of a process in which a download fails at once: nothing listens on that port."""
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let processes share the work file by file, whose fixtures are then made once; all that needs a board in one."""
-    for item in items:
-        needs_board = "pi" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("board" if needs_board else item.path.as_posix()))
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,15 @@ def kept_between_runs() -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def making(name: str) -> Iterator[Path]:
+    """The folder of that name among what is kept; other processes that test wait until it is made."""
+    folder = kept_between_runs()
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder / name
+
+
 @pytest.fixture(scope="session")
 def pi(shared: Path) -> Path:
     """The folder of an emulated Raspberry Pi, whose Python is bin/python3; made once and kept between runs."""
@@ -75,13 +78,15 @@ def pi(shared: Path) -> Path:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}, which an emulated Raspberry Pi is made with")
-    folder = kept_between_runs() / f"pi-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}"
-    if not (folder / "bin" / "python3").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        done = subprocess.run(["sh", script, folder, "a72"], capture_output=True, text=True, timeout=170, check=False)
-        if done.returncode != 0:
+    with making(f"pi-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}") as folder:
+        if not (folder / "bin" / "python3").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            pytest.skip(f"an emulated Raspberry Pi cannot be made here ({done.stderr.strip()[-200:]})")
+            done = subprocess.run(
+                ["sh", script, folder, "a72"], capture_output=True, text=True, timeout=170, check=False
+            )
+            if done.returncode != 0:
+                shutil.rmtree(folder, ignore_errors=True)
+                pytest.skip(f"an emulated Raspberry Pi cannot be made here ({done.stderr.strip()[-200:]})")
     return folder
 
 
@@ -181,7 +186,7 @@ def colour_models(colour_network: Path, photos: Path, tmp_path_factory: pytest.T
     preprocessing = Preprocessing(32, 32, crop=1.0)
     calibration = choose_images(photos, preprocessing, count=30)
     network = open_network(colour_network)
-    convert(network, preprocessing, list(FORMATS), out, calibration=calibration, labels=tuple(COLOURS))
+    convert(network, preprocessing, list(FORMATS), out, calibration=calibration, labels=tuple(COLOURS), refined=False)
     return out
 
 

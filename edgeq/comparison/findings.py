@@ -86,8 +86,8 @@ def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
     culprits = [layer for _, layer in sorted(inner.items()) if (layer.alone_sqnr_db or 0.0) < limit]
     victims: set[int] = set()
     for layer in culprits:
-        if layer.index not in victims and layer.range_use < _RANGE_USE:
-            # Its steps are too coarse for whoever reads it, whatever that one does.
+        if layer.index not in victims and (layer.range_use < _RANGE_USE or layer.saturation > _SATURATION):
+            # Its steps are too coarse, or its values cut off, for whoever reads it, whatever that one does.
             (made,) = pair.candidate.operators[layer.index].outputs
             victims.update(reader.index for reader in pair.candidate.consumers.get(made, ()))
     return [f"{_named(layer)} is broken: {_why(layer)}" for layer in culprits if layer.index not in victims]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import kept_between_runs
+from conftest import making
 
 PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
 SMALL_DISK = "16m"
@@ -64,18 +64,18 @@ def sessions(pid: int) -> list[int]:
 
 def unpacked_sshd() -> Path:
     """An sshd that is not installed, but unpacked from its packages."""
-    folder = kept_between_runs() / "sshd"
-    if not (folder / "done").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for package in PACKAGES:
-            command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", package]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"no sshd to be had ({done.stderr.strip()[-200:]})")
-            (archive,) = folder.glob(f"{package}_*.deb")
-            subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
-        (folder / "done").touch()
+    with making("sshd") as folder:
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for package in PACKAGES:
+                command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", package]
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+                if done.returncode != 0:
+                    pytest.skip(f"no sshd to be had ({done.stderr.strip()[-200:]})")
+                (archive,) = folder.glob(f"{package}_*.deb")
+                subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
+            (folder / "done").touch()
     return folder
 
 
@@ -177,13 +177,13 @@ def wheels(pi: Path) -> Path:
     from edgeq.device.wheels import Platform, download_wheels, requirements
     from edgeq.errors import DeviceError
 
-    folder = kept_between_runs() / "wheels"
-    try:
-        if not (folder / "done").exists():
-            folder.mkdir(exist_ok=True)
-            wanted = [*requirements((3, 11)), "click>=8.1,<9"]
-            download_wheels(wanted, Platform("aarch64", (3, 11)), folder)
-            (folder / "done").touch()
-    except DeviceError as error:
-        pytest.skip(f"no packages for the Pi to be had: {error}")
+    with making("wheels") as folder:
+        try:
+            if not (folder / "done").exists():
+                folder.mkdir(exist_ok=True)
+                wanted = [*requirements((3, 11)), "click>=8.1,<9"]
+                download_wheels(wanted, Platform("aarch64", (3, 11)), folder)
+                (folder / "done").touch()
+        except DeviceError as error:
+            pytest.skip(f"no packages for the Pi to be had: {error}")
     return folder

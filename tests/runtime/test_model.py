@@ -585,7 +585,9 @@ def io_models(colour_network, photos, tmp_path_factory) -> dict[str, Path]:
     found = {}
     for io_type in ("uint8", "float32"):
         out = tmp_path_factory.mktemp(io_type)
-        convert(network, preprocessing, ["int8"], out, calibration=calibration, io=io_type, labels=COLOURS)
+        convert(
+            network, preprocessing, ["int8"], out, calibration=calibration, io=io_type, labels=COLOURS, refined=False
+        )
         found[f"int8 of {io_type}"] = out / "colours_int8.tflite"
     return found
 
