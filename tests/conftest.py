@@ -186,7 +186,7 @@ def colour_models(colour_network: Path, photos: Path, tmp_path_factory: pytest.T
     preprocessing = Preprocessing(32, 32, crop=1.0)
     calibration = choose_images(photos, preprocessing, count=30)
     network = open_network(colour_network)
-    convert(network, preprocessing, list(FORMATS), out, calibration=calibration, labels=tuple(COLOURS), refined=False)
+    convert(network, preprocessing, list(FORMATS), out, calibration=calibration, labels=tuple(COLOURS))
     return out
 
 

@@ -583,12 +583,12 @@ def io_models(colour_network, photos, tmp_path_factory) -> dict[str, Path]:
     calibration = choose_images(photos, preprocessing, count=30)
     network = open_network(colour_network)
     found = {}
-    for io_type in ("uint8", "float32"):
+    for io_type in ("int8", "uint8", "float32"):
         out = tmp_path_factory.mktemp(io_type)
         convert(
             network, preprocessing, ["int8"], out, calibration=calibration, io=io_type, labels=COLOURS, refined=False
         )
-        found[f"int8 of {io_type}"] = out / "colours_int8.tflite"
+        found["int8" if io_type == "int8" else f"int8 of {io_type}"] = out / "colours_int8.tflite"
     return found
 
 
