@@ -33,6 +33,7 @@ DEVICE = [
         "edgeq.classification",
         "edgeq.cli",
         "edgeq.cli.infer",
+        "edgeq.cli.compare",
         "edgeq.errors",
         "edgeq.files",
         "edgeq.flatbuffer",
@@ -90,6 +91,33 @@ def test_infer_imports_no_desk_package(colour_models, photos) -> None:
     imported = imported_by(code, *arguments)
     assert {"numpy", "PIL", "edgeq"} <= imported
     assert not imported & DESK_PACKAGES
+
+
+def test_compare_imports_no_desk_package(colour_models, photos) -> None:
+    code = "import sys; sys.argv[0] = 'edgeq'; import runpy; runpy.run_module('edgeq', run_name='__main__')"
+    pair = (colour_models / "colours_fp32.tflite", colour_models / "colours_int8.tflite")
+    imported = imported_by(code, "compare", *pair, "--data", photos)
+    assert {"numpy", "PIL", "edgeq"} <= imported
+    assert not imported & DESK_PACKAGES
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("inspect", "INT8"), ("refine", "FP32", "INT8"), ("compare", "FP32", "INT8", "--data", "PHOTOS", "--layers")],
+    ids=lambda command: command[0],
+)
+def test_what_a_device_lacks_is_said_in_one_line(command, colour_models, photos, tmp_path, edgeq) -> None:
+    """What looks into a file takes packages that a device has not."""
+    names = {"FP32": colour_models / "colours_fp32.tflite", "INT8": colour_models / "colours_int8.tflite"}
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['flatbuffers'] = None\n")
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    done = edgeq(
+        *(names.get(word, photos if word == "PHOTOS" else word) for word in command),
+        env={"PYTHONPATH": path},
+        cwd=tmp_path,
+    )
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "Error: looking into a .tflite file needs ai-edge-litert (pip install 'edgeq[convert]')\n"
 
 
 # Names

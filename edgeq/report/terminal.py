@@ -7,11 +7,14 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
-from edgeq.refinement import Refinement
 from edgeq.report.tables import size, table
 from edgeq.report.wording import notes, percent
+
+if TYPE_CHECKING:
+    from edgeq.refinement import Refinement
 
 __all__ = ["comparison_lines", "refinement_line", "size", "table"]
 
