@@ -76,7 +76,7 @@ def command(
             integer_model,
             chosen.pixels,
             methods=() if bias_only else METHODS,
-            workers=available_cores(),
+            threads=available_cores(),
             progress=progress,
         )
     metadata = read_metadata(candidate)

@@ -139,7 +139,7 @@ def _refine(
             Model(reference, runtime=runtime),
             Model(part, runtime=runtime),
             calibration.pixels,
-            workers=available_cores(),
+            threads=available_cores(),
             progress=progress,
         )
     except EdgeqError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgeq.errors import ModelError, RuntimeUnavailableError
 from edgeq.quantization import Quantization
+from edgeq.runtime.backends import check_file
 
 __all__ = ["ABSENT", "Graph", "Operator", "Tensor", "load_schema", "read_graph"]
 
@@ -95,8 +96,6 @@ class Graph:
         schema = load_schema()
         self.path = str(path)
         self.content = content
-        if content[4:8] != b"TFL3":
-            raise ModelError(f"{path}: not a TFLite model (its bytes 4 to 8 are not TFL3); edgeq convert makes one")
         try:
             self.model = schema.ModelT.InitFromPackedBuf(content, 0)
             main = self.model.subgraphs[0]
@@ -189,13 +188,8 @@ def read_graph(path: str | Path) -> Graph:
     Raises:
         ModelError: no such file, or no .tflite model.
     """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such model file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read the model ({error.strerror})") from None
-    return Graph(content, path)
+    check_file(path)
+    return Graph(Path(path).read_bytes(), path)
 
 
 def load_schema() -> Any:
@@ -213,10 +207,12 @@ def load_schema() -> Any:
     return schema_py_generated
 
 
+@cache
 def _operator_names() -> dict[int, str]:
     return _names_of("BuiltinOperator")
 
 
+@cache
 def _dtype_names() -> dict[int, str]:
     """NumPy names of the schema's tensor types; those that NumPy lacks are missing."""
     names = {number: name.lower() for number, name in _names_of("TensorType").items()}

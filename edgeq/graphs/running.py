@@ -74,9 +74,9 @@ class OperatorRunner:
             return activations[0].reshape(items, *self._shape[1:])
         if out is None:
             out = np.empty((items, *self._shape[1:]), self._dtype)
-        start = 0
-        while start < items:
-            batch = min(self._batch, items - start)
+        usual = _even_batch(items, self._batch)
+        for start in range(0, items, usual):
+            batch = min(usual, items - start)
             interpreter, inputs, output = self._interpreter(batch)
             try:
                 for index, values in zip(inputs, activations, strict=True):
@@ -85,7 +85,6 @@ class OperatorRunner:
                 out[start : start + batch] = interpreter.tensor(output)()
             except (RuntimeError, ValueError) as error:
                 raise ModelError(f"{self.name}: running it failed ({one_line(error)})") from None
-            start += batch
         return out
 
     def _interpreter(self, batch: int) -> tuple[Any, list[int], int]:
@@ -143,3 +142,9 @@ class TappedRunner:
         if self._given in self._tensors:
             results[self._given] = tensor
         return results
+
+
+def _even_batch(items: int, most: int) -> int:
+    """Items to run at a time: if it can be, so that no rest is left, which would take an interpreter of its own."""
+    even = next(batch for batch in range(min(most, items), 0, -1) if items % batch == 0)
+    return even if 2 * even >= most else most

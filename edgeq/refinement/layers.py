@@ -14,7 +14,6 @@ from edgeq.graphs.graph import ABSENT
 __all__ = ["Layer"]
 
 _SAME = 0  # schema.fbs: Padding.SAME
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -77,33 +76,38 @@ class Layer:
         """The inverse of `rows`."""
         return (rows.T if self.depthwise else rows).reshape(self.weights.shape)
 
-    def respond(self, rows: npt.NDArray[np.float64], patch: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """What the layer makes of one patch without its bias: (output channels,) float64.
+    def respond(self, rows: npt.NDArray[Any], patches: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What the layer makes of patches without its bias: (count, output channels).
 
         Args:
             rows: weights as `rows` gives them.
-            patch: (height, width, channels) of the kernel and the input.
+            patches: (count, height, width, channels) of the kernel and the input.
         """
-        entries = patch.reshape(-1, patch.shape[-1])  # (height * width, channels)
+        count, channels = len(patches), self.input.shape[-1]
+        entries = patches.reshape(count, -1, channels)  # (count, height * width, channels)
         if self.depthwise:
-            seen = entries.repeat(len(rows) // entries.shape[1], axis=1).T
-            return np.asarray((rows * seen).sum(axis=1), np.float64)
-        groups = patch.shape[-1] // (rows.shape[1] // len(entries))
+            seen = entries.repeat(len(rows) // channels, axis=2)
+            return np.asarray(np.einsum("ok,nko->no", rows, seen))
+        groups = channels * entries.shape[1] // rows.shape[1]
+        seen = entries.reshape(count, -1, groups, channels // groups).transpose(2, 0, 1, 3).reshape(groups, count, -1)
         parts = rows.reshape(groups, -1, rows.shape[1])
-        seen = entries.reshape(len(entries), groups, -1).transpose(1, 0, 2).reshape(groups, -1)
-        return np.asarray(parts @ seen[:, :, np.newaxis], np.float64).reshape(-1)
+        given = seen @ parts.swapaxes(1, 2)  # (groups, count, channels of the group)
+        return np.asarray(given.transpose(1, 0, 2).reshape(count, -1))
 
     def places(self) -> tuple[int, int]:
         """Height and width of the output."""
         shape = self.output.shape
         return (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
 
-    def patches(self, activations: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def patches(
+        self, activations: npt.NDArray[Any], places: npt.NDArray[np.int64], padding: int = 0
+    ) -> npt.NDArray[Any]:
         """Cut the patches at some places out of its input.
 
         Args:
-            activations: (items, ...) of the input tensor's shape, real numbers with 0 for 0 (so that padding is 0).
+            activations: (items, ...) of the input tensor's shape, real numbers or the tensor's integers.
             places: (count,) numbers of places of the output, row by row.
+            padding: what stands for 0: the zero point of integers.
 
         Returns:
             (items, count, height, width, channels) of the kernel and the input.
@@ -113,67 +117,56 @@ class Layer:
             flat = activations.reshape(items, int(np.prod(self.places())), -1)
             return flat[:, places, np.newaxis, np.newaxis, :]
         rows, columns = np.divmod(places, self.places()[1])
-        height, width, channels = activations.shape[1:]
-        result = np.zeros((items, len(places), *self.kernel, channels), activations.dtype)
-        for y in range(self.kernel[0]):
-            for x in range(self.kernel[1]):
-                down, right = self._source(rows, columns, y, x)
-                inside = (down >= 0) & (down < height) & (right >= 0) & (right < width)
-                result[:, inside, y, x] = activations[:, down[inside], right[inside]]
+        height, width, _ = activations.shape[1:]
+        down = self._source(0, rows)[:, :, np.newaxis]
+        right = self._source(1, columns)[:, np.newaxis, :]
+        # The nearest place inside, where the patch goes over the edge; then padding.
+        result = activations[:, down.clip(0, height - 1), right.clip(0, width - 1)]
+        result[:, (down < 0) | (down >= height) | (right < 0) | (right >= width)] = padding
         return result
 
-    def mean_patch(self, activations: Floats) -> npt.NDArray[np.float64]:
-        """Mean over all items and places of the patches: (height, width, channels) of the kernel.
+    def mean_patch(self, activation: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Mean over all places of the patches: (height, width, channels) of the kernel.
 
         Args:
-            activations: (items, ...) float32 of the input tensor's shape, with 0 for 0.
+            activation: one item of the input, or the mean of many; real numbers with 0 for 0.
         """
-        items = len(activations)
-        (rows, columns), (kernel_height, kernel_width) = self.places(), self.kernel
+        rows, columns = self.places()
         if self.kernel == (1, 1) and self._strides() == (1, 1):
-            flat = activations.reshape(items * rows * columns, -1)
-            return _column_sums(flat).astype(np.float64)[np.newaxis, np.newaxis] / len(flat)
-        height, width, channels = activations.shape[1:]
-        flat = activations.reshape(items, height, width * channels)
-        result = np.zeros((kernel_height, kernel_width, channels))
-        for y in range(kernel_height):
-            down = self._source(np.arange(rows), np.arange(rows), y, 0)[0]
-            # Rows as a 0/1 vector: one matrix product sums them for all columns and channels.
-            chosen = np.bincount(down[(down >= 0) & (down < height)], minlength=height).astype(np.float32)
-            summed = np.einsum("h,ihc->c", chosen, flat, optimize=True).reshape(width, channels)
-            for x in range(kernel_width):
-                right = self._source(np.arange(columns), np.arange(columns), 0, x)[1]
-                inside = right[(right >= 0) & (right < width)]
-                result[y, x] = summed[inside].sum(axis=0, dtype=np.float64)
-        return result / (items * rows * columns)
+            flat = activation.reshape(rows * columns, -1)
+            # By a matrix product, several times as fast as ``sum(axis=0)`` of a tall matrix.
+            summed = np.ones(len(flat), flat.dtype) @ flat
+            return np.asarray(summed / len(flat), np.float64)[np.newaxis, np.newaxis]
+        height, width, channels = activation.shape
+        # A row of 0 and 1 for each of the kernel's rows: one matrix product sums the rows of all places.
+        down = self._source(0, np.arange(rows))
+        chosen = np.stack([np.bincount(d[(d >= 0) & (d < height)], minlength=height) for d in down.T])
+        summed = (chosen.astype(activation.dtype) @ activation.reshape(height, -1)).reshape(-1, width, channels)
+        right = self._source(1, np.arange(columns))
+        inside = [r[(r >= 0) & (r < width)] for r in right.T]
+        patch = np.stack([summed[:, places].sum(axis=1, dtype=np.float64) for places in inside], axis=1)
+        return np.asarray(patch / (rows * columns), np.float64)
 
     def _strides(self) -> tuple[int, int]:
         if self.operator.name == "FULLY_CONNECTED":
             return 1, 1
         return int(self.operator.options.strideH), int(self.operator.options.strideW)
 
-    def _source(
-        self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], y: int, x: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Row and column of the input that entry (y, x) of the patch at a place comes from; outside is padding."""
+    def _source(self, axis: int, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Rows (axis 0) or columns (axis 1) of the input that patches come from; outside of it is padding.
+
+        Args:
+            axis: 0 or 1.
+            places: (count,) rows or columns of the output.
+
+        Returns:
+            (count, height or width of the kernel).
+        """
         options = self.operator.options
-        found = []
-        for numbers, size, places, kernel, offset, stride, dilation in zip(
-            (rows, columns),
-            self.input.shape[1:3],
-            self.places(),
-            self.kernel,
-            (y, x),
-            self._strides(),
-            (options.dilationHFactor, options.dilationWFactor),
-            strict=True,
-        ):
-            spread = (kernel - 1) * dilation + 1
-            before = max(0, (places - 1) * stride + spread - size) // 2 if options.padding == _SAME else 0
-            found.append(numbers * stride + offset * dilation - before)
-        return found[0], found[1]
-
-
-def _column_sums(matrix: Floats) -> Floats:
-    """Sums of the columns by a matrix product, several times as fast as ``sum(axis=0)`` of a tall matrix."""
-    return np.ones(len(matrix), np.float32) @ matrix
+        kernel, stride = self.kernel[axis], self._strides()[axis]
+        dilation = (options.dilationHFactor, options.dilationWFactor)[axis]
+        spread = (kernel - 1) * dilation + 1
+        spare = max(0, (self.places()[axis] - 1) * stride + spread - self.input.shape[1 + axis])
+        before = spare // 2 if options.padding == _SAME else 0
+        first = places[:, np.newaxis] * stride - before
+        return np.asarray(first + np.arange(kernel) * dilation, np.int64)

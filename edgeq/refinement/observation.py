@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +14,13 @@ from edgeq.progress import Progress
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.ranges import count_values
 
-__all__ = ["Inputs", "choose_places", "observe", "observe_integers"]
+__all__ = ["Inputs", "Observation", "observe", "observe_integers"]
 
 _SAMPLED_ENTRIES = 1 << 20
 """Numbers kept of each layer's patches, which bounds memory however many images there are."""
 
 _FEWEST_ROWS = 512
 _MOST_ROWS = 8192
-_CHUNK_BYTES = 1 << 22  # of activations worked on at a time: what a processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -31,15 +29,29 @@ class Inputs:
 
     Attributes:
         mean: of all patches of all images, (kernel height, kernel width, channels) float64.
-        sample: some patches, (images, places, kernel height, kernel width, channels) float32, or float16 of a
-            float network.
+        places: of its output whose patches are in the sample, (places,) numbers, row by row.
+        patches: a sample of them, image after image, (count, kernel height, kernel width, channels) float32.
     """
 
     mean: npt.NDArray[np.float64]
-    sample: npt.NDArray[Any]
+    places: npt.NDArray[np.int64]
+    patches: npt.NDArray[np.float32]
 
 
-def choose_places(layer: Layer, images: int) -> npt.NDArray[np.int64]:
+@dataclass(frozen=True)
+class Observation:
+    """What the calibration images make of a float network.
+
+    Attributes:
+        inputs: what each layer reads, by the index of its operator.
+        histograms: of activations, over the range of their counterpart in the INT8 model and by its index there.
+    """
+
+    inputs: dict[int, Inputs]
+    histograms: dict[int, npt.NDArray[np.int64]]
+
+
+def _choose_places(layer: Layer, images: int) -> npt.NDArray[np.int64]:
     """The places of a layer's output whose patches are sampled, of every image the same; sorted.
 
     So many that the layer's second moments are known: a few thousand patches in all, fewer of large ones.
@@ -56,51 +68,45 @@ def observe(
     graph: Graph,
     layers: Sequence[Layer],
     tensors: Sequence[npt.NDArray[Any]],
-    places: Sequence[npt.NDArray[np.int64]],
-    counted: Sequence[tuple[int, Tensor]],
+    sampled: bool,
+    counted: Mapping[int, Tensor],
     runtime: str | None,
-    workers: int,
+    threads: int,
     progress: Progress,
-) -> tuple[list[Inputs], list[npt.NDArray[np.int64]]]:
+) -> Observation:
     """Run a float network over the images and keep what its layers see; one pass, whatever their number.
 
     Args:
         graph: the float network.
         layers: of it.
         tensors: its input, one an image.
-        places: to sample, one array a layer.
-        counted: activations, by index, whose values to count over the range of an INT8 model's tensor.
+        sampled: whether to keep a sample of the patches, or only their means.
+        counted: activations, by index, and the INT8 model's tensor over whose range their values are counted.
         runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
-        workers: threads.
+        threads: how many the kernels may use.
         progress: called with ("Observing the float network", done, total).
-
-    Returns:
-        What each layer sees, and the histogram of each counted activation.
     """
-    wanted = [layer.input.index for layer in layers] + [index for index, _ in counted]
-    runners = [TappedRunner(graph, wanted, runtime) for _ in range(workers)]
-
-    def look(number: int) -> tuple[list[Any], list[Any], list[Any]]:
-        found = runners[number % workers].run(tensors[number])
-        means = [layer.mean_patch(found[layer.input.index]) for layer in layers]
-        samples = [
-            layer.patches(found[layer.input.index], chosen).astype(np.float16)
-            for layer, chosen in zip(layers, places, strict=True)
-        ]
-        return means, samples, [count_values(found[index], tensor) for index, tensor in counted]
-
-    looks: list[tuple[list[Any], list[Any], list[Any]]] = []
-    with ThreadPoolExecutor(workers) as pool:
-        # A runner serves one image at a time, so the images go in rounds, one a runner.
-        for start in range(0, len(tensors), workers):
-            looks += pool.map(look, range(start, min(start + workers, len(tensors))))
-            progress("Observing the float network", len(looks), len(tensors))
-    means, samples, counts = zip(*looks, strict=True)
-    inputs = [
-        Inputs(np.sum(mean, axis=0) / len(tensors), np.concatenate(sample))
-        for mean, sample in zip(zip(*means, strict=True), zip(*samples, strict=True), strict=True)
-    ]
-    return inputs, [np.sum(count, axis=0) for count in zip(*counts, strict=True)]
+    places = [_choose_places(layer, len(tensors)) if sampled else np.zeros(0, np.int64) for layer in layers]
+    wanted = [layer.input.index for layer in layers] + list(counted)
+    runner = TappedRunner(graph, wanted, runtime, threads)
+    means: list[Any] = [0.0 for _ in layers]
+    samples: list[list[Any]] = [[] for _ in layers]
+    counts: dict[int, Any] = {tensor.index: 0 for tensor in counted.values()}
+    for done, tensor in enumerate(tensors, start=1):
+        found = runner.run(tensor)
+        for number, layer in enumerate(layers):
+            activation = found[layer.input.index]
+            means[number] = means[number] + layer.mean_patch(activation[0])
+            samples[number].append(layer.patches(activation, places[number])[0])
+        for index, counterpart in counted.items():
+            counts[counterpart.index] = counts[counterpart.index] + count_values(found[index], counterpart)
+        del found, activation  # views, which would keep the runner from running again
+        progress("Observing the float network", done, len(tensors))
+    inputs = {
+        layer.operator.index: Inputs(mean / len(tensors), chosen, np.concatenate(sample))
+        for layer, mean, chosen, sample in zip(layers, means, places, samples, strict=True)
+    }
+    return Observation(inputs, counts)
 
 
 def observe_integers(layer: Layer, activations: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> Inputs:
@@ -112,13 +118,9 @@ def observe_integers(layer: Layer, activations: npt.NDArray[Any], places: npt.ND
         places: to sample.
     """
     quantization = layer.input.quantization
-    scale, zero_point = np.float32(quantization.scale[0]), quantization.zero_point[0]
-    chunk = max(1, _CHUNK_BYTES // (4 * activations[0].size))
-    mean: Any = 0.0
-    samples = []
-    for start in range(0, len(activations), chunk):
-        # The zero point becomes 0, as padding stands for 0; the scale comes last, so that sums are of integers.
-        centred = activations[start : start + chunk].astype(np.float32) - np.float32(zero_point)
-        mean = mean + layer.mean_patch(centred) * (len(centred) * float(scale) / len(activations))
-        samples.append(layer.patches(centred, places) * scale)
-    return Inputs(mean, np.concatenate(samples))
+    scale, zero_point = quantization.scale[0], quantization.zero_point[0]
+    # The zero point becomes 0, as padding stands for 0; the scale comes last, so that sums are of integers.
+    mean = activations.sum(axis=0, dtype=np.int32) / len(activations) - zero_point
+    patches = layer.patches(activations, places, zero_point).reshape(-1, *layer.kernel, layer.input.shape[-1])
+    real = (patches.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return Inputs(layer.mean_patch(mean) * scale, places, real)

@@ -30,10 +30,10 @@ _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE")
 """Operators whose kernels take an input of any scale; others want their output's."""
 
 
-def narrowable(pair: GraphPair, editor: GraphEditor) -> list[tuple[int, int]]:
-    """Activations whose range may change: (index in the float model, index in the INT8 model) each."""
+def narrowable(pair: GraphPair, editor: GraphEditor) -> dict[int, Tensor]:
+    """Activations whose range may change: by their index in the float model, the INT8 model's tensors."""
     graph = pair.candidate
-    found = []
+    found = {}
     for match in pair.operators:
         made, operator = match.candidate.outputs[0], match.candidate
         readers = graph.consumers.get(made, ())
@@ -45,7 +45,7 @@ def narrowable(pair: GraphPair, editor: GraphEditor) -> list[tuple[int, int]]:
             and all(reader.name in _TAKE_ANY_SCALE for reader in readers)
             and all(_bias_can_follow(graph, editor, reader.inputs) for reader in readers if reader.name in WEIGHTED)
         ):
-            found.append((match.reference.outputs[0], made))
+            found[match.reference.outputs[0]] = graph.tensors[made]
     return found
 
 

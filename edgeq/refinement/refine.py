@@ -10,22 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
-from edgeq.graphs import Graph, GraphPair, Operator, OperatorRunner, TappedRunner, pair_graphs
+from edgeq.graphs import Graph, GraphPair, Operator, OperatorRunner, pair_graphs, read_graph
 from edgeq.graphs.editing import GraphEditor
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
-from edgeq.refinement.correction import correct_bias, correct_weights
+from edgeq.refinement.correction import correct_bias, correct_gain, round_anew
 from edgeq.refinement.flow import Flow
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.observation import choose_places, observe, observe_integers
+from edgeq.refinement.observation import Observation, observe, observe_integers
 from edgeq.refinement.ranges import narrow_range, narrowable
 from edgeq.runtime import Model
 
 __all__ = ["METHODS", "Refinement", "refine"]
 
-METHODS = ("rounding", "mending", "ranges")
-"""What goes beyond correcting biases, which is always done: weights rounded by GPTQ, towards weights that mend what
-earlier layers got wrong, and narrower ranges of activations that nothing clamps."""
+METHODS = ("gain", "rounding", "ranges")
+"""What goes beyond correcting biases, which is always done: layers brought back to full strength, weights rounded
+by GPTQ, and narrower ranges of activations that nothing clamps."""
 
 _CHECK_EVERY = 5
 """One image in so many is kept for checking."""
@@ -69,7 +69,7 @@ def refine(
     pixels: Sequence[npt.NDArray[np.uint8]],
     *,
     methods: Collection[str] = METHODS,
-    workers: int = 2,
+    threads: int = 2,
     progress: Progress = no_progress,
 ) -> tuple[bytes, Refinement]:
     """Refine an INT8 model so that it agrees with the float model it was made from.
@@ -83,7 +83,7 @@ def refine(
         candidate: the INT8 model, made from it by whichever tool.
         pixels: representative images as the models see them, (height, width, channels) uint8 each.
         methods: some of `METHODS`; none corrects the biases alone.
-        workers: threads.
+        threads: how many the runtime may use.
         progress: called with (stage, done, total).
 
     Returns:
@@ -102,32 +102,38 @@ def refine(
     for operator in integer.operators:  # before pairing, which would find fault with a float file for other reasons
         if operator.name in WEIGHTED:
             _check_integer(integer, operator)
-    float_graph = Graph(reference.path.read_bytes(), reference.path)
-    for match in pair_graphs(float_graph, integer).operators:
+    pair = pair_graphs(read_graph(reference.path), integer)
+    for match in pair.operators:
         _check_integer(integer, match.candidate)
-    expected = _probabilities(reference, float_graph, checks)
+    expected = _probabilities(reference, pair.reference.content, checks, threads)
 
     def distance(content: bytes) -> float:
         """Mean L1 of probabilities from the float model's, on the images for checking; without a background class."""
-        found = _probabilities(candidate, Graph(content, candidate.path), checks)
+        found = _probabilities(candidate, content, checks, threads)
         return float(np.abs(found[:, found.shape[1] - expected.shape[1] :] - expected).sum(axis=1).mean())
 
     l1_before = distance(before)
+    layers = [Layer(pair.reference, match.reference) for match in pair.operators if match.candidate.name in WEIGHTED]
+    narrowed = narrowable(pair, GraphEditor(integer)) if "ranges" in methods else {}
+    tensors = [reference.tensor(image) for image in images]
+    sampled = not {"gain", "rounding"}.isdisjoint(methods)  # correcting biases takes means alone
+    observation = observe(pair.reference, layers, tensors, sampled, narrowed, reference.runtime, threads, progress)
+    tensors = [candidate.tensor(image) for image in images]
     for tried in _fewer_and_fewer(methods):
-        pair = pair_graphs(float_graph, Graph(before, candidate.path))
-        layers, after = _correct(pair, reference, candidate, images, tried, workers, progress)
+        after = _correct(pair, observation, tensors, tried, candidate.runtime, threads, progress)
         progress("Checking", 0, 1)
-        refinement = Refinement(len(images), len(checks), layers, ("bias", *tried), l1_before, distance(after))
+        refinement = Refinement(len(images), len(checks), len(layers), ("bias", *tried), l1_before, distance(after))
         progress("Checking", 1, 1)
         if refinement.kept:
             return after, refinement
+        pair = pair_graphs(pair.reference, Graph(before, candidate.path))  # as it was
     return before, refinement
 
 
 def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
-    """What to try, until something helps: all methods, without ranges, only biases."""
-    wanted = [tuple(m for m in METHODS if m in methods), tuple(m for m in METHODS[:2] if m in methods), ()]
-    return list(dict.fromkeys(wanted))
+    """What to try, until something helps: all methods, then without the last of them, and so on."""
+    wanted = tuple(method for method in METHODS if method in methods)
+    return [wanted[:count] for count in range(len(wanted), 0, -1)] or [()]
 
 
 def _check_integer(graph: Graph, operator: Operator) -> None:
@@ -142,55 +148,41 @@ def _check_integer(graph: Graph, operator: Operator) -> None:
 
 def _correct(
     pair: GraphPair,
-    reference: Model,
-    candidate: Model,
-    images: Sequence[npt.NDArray[np.uint8]],
+    observation: Observation,
+    tensors: Sequence[npt.NDArray[Any]],
     methods: Collection[str],
-    workers: int,
+    runtime: str,
+    threads: int,
     progress: Progress,
-) -> tuple[int, bytes]:
-    """Correct all layers: their number, and the INT8 model's content."""
+) -> bytes:
+    """Correct all layers of the pair's INT8 model, of which `tensors` are the inputs: its content."""
+    graph = pair.candidate
+    editor = GraphEditor(graph)
+    if "ranges" in methods:
+        for index, counts in observation.histograms.items():
+            narrow_range(editor, index, counts)
     weighted = {p.candidate.index: p for p in pair.operators if p.candidate.name in WEIGHTED}
-    layers = {index: Layer(pair.reference, p.reference) for index, p in weighted.items()}
-    nowhere = np.zeros(0, np.int64)  # correcting biases takes means alone
-    places = {
-        index: choose_places(layer, len(images)) if "rounding" in methods else nowhere
-        for index, layer in layers.items()
-    }
-    tensors = [reference.tensor(image) for image in images]
-    editor = GraphEditor(pair.candidate)
-    narrowed = narrowable(pair, editor) if "ranges" in methods else []
-    counted = [(index, pair.candidate.tensors[other]) for index, other in narrowed]
-    observed, counts = observe(
-        pair.reference,
-        list(layers.values()),
-        tensors,
-        list(places.values()),
-        counted,
-        reference.runtime,
-        workers,
-        progress,
-    )
-    expected = dict(zip(layers, observed, strict=True))
-    for (_, index), count in zip(narrowed, counts, strict=True):
-        narrow_range(editor, index, count)
-    flow = Flow(pair.candidate, np.concatenate([candidate.tensor(image) for image in images]))
-    for done, operator in enumerate(pair.candidate.operators, start=1):
+    flow = Flow(graph, np.concatenate(tensors))
+    for done, operator in enumerate(graph.operators, start=1):
         match = weighted.get(operator.index)
         if match is not None:
-            layer, counterpart = Layer(pair.candidate, operator), layers[operator.index]
-            seen = observe_integers(layer, flow.values[layer.input.index], places[operator.index])
-            work = editor, layer, counterpart, seen, expected[operator.index], match.extra_channels
+            layer, counterpart = Layer(graph, operator), Layer(pair.reference, match.reference)
+            expected = observation.inputs[match.reference.index]
+            seen = observe_integers(layer, flow.values[layer.input.index], expected.places)
+            work = editor, layer, counterpart, seen, expected, match.extra_channels
             if "rounding" in methods:
-                correct_weights(*work, mending="mending" in methods)
+                round_anew(*work)
+            if "gain" in methods:
+                correct_gain(*work)
             correct_bias(*work)
-        flow.run(OperatorRunner(pair.candidate, operator, candidate.runtime, workers), operator.outputs[0])
-        progress("Refining", done, len(pair.candidate.operators))
-    return len(weighted), editor.content
+        flow.run(OperatorRunner(graph, operator, runtime, threads), operator.outputs[0])
+        progress("Refining", done, len(graph.operators))
+    return editor.content
 
 
-def _probabilities(model: Model, graph: Graph, pixels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
-    """What a graph that takes and gives what `model` does says of images: (images, classes)."""
-    runner = TappedRunner(graph, graph.outputs, model.runtime)
-    (output,) = graph.outputs
-    return np.stack([model.probabilities(runner.run(model.tensor(image))[output]) for image in pixels])
+def _probabilities(
+    model: Model, content: bytes, pixels: Sequence[npt.NDArray[np.uint8]], threads: int
+) -> npt.NDArray[np.float64]:
+    """What a model with the numbers of `content` says of images: (images, classes)."""
+    changed = model.with_content(content, threads)
+    return np.stack([changed.probabilities(changed.invoke(changed.tensor(image))) for image in pixels])

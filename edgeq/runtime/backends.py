@@ -15,6 +15,7 @@ __all__ = [
     "KERNELS",
     "RUNTIMES",
     "available_cores",
+    "check_file",
     "choose_runtime",
     "import_runtime",
     "installed_runtimes",
@@ -118,7 +119,7 @@ def make_interpreter(
     """
     if kernels not in KERNELS:
         raise InputError(f"kernels {kernels!r}: must be one of {', '.join(KERNELS)}")
-    _check_file(path)
+    check_file(path)
     name = choose_runtime(runtime)
     if name not in _VERIFYING:
         from edgeq.runtime.integrity import is_whole  # a millisecond that the fastest runtime does not need
@@ -204,7 +205,12 @@ def _model_argument(path: str | Path) -> dict[str, Any]:
     return {"model_path": str(path)}
 
 
-def _check_file(path: str | Path) -> None:
+def check_file(path: str | Path) -> None:
+    """A file that can be read and begins as a .tflite model does.
+
+    Raises:
+        ModelError: it is not.
+    """
     try:
         with Path(path).open("rb") as file:
             head = file.read(8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from edgeq.preprocessing import (
     normalization_of_range,
 )
 from edgeq.quantization import Quantization
-from edgeq.runtime.backends import make_interpreter
+from edgeq.runtime.backends import make_interpreter, open_content
 
 __all__ = ["Model", "TensorSpec"]
 
@@ -111,6 +112,20 @@ class Model:
         self.labels = self._find_labels(overrides)
         self.gives_logits = kind == "logits"
         self.input_table = self._input_table()
+
+    def with_content(self, content: bytes, threads: int = 1) -> Model:
+        """This model with other numbers in it.
+
+        Args:
+            content: of a .tflite file that has the same tensors.
+            threads: how many the interpreter may use.
+
+        Raises:
+            ModelError: the runtime refuses it.
+        """
+        changed = copy(self)
+        changed._interpreter = open_content(content, str(self.path), self.runtime, threads)
+        return changed
 
     @cached_property
     def sha256(self) -> str:

@@ -126,7 +126,9 @@ class TestConvolutions:
         np.testing.assert_array_equal(layer.patches(x, np.arange(flat.shape[1])), flat)
         some = np.array([0, 3, 4, flat.shape[1] - 1])
         np.testing.assert_array_equal(layer.patches(x, some), flat[:, some])
-        mean = layer.mean_patch(x)
+        # Padded with what stands for 0.
+        np.testing.assert_array_equal(layer.patches(x - 7, some, -7), flat[:, some] - 7)
+        mean = layer.mean_patch(x.mean(axis=0))
         assert mean.dtype == np.float64
         np.testing.assert_allclose(mean, flat.mean(axis=(0, 1), dtype=np.float64), atol=1e-5)
 
@@ -136,9 +138,16 @@ class TestConvolutions:
         layer = find(graphs["fp32"], kind)
         x = activations(layer)
         assert layer.bias is not None
-        found = layer.respond(layer.rows(layer.weights.real), layer.mean_patch(x)) + layer.bias.real
+        found = (
+            layer.respond(layer.rows(layer.weights.real), layer.mean_patch(x.mean(axis=0))[np.newaxis])[0]
+            + layer.bias.real
+        )
         given = OperatorRunner(layer.graph, layer.operator).run([x]).astype(np.float64)
         np.testing.assert_allclose(found, given.mean(axis=(0, 1, 2)), atol=1e-5)
+        # And of every patch by itself.
+        every = layer.patches(x, np.arange(given[0, ..., 0].size)).reshape(-1, *layer.kernel, layer.input.shape[-1])
+        found = layer.respond(layer.rows(layer.weights.real), every) + layer.bias.real
+        np.testing.assert_allclose(found, given.reshape(found.shape), atol=1e-4)
 
     def test_of_integers_too_but_for_their_rounding(self, kind: str, graphs: dict[str, Graph]) -> None:
         layer = find(graphs["int8"], kind)
@@ -149,8 +158,8 @@ class TestConvolutions:
         whole = inner.all(axis=(0, 1, 2))  # channels that were never clipped
         assert whole.sum() >= 5
         assert layer.bias is not None
-        mean = layer.mean_patch(source.dequantize(integers).astype(np.float32))
-        found = layer.respond(layer.rows(layer.weights.real), mean) + layer.bias.real
+        mean = layer.mean_patch(source.dequantize(integers).mean(axis=0))
+        found = layer.respond(layer.rows(layer.weights.real), mean[np.newaxis])[0] + layer.bias.real
         steps = (found - made.dequantize(given).mean(axis=(0, 1, 2))) / made.scale[0]
         assert np.abs(steps[whole]).max() < 0.1
 
@@ -171,11 +180,13 @@ def test_fully_connected(graphs: dict[str, Graph]) -> None:
     x = activations(layer, items=7)
     assert (layer.places(), layer.kernel) == ((1, 1), (1, 1))
     np.testing.assert_array_equal(layer.patches(x, np.array([0])).reshape(x.shape), x)
-    np.testing.assert_allclose(layer.mean_patch(x).ravel(), x.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(layer.mean_patch(x.mean(axis=0)).ravel(), x.mean(axis=0), atol=1e-6)
     assert layer.weights.data is not None
     np.testing.assert_array_equal(layer.unrows(layer.rows(layer.weights.data)), layer.weights.data)
     assert layer.bias is not None
-    found = layer.respond(layer.rows(layer.weights.real), layer.mean_patch(x)) + layer.bias.real
+    found = (
+        layer.respond(layer.rows(layer.weights.real), layer.mean_patch(x.mean(axis=0))[np.newaxis])[0] + layer.bias.real
+    )
     given = OperatorRunner(layer.graph, operator).run([x])
     np.testing.assert_allclose(found, given.mean(axis=0), atol=1e-5)
 

@@ -112,8 +112,8 @@ class TestWhich:
     def test_linear_steps_but_not_clamped_ones_nor_the_classifier(self, blocks: IntegerPair) -> None:
         pair = pair_graphs(read_graph(blocks.fp32), read_graph(blocks.int8))
         found = narrowable(pair, GraphEditor(pair.candidate))
-        assert [pair.candidate.makers[index].index for _, index in found] == [2, 5, 6, 9]
-        assert [pair.reference.makers[index].index for index, _ in found] == [2, 5, 6, 9]
+        assert [pair.candidate.makers[tensor.index].index for tensor in found.values()] == [2, 5, 6, 9]
+        assert [pair.reference.makers[index].index for index in found] == [2, 5, 6, 9]
 
     def test_not_where_a_reader_s_bias_is_another_s_too(self, blocks: IntegerPair) -> None:
         from edgeq.graphs.packing import pack_model
@@ -124,4 +124,4 @@ class TestWhich:
         main.tensors[main.operators[8].inputs[2]].buffer = bias.buffer  # both read the sum, operator 6
         pair = pair_graphs(read_graph(blocks.fp32), Graph(pack_model(graph.model, 0), "shared.tflite"))
         found = narrowable(pair, GraphEditor(pair.candidate))
-        assert [pair.candidate.makers[index].index for _, index in found] == [2, 5, 9]
+        assert [pair.candidate.makers[tensor.index].index for tensor in found.values()] == [2, 5, 9]
