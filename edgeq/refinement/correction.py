@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgeq.graphs.editing import GraphEditor
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
-from edgeq.refinement.rounding import round_weights, second_moments
+from edgeq.refinement.rounding import Moments, mended_weights, round_weights
 
 __all__ = ["correct_bias", "correct_gain", "round_anew"]
 
@@ -21,7 +21,15 @@ _LEAST_SLOPE = 0.5  # a layer that has lost more than half its signal has anothe
 _INT8_WEIGHTS = (-127, 127)  # TFLite's quantization specification leaves out -128
 
 
-def round_anew(editor: GraphEditor, layer: Layer, reference: Layer, seen: Inputs, expected: Inputs, extra: int) -> bool:
+def round_anew(
+    editor: GraphEditor,
+    layer: Layer,
+    reference: Layer,
+    seen: Inputs,
+    expected: Inputs,
+    extra: int,
+    mending: bool = False,
+) -> bool:
     """Round the float layer's weights anew, so that the error is least on what the integer layer reads.
 
     Args:
@@ -31,6 +39,7 @@ def round_anew(editor: GraphEditor, layer: Layer, reference: Layer, seen: Inputs
         seen: what the integer layer reads.
         expected: what the float layer reads, at the same places.
         extra: output channels of the integer layer in front of the common ones; they stay as they are.
+        mending: whether to aim at the weights that make most of the integer inputs instead of the float ones.
 
     Returns:
         Whether the layer is of a kind whose weights can be written.
@@ -41,8 +50,10 @@ def round_anew(editor: GraphEditor, layer: Layer, reference: Layer, seen: Inputs
     if not (one_group and symmetric and editor.owns_data(kernel.index) and _one_to_one(layer)):
         return False
     scale = _channel_scales(layer)[extra:]
-    weights = reference.rows(reference.weights.real).astype(np.float32)
-    rounded = round_weights(weights, scale.astype(np.float32), second_moments(_rows(layer, seen)), *_INT8_WEIGHTS)
+    moments = Moments.of(_rows(reference, expected), _rows(layer, seen))
+    weights = _real_rows(reference)
+    target = mended_weights(weights, moments) if mending else weights
+    rounded = round_weights(target, scale.astype(np.float32), moments, *_INT8_WEIGHTS)
     assert kernel.data is not None
     rows = layer.rows(kernel.data).copy()
     rows[extra:] = rounded

@@ -23,9 +23,9 @@ from edgeq.runtime import Model
 
 __all__ = ["METHODS", "Refinement", "refine"]
 
-METHODS = ("gain", "rounding", "ranges")
-"""What goes beyond correcting biases, which is always done: layers brought back to full strength, weights rounded
-by GPTQ, and narrower ranges of activations that nothing clamps."""
+METHODS = ("gain", "rounding", "mending", "ranges")
+"""What goes beyond correcting biases, which is always done: layers brought back to full strength; weights rounded
+by GPTQ, towards weights that mend what earlier layers got wrong; narrower ranges of activations that nothing clamps."""
 
 _CHECK_EVERY = 5
 """One image in so many is kept for checking."""
@@ -171,7 +171,7 @@ def _correct(
             seen = observe_integers(layer, flow.values[layer.input.index], expected.places)
             work = editor, layer, counterpart, seen, expected, match.extra_channels
             if "rounding" in methods:
-                round_anew(*work)
+                round_anew(*work, mending="mending" in methods)
             if "gain" in methods:
                 correct_gain(*work)
             correct_bias(*work)

@@ -1,11 +1,11 @@
-"""Weights rounded, against rounding to the nearest and against every way to round a few."""
+"""Weights rounded and mended, against least squares and against rounding to the nearest."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgeq.refinement.rounding import round_weights, second_moments
+from edgeq.refinement.rounding import Moments, mended_weights, round_weights
 
 CHANNELS, ENTRIES, ROWS = 12, 90, 700  # more entries than are rounded at a time
 LIMIT = 127
@@ -41,7 +41,7 @@ class TestRounding:
         for seed in range(4):
             seen, (target, scale) = inputs(depthwise, seed), weights(seed)
             scale = scale * np.float32(127 / limit)
-            rounded = round_weights(target, scale, second_moments(seen), -limit, limit)
+            rounded = round_weights(target, scale, Moments.of(seen, seen), -limit, limit)
             found, simple = (
                 errors(integers * scale[:, np.newaxis] - target, seen)
                 for integers in (rounded, nearest(target, scale, limit))
@@ -52,11 +52,11 @@ class TestRounding:
     def test_gives_integers_within_the_limits_and_near_the_target(self, depthwise: bool) -> None:
         seen, (target, scale) = inputs(depthwise), weights()
         scale = scale * np.float32(0.8)  # so that the largest are cut
-        rounded = round_weights(target, scale, second_moments(seen))
+        rounded = round_weights(target, scale, Moments.of(seen, seen))
         assert rounded.shape == target.shape
         np.testing.assert_array_equal(rounded, np.rint(rounded))
         assert (rounded.min(), rounded.max()) == (-LIMIT, LIMIT)
-        low = round_weights(target, scale, second_moments(seen), -5, 3)
+        low = round_weights(target, scale, Moments.of(seen, seen), -5, 3)
         assert (low.min(), low.max()) == (-5, 3)
 
     def test_is_the_nearest_where_inputs_have_nothing_in_common(self, depthwise: bool) -> None:
@@ -64,20 +64,20 @@ class TestRounding:
         variances = np.random.default_rng(2).uniform(0.1, 9, ENTRIES).astype(np.float32)
         moments = np.diag(variances)
         moments = np.broadcast_to(moments, (CHANNELS, ENTRIES, ENTRIES)) if depthwise else moments
-        rounded = round_weights(target, scale, moments)
+        rounded = round_weights(target, scale, Moments(moments, moments))
         np.testing.assert_array_equal(rounded, nearest(target, scale))
 
     def test_inputs_that_never_vary_do_no_harm(self, depthwise: bool) -> None:
         seen, (target, scale) = inputs(depthwise), weights()
         seen[..., 10:30] = 0
-        some = round_weights(target, scale, second_moments(seen))
+        some = round_weights(target, scale, Moments.of(seen, seen))
         np.testing.assert_array_equal(some[:, 10:30], nearest(target, scale)[:, 10:30])
-        none = round_weights(target, scale, second_moments(0 * seen))
+        none = round_weights(target, scale, Moments.of(0 * seen, 0 * seen))
         np.testing.assert_array_equal(none, nearest(target, scale))
 
     def test_is_the_same_again(self, depthwise: bool) -> None:
         seen, (target, scale) = inputs(depthwise), weights()
-        first, second = (round_weights(target, scale, second_moments(seen)) for _ in range(2))
+        first, second = (round_weights(target, scale, Moments.of(seen, seen)) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
 
@@ -90,7 +90,7 @@ def test_rounding_of_few_weights_is_nearly_the_best_of_all() -> None:
             np.float32
         )
         target = rng.normal(0, 3, (1, 4)).astype(np.float32)
-        rounded = round_weights(target, np.ones(1, np.float32), second_moments(seen))
+        rounded = round_weights(target, np.ones(1, np.float32), Moments.of(seen, seen))
         ups = np.array(np.meshgrid(*[[0, 1]] * 4)).reshape(4, -1).T
         best = min(((seen @ (np.floor(target[0]) + up - target[0])).var()) for up in ups)
         simple = (seen @ (np.rint(target) - target)[0]).var()
@@ -99,9 +99,54 @@ def test_rounding_of_few_weights_is_nearly_the_best_of_all() -> None:
 
 
 @pytest.mark.parametrize("depthwise", [False, True], ids=["one-for-all", "depthwise"])
+class TestMending:
+    def distorted(self, depthwise: bool) -> tuple[np.ndarray, np.ndarray]:
+        """What a float layer reads, and an integer layer whose inputs are wrong in the same way everywhere."""
+        exact = inputs(depthwise, correlation=0.5)
+        gain = np.random.default_rng(3).uniform(0.7, 1.3, ENTRIES).astype(np.float32)
+        noise = np.random.default_rng(4).normal(0, 0.05, exact.shape).astype(np.float32)
+        return exact, exact * gain + noise
+
+    def test_without_a_ridge_it_is_least_squares(self, depthwise: bool) -> None:
+        exact, seen = self.distorted(depthwise)
+        target, _ = weights()
+        mended = mended_weights(target, Moments.of(exact, seen), ridge=0)
+        for channel in range(CHANNELS):
+            x, y = (a[channel] if depthwise else a for a in (exact.astype(np.float64), seen.astype(np.float64)))
+            # Least squares with a constant, which is the bias's part.
+            design = np.column_stack([y, np.ones(ROWS)])
+            best = np.linalg.lstsq(design, x @ target[channel], rcond=None)[0][:-1]
+            np.testing.assert_allclose(mended[channel], best, atol=2e-3)
+
+    def test_held_firmly_the_weights_stay(self, depthwise: bool) -> None:
+        target, _ = weights()
+        moments = Moments.of(*self.distorted(depthwise))
+        changes = [np.abs(mended_weights(target, moments, ridge) - target).max() for ridge in (0.1, 10, 1e6)]
+        assert changes[0] > changes[1] > changes[2]
+        assert changes[2] < 1e-5
+
+    def test_undoes_part_of_what_earlier_layers_did(self, depthwise: bool) -> None:
+        exact, seen = self.distorted(depthwise)
+        target, _ = weights()
+        mended = mended_weights(target, Moments.of(exact, seen))
+        remaining = []
+        for candidate in (target, mended):
+            wanted, given = (np.einsum("...rk,ck->...cr", a, w) for a, w in ((exact, target), (seen, candidate)))
+            remaining.append((wanted - given).var(axis=-1).sum())
+        assert remaining[1] < 0.9 * remaining[0]
+
+    def test_right_inputs_need_no_mending(self, depthwise: bool) -> None:
+        exact, (target, _) = inputs(depthwise), weights()
+        np.testing.assert_allclose(mended_weights(target, Moments.of(exact, exact)), target, atol=1e-6)
+
+
+@pytest.mark.parametrize("depthwise", [False, True], ids=["one-for-all", "depthwise"])
 def test_moments_are_covariances(depthwise: bool) -> None:
-    seen = inputs(depthwise)
-    moments = second_moments(seen)
+    x, y = inputs(depthwise, 0), inputs(depthwise, 1)
+    moments = Moments.of(x, y)
     for channel in range(CHANNELS if depthwise else 1):
-        rows, found = (seen[channel], moments[channel]) if depthwise else (seen, moments)
-        np.testing.assert_allclose(found, np.cov(rows.astype(np.float64).T, bias=True), atol=1e-3)
+        a, b = (v[channel] if depthwise else v for v in (x.astype(np.float64), y.astype(np.float64)))
+        both = np.cov(a.T, b.T, bias=True)
+        integer, cross = (m[channel] if depthwise else m for m in (moments.integer, moments.cross))
+        np.testing.assert_allclose(integer, both[ENTRIES:, ENTRIES:], atol=1e-3)
+        np.testing.assert_allclose(cross, both[:ENTRIES, ENTRIES:], atol=1e-3)
