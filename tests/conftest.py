@@ -70,24 +70,41 @@ def making(name: str) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def pi(shared: Path) -> Path:
-    """The folder of an emulated Raspberry Pi, whose Python is bin/python3; made once and kept between runs."""
+def pi_script(shared: Path) -> str:
+    """What makes an emulated Raspberry Pi in the folder that is its first argument."""
     script = shared / "pi" / "make-pi.sh"
     if not script.is_file():
         pytest.skip(f"no {script}, which makes an emulated Raspberry Pi")
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}, which an emulated Raspberry Pi is made with")
-    with making(f"pi-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}") as folder:
+    return script.read_text()
+
+
+def make_pi(script: str, environment: dict[str, str] | None = None) -> Path:
+    """The folder of an emulated Raspberry Pi, whose Python is bin/python3; made once and kept between runs."""
+    with making(f"pi-{hashlib.sha256(script.encode()).hexdigest()[:12]}") as folder:
         if not (folder / "bin" / "python3").exists():
             shutil.rmtree(folder, ignore_errors=True)
             done = subprocess.run(
-                ["sh", script, folder, "a72"], capture_output=True, text=True, timeout=170, check=False
+                ["sh", "-s", folder, "a72"],
+                input=script,
+                env={**os.environ, **(environment or {})},
+                capture_output=True,
+                text=True,
+                timeout=170,
+                check=False,
             )
             if done.returncode != 0:
                 shutil.rmtree(folder, ignore_errors=True)
                 pytest.skip(f"an emulated Raspberry Pi cannot be made here ({done.stderr.strip()[-200:]})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pi(pi_script: str) -> Path:
+    """An emulated Raspberry Pi with Python 3.11."""
+    return make_pi(pi_script)
 
 
 @pytest.fixture(scope="session")

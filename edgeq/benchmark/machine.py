@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.runtime import installed_runtimes, runtime_version
+from edgeq.runtime import available_cores, installed_runtimes, runtime_version
 
 __all__ = ["Machine", "read_machine"]
 
@@ -88,7 +87,7 @@ def read_machine() -> Machine:
         model=_text("/proc/device-tree/model") or cpu.get("Model") or cpu.get("model name") or None,
         architecture=architecture,
         emulated_by=_emulated_by(architecture),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         features=_features((cpu.get("Features") or cpu.get("flags") or "").split()),
         memory_bytes=_kilobytes(memory.get("MemTotal")),
         available_bytes=_kilobytes(memory.get("MemAvailable")),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 
 import click
 
 from edgeq.benchmark import bench, configurations
 from edgeq.cli.options import on_option
-from edgeq.cli.output import complain
+from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.errors import EXIT_ERROR
-from edgeq.files import write_text
 from edgeq.report.benchmark import benchmark_lines, fleet_lines
 from edgeq.runtime import RUNTIMES
 
@@ -74,14 +71,7 @@ def command(
         return
     with Progress() as progress:
         result = bench(configurations(models, runtimes, threads), seconds, progress)
-    document = json.dumps(result.to_json(), indent=1)
-    if json_path == "-":
-        click.echo(document)
-        return
-    for line in benchmark_lines(result):
-        click.echo(line)
-    if json_path is not None:  # last, so that the result is seen even if the file cannot be written
-        write_text(Path(json_path), document + "\n")
+    show(benchmark_lines(result), result.to_json(), json_path)
 
 
 def _bench_on(
@@ -101,21 +91,15 @@ def _bench_on(
         {"device": o.device, "benchmark": o.result and o.result.to_json(), "error": o.error and str(o.error)}
         for o in outcomes
     ]
-    document = json.dumps({"devices": entries}, indent=1)
     for outcome in outcomes:
         if outcome.error is not None:
             complain(outcome.error)
     measured = {outcome.device: outcome.result for outcome in outcomes if outcome.result is not None}
-    if json_path == "-":
-        click.echo(document)
-    else:
-        for device, result in measured.items():
-            click.secho(device, bold=True)
-            for line in [*benchmark_lines(result), ""]:
-                click.echo(line)
-        for line in fleet_lines(measured) if len(outcomes) > 1 else ():
-            click.echo(line)
-        if json_path is not None:
-            write_text(Path(json_path), document + "\n")
+    lines = [
+        line
+        for device, result in measured.items()
+        for line in (click.style(device, bold=True), *benchmark_lines(result), "")
+    ]
+    show([*lines, *(fleet_lines(measured) if len(outcomes) > 1 else ())], {"devices": entries}, json_path)
     if len(measured) < len(outcomes):
         sys.exit(EXIT_ERROR)

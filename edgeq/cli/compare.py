@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import sys
@@ -11,12 +10,11 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import comparison_options, make_overrides, on_option
-from edgeq.cli.output import complain
+from edgeq.cli.options import make_overrides, model_options, on_option, runtimes_option
+from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import Comparison, compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
-from edgeq.files import write_text
 from edgeq.report import comparison_lines
 from edgeq.report.page import require_packages, write_page
 
@@ -72,7 +70,8 @@ class _Share(click.FloatRange):
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads, each with its own interpreters. Default: the cores.")
 @on_option
-@comparison_options
+@runtimes_option
+@model_options
 def command(
     models: tuple[str, ...],
     data: str,
@@ -138,14 +137,7 @@ def command(
             layers_needed=layers,
             progress=progress,
         )
-    document = json.dumps(result.to_json(), indent=1)
-    if json_path == "-":
-        click.echo(document)
-    else:
-        for line in comparison_lines(result):
-            click.echo(line)
-        if json_path is not None:  # last, so that the result is seen even if the file cannot be written
-            write_text(Path(json_path), document + "\n")
+    show(comparison_lines(result), result.to_json(), json_path)
     if report_path is not None:
         write_page(result, Path(report_path), shlex.join(["edgeq", *sys.argv[1:]]))
     missed = _missed(result, max_drop, min_agreement)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-import click
 
 from edgeq.agreement import DevicePlace, LocalPlace, compare_places
-from edgeq.cli.output import complain
+from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.setup import set_up
 from edgeq.errors import EXIT_ERROR, DeviceError
-from edgeq.files import write_text
 from edgeq.metadata import Overrides
 from edgeq.report.agreement import agreement_lines
 from edgeq.runtime import Model
@@ -53,14 +48,7 @@ def compare_in_places(
             except DeviceError as error:
                 failed.append(str(error))
         result = compare_places(model, data, places, progress)
-    document = json.dumps(result.to_json(), indent=1)
-    if json_path == "-":
-        click.echo(document)
-    else:
-        for line in agreement_lines(result):
-            click.echo(line)
-        if json_path is not None:
-            write_text(Path(json_path), document + "\n")
+    show(agreement_lines(result), result.to_json(), json_path)
     for message in dict.fromkeys([*failed, *(place.error for place in result.places if place.error)]):
         complain(message)
         failed.append(message)

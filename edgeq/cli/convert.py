@@ -11,8 +11,8 @@ import click
 
 from edgeq.calibration import MINIMUM_IMAGES, CalibrationSet, choose_images, shipped_images
 from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
-from edgeq.cli.options import channels_option, crop_option, labels_option, normalize_option
-from edgeq.cli.output import list_skipped
+from edgeq.cli.options import calibration_count_option, channels_option, crop_option, labels_option, normalize_option
+from edgeq.cli.output import given_options, list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import EXIT_GATE_MISSED, InputError
@@ -82,9 +82,7 @@ def _format_options(command: Any) -> Any:
     help="Photos to calibrate on, searched recursively; best are photos like those "
     "the model will see. Default: the images that come with edgeq.",
 )
-@click.option(
-    "--calib-count", type=click.IntRange(MINIMUM_IMAGES), default=100, show_default=True, help="How many of them."
-)
+@calibration_count_option(MINIMUM_IMAGES)
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -151,8 +149,7 @@ def command(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     calibrated = any(FORMATS[name].calibrated for name in formats)
     # What can be wrong is found before TensorFlow takes its seconds to load.
-    asked = click.get_current_context().get_parameter_source
-    given = {name for name in _OPTION_OF if asked(name) is click.core.ParameterSource.COMMANDLINE}
+    given = given_options(_OPTION_OF)
     if given & _CALIBRATION and not calibrated:
         raise click.UsageError(f"{_listed(given & _CALIBRATION)}: only for --int8 and --int16x8")
     if given & _BUILDING and source is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli.options import make_overrides, model_options, on_option
+from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option
 from edgeq.cli.output import complain
 from edgeq.errors import EXIT_ERROR, ImageError
 from edgeq.images import expand
@@ -50,6 +50,7 @@ _MOST_THREADS = 4  # what a Raspberry Pi has; a small network gains nothing from
 )
 @on_option
 @click.option("--images", "send_images", is_flag=True, help="With --on: send the photos, which the device decodes.")
+@runtime_option
 @model_options
 def command(
     images: tuple[str, ...],

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
+from edgeq.cli.output import show
 from edgeq.errors import EXIT_GATE_MISSED
-from edgeq.files import write_text
 from edgeq.graphs import read_graph
 from edgeq.inspection import TARGETS, check_target, inspect
 from edgeq.report.inspection import inspection_lines, target_lines
@@ -51,17 +49,7 @@ def command(model: str, targets: tuple[str, ...], json_path: str | None) -> None
     graph = read_graph(model)
     inspection = inspect(graph)
     reports = [check_target(graph, target) for target in targets]
-    document = json.dumps({**inspection.to_json(), "targets": [asdict(report) for report in reports]}, indent=1)
-    if json_path == "-":
-        click.echo(document)
-    else:
-        for line in inspection_lines(inspection):
-            click.echo(line)
-        for report in reports:
-            click.echo("")
-            for line in target_lines(report):
-                click.echo(line)
-        if json_path is not None:  # last, so that the result is seen even if the file cannot be written
-            write_text(Path(json_path), document + "\n")
+    lines = [*inspection_lines(inspection), *(line for report in reports for line in ("", *target_lines(report)))]
+    show(lines, {**inspection.to_json(), "targets": [asdict(report) for report in reports]}, json_path)
     if any(report.obstacles for report in reports):
         sys.exit(EXIT_GATE_MISSED)

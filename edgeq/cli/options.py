@@ -12,14 +12,16 @@ from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
 
 __all__ = [
+    "calibration_count_option",
     "channels_option",
-    "comparison_options",
     "crop_option",
     "labels_option",
     "make_overrides",
     "model_options",
     "normalize_option",
     "on_option",
+    "runtime_option",
+    "runtimes_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,7 +56,7 @@ on_option = click.option(
     metavar="HOST",
     help="Do it on a device, [user@]host[:port], over SSH; see edgeq device. Given several times: on all side by side.",
 )
-_runtimes_option = click.option(
+runtimes_option = click.option(
     "--runtime",
     "runtimes",
     multiple=True,
@@ -62,7 +64,7 @@ _runtimes_option = click.option(
     help="What runs the models. Given several times with one MODEL: compare these runtimes. Default: the environment's "
     "EDGEQ_RUNTIME, else the fastest that is installed.",
 )
-_runtime_option = click.option(
+runtime_option = click.option(
     "--runtime",
     type=click.Choice(["auto", *RUNTIMES]),
     help="What runs the model. Default: the environment's EDGEQ_RUNTIME, else the fastest that is installed.",
@@ -70,17 +72,16 @@ _runtime_option = click.option(
 
 
 def model_options(command: F) -> F:
-    """Everything about reading a model: --runtime, --labels, --normalize, --channels, --crop."""
-    for option in (crop_option, channels_option, normalize_option, labels_option, _runtime_option):
+    """What the user may know better than the file, see `make_overrides`: --labels, --normalize, --channels, --crop."""
+    for option in (crop_option, channels_option, normalize_option, labels_option):
         command = option(command)
     return command
 
 
-def comparison_options(command: F) -> F:
-    """As `model_options`, but --runtime may be given several times."""
-    for option in (crop_option, channels_option, normalize_option, labels_option, _runtimes_option):
-        command = option(command)
-    return command
+def calibration_count_option(minimum: int) -> Callable[[F], F]:
+    """--calib-count, how many of the calibration photos to take."""
+    kind = click.IntRange(minimum)
+    return click.option("--calib-count", type=kind, default=100, show_default=True, help="How many of them.")
 
 
 def make_overrides(labels: str | None, normalize: str | None, channels: str | None, crop: float | None) -> Overrides:

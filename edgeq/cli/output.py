@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-__all__ = ["complain", "list_skipped"]
+from edgeq.files import write_text
+
+__all__ = ["complain", "given_options", "list_skipped", "show"]
 
 _MOST_SKIPPED_SHOWN = 10
 
@@ -25,3 +29,21 @@ def list_skipped(skipped: Sequence[tuple[Path, str]]) -> None:
         click.echo(f"  {path}: {reason}")
     if len(skipped) > _MOST_SKIPPED_SHOWN:
         click.echo(f"  ... and {len(skipped) - _MOST_SKIPPED_SHOWN} more")
+
+
+def show(lines: Iterable[str], document: dict[str, Any], json_path: str | None) -> None:
+    """Print a result, and write it as JSON where that is wanted; - prints the JSON alone."""
+    text = json.dumps(document, indent=1)
+    if json_path == "-":
+        click.echo(text)
+        return
+    for line in lines:
+        click.echo(line)
+    if json_path is not None:  # last, so that the result is seen even if the file cannot be written
+        write_text(Path(json_path), text + "\n")
+
+
+def given_options(names: Iterable[str]) -> set[str]:
+    """Of the running command's parameters, those that the user gave."""
+    asked = click.get_current_context().get_parameter_source
+    return {name for name in names if asked(name) is click.core.ParameterSource.COMMANDLINE}

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgeq.calibration import MINIMUM_IMAGES, choose_images, shipped_images
-from edgeq.cli.options import make_overrides, model_options
+from edgeq.cli.options import calibration_count_option, make_overrides, model_options, runtime_option
 from edgeq.cli.output import list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.files import replacing
@@ -33,13 +33,12 @@ __all__ = ["command"]
     help="Photos to refine on, searched recursively; best are photos like those the model will see, never those "
     "that it is compared on. Default: the images that come with edgeq.",
 )
-@click.option(
-    "--calib-count", type=click.IntRange(MINIMUM_IMAGES), default=100, show_default=True, help="How many of them."
-)
+@calibration_count_option(MINIMUM_IMAGES)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of photos.")
 @click.option("--out", metavar="FILE", help="Where the result goes. Default: INT8's name with _refined.")
 @click.option("--bias-only", is_flag=True, help="Correct the biases and leave weights and ranges as they are.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
+@runtime_option
 @model_options
 def command(
     reference: str,

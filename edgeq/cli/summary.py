@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import click
 
 from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
+from edgeq.cli.output import given_options, show
 from edgeq.cli.progress import Progress
 from edgeq.errors import ModelError
-from edgeq.files import write_text
 from edgeq.networks import Architecture, default_output_stride, open_network
 from edgeq.networks.summary import Summary, summarize
 from edgeq.quiet import quiet
@@ -65,10 +64,10 @@ def command(
       edgeq summary my_model.keras
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    asked = click.get_current_context().get_parameter_source
-    given = [name for key, name in _BUILDING.items() if asked(key) is click.core.ParameterSource.COMMANDLINE]
+    given = given_options(_BUILDING)
     if source is not None and given:
-        raise click.UsageError(f"{', '.join(given)}: only for networks that edgeq builds; SOURCE brings its own")
+        named = ", ".join(name for key, name in _BUILDING.items() if key in given)
+        raise click.UsageError(f"{named}: only for networks that edgeq builds; SOURCE brings its own")
     with Progress() as progress:
         progress("Loading TensorFlow", 0, 1)
         with quiet(verbose):
@@ -79,14 +78,7 @@ def command(
                 summary = _built(Architecture(family, height, width, width_multiplier, stride, classes, head))
             else:
                 summary = _opened(source, size)
-    document = json.dumps(summary.to_json(), indent=1)
-    if json_path == "-":
-        click.echo(document)
-        return
-    for line in summary_lines(summary):
-        click.echo(line)
-    if json_path is not None:  # last, so that the result is seen even if the file cannot be written
-        write_text(Path(json_path), document + "\n")
+    show(summary_lines(summary), summary.to_json(), json_path)
 
 
 def _built(architecture: Architecture) -> Summary:

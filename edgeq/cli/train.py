@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
-from edgeq.cli.output import list_skipped
+from edgeq.cli.output import given_options, list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.networks import NAMED_WEIGHTS, Architecture, default_output_stride
@@ -182,8 +182,7 @@ def command(
       edgeq train icons/ --out icons.keras --from-scratch --res 32 --alpha 0.35
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    asked = click.get_current_context().get_parameter_source
-    given = {name for name in _FOR_TRANSFER if asked(name) is click.core.ParameterSource.COMMANDLINE}
+    given = given_options(_FOR_TRANSFER)
     if from_scratch and given:
         raise click.UsageError(f"--from-scratch trains all layers from random weights: without {_listed(given)}")
     if not fine_tune and given & _FOR_FINE_TUNING:

@@ -7,7 +7,7 @@ quantized. What is wrong then is its own doing (its weights' rounding, its outpu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,10 +61,7 @@ def measure_layers(
     drifts = [_drift(pair, number, tally) for number, tally in enumerate(tallies)]
     order = sorted(range(len(drifts)), key=lambda n: (_worst_first(drifts[n]), n))
     counts = probe.histograms(order[:_WORST], tallies, images[:_HISTOGRAM_IMAGES])
-    return tuple(
-        LayerDrift(**{**drifts[n].__dict__, "histogram": counts.get(n)})  # fields in their order, one replaced
-        for n in order
-    )
+    return tuple(replace(drifts[n], histogram=counts.get(n)) for n in order)
 
 
 def _worst_first(drift: LayerDrift) -> float:
@@ -84,8 +81,8 @@ class _Tally:
     shift: Any = 0.0
     values: int = 0
     beyond: int = 0
-    low: float = field(default=np.inf)
-    high: float = field(default=-np.inf)
+    low: float = np.inf
+    high: float = -np.inf
 
     def add(self, x: Reals, y: Reals, z: Reals, tensor: Tensor) -> None:
         """Add one image: (places, channels) each, and the INT8 model's tensor."""

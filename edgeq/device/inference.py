@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from edgeq.classification import Prediction, top_predictions
 from edgeq.device.device import Device
 from edgeq.errors import ImageError
+from edgeq.images import decode
 from edgeq.metadata import Overrides
 from edgeq.runtime import Model
 
@@ -65,13 +65,16 @@ def infer_on(
     answers = []
     for name in images:
         try:
-            # Decoded here as well where the device is to do it, so that what is no image is not sent.
-            tensor = model.tensor(model.preprocessing.pixels(name))
+            if send_images:
+                decode(name)  # so that what is no image is not sent
+                output, facts = device.run_image(there, name)
+                times_ms: dict[str, float] = facts["times_ms"]
+            else:
+                output, facts = device.run(there, model.tensor(model.preprocessing.pixels(name)))
+                times_ms = {"invoke": facts["times_ms"]["invoke"]}
         except ImageError as error:
             answers.append(Answer(name, error=error))
             continue
-        output, facts = device.run_image(there, name) if send_images else device.run(there, tensor)
-        times_ms: dict[str, Any] = facts["times_ms"] if send_images else {"invoke": facts["times_ms"]["invoke"]}
         best = top_predictions(model.probabilities(output), model.labels, top)
         answers.append(Answer(name, tuple(best), times_ms))
     return answers

@@ -70,6 +70,7 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
     counterpart = {reference.inputs[0]: candidate.inputs[0]}
     left = [operator for operator in candidate.operators if not _is_looked_through(candidate, operator)]
     pairs: list[OperatorPair] = []
+    correlations: list[float] = []
     for operator in reference.operators:
         if _is_looked_through(reference, operator):
             continue
@@ -86,7 +87,10 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
             there = next((o for o in left if sorted(roots[1].of(candidate.activations(o))) == wanted), None)
             instead = _described(candidate, there) if there else "nothing that reads the same tensor"
             raise InputError(f"{where}: {_described(reference, operator)} of the first meets {instead} in the second")
-        best = max(found, key=lambda other: _likeness(reference, operator, candidate, other))
+        likeness = [_likeness(reference, operator, candidate, other) for other in found]
+        best = found[int(np.argmax(likeness))]
+        if operator.name in WEIGHTED:
+            correlations.append(max(likeness))
         left.remove(best)
         counterpart[operator.outputs[0]] = best.outputs[0]
         extra = _extra_channels(reference, operator, candidate, best)
@@ -94,12 +98,11 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
         pairs.append(OperatorPair(operator, best, extra))
     if left:
         raise InputError(f"{where}: the first has no counterpart to {_described(candidate, left[0])} of the second")
-    weighted = [pair for pair in pairs if pair.reference.name in WEIGHTED]
-    likeness = [_likeness(reference, pair.reference, candidate, pair.candidate) for pair in weighted]
-    if weighted and float(np.median(likeness)) < _LEAST_CORRELATION:
+    typical = float(np.median(correlations)) if correlations else 1.0
+    if typical < _LEAST_CORRELATION:
         raise InputError(
-            f"{where}: their weights have nothing in common (correlation {np.median(likeness):.2f}), so the second was "
-            "not made from the first"
+            f"{where}: their weights have nothing in common (correlation {typical:.2f}), so the second was not made "
+            "from the first"
         )
     return GraphPair(reference, candidate, tuple(pairs))
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import making
+from conftest import COLOURS, ROOT, Finished, colour_picture, make_pi, making
 
 PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
 SMALL_DISK = "16m"
@@ -153,6 +154,14 @@ def stop_board(board: Board) -> None:
     shutil.rmtree(board.folder, ignore_errors=True)
 
 
+def run(board: Board, *arguments: object, ssh: str = "") -> Finished:
+    """Run the command line with this board's ssh configuration."""
+    command = [sys.executable, "-m", "edgeq", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ssh or board.ssh()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture(scope="session")
 def board(pi: Path) -> Iterator[Board]:
     """The emulated Pi, bare at first."""
@@ -171,19 +180,75 @@ def small_board(pi: Path) -> Iterator[Board]:
     stop_board(found)
 
 
+NEWER = {
+    "python3.11": "python3.13",
+    "libssl3 ": "libssl3t64 ",
+    " python3-setuptools-whl": "",
+    '"qemu-user-static:$HOST"': '"qemu-user-static:$HOST/bookworm"',  # trixie's is not static
+    'mkdir -p "$S/proc"': 'mkdir -p "$S/usr/lib" "$S/proc"; ln -s usr/lib "$S/lib"; mkdir -p "$S/proc"',
+    "--python-version 311": "--python-version 313",
+    "--abi cp311": "--abi cp313",
+    "tflite-runtime==2.14.0 'numpy<2' pillow click": "click",  # edgeq device setup brings the rest
+    "tar -xO ./bin/uname": "tar -xO ./usr/bin/uname",
+    "import platform, tflite_runtime as t;": "import platform, platform as t;",
+}
+"""What of the script is different for Debian trixie, which has Python 3.13."""
+
+
 @pytest.fixture(scope="session")
-def wheels(pi: Path) -> Path:
-    """The packages for the Pi, which are fetched once."""
+def newer_pi(pi_script: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An emulated Raspberry Pi with Python 3.13."""
+    sources = Path("/etc/apt/sources.list.d/debian.sources")
+    if "Suites: bookworm " not in (text := sources.read_text() if sources.is_file() else ""):
+        pytest.skip("no source of Debian packages that trixie's could be had from as well")
+    both = tmp_path_factory.mktemp("apt") / "debian.sources"
+    both.write_text(text.replace("Suites: bookworm bookworm-updates", "Suites: bookworm trixie"))
+    for old, new in NEWER.items():
+        assert old in pi_script, old
+        pi_script = pi_script.replace(old, new)
+    return make_pi(pi_script, {"DEBIAN_SOURCES": str(both)})
+
+
+@pytest.fixture(scope="session")
+def newer_board(newer_pi: Path) -> Iterator[Board]:
+    """A board with Python 3.13, bare at first."""
+    found = start_board(newer_pi)
+    yield found
+    stop_board(found)
+
+
+def kept_wheels(python: tuple[int, int]) -> Path:
+    """The packages for a Pi with that Python, which are fetched once."""
     from edgeq.device.wheels import Platform, download_wheels, requirements
     from edgeq.errors import DeviceError
 
-    with making("wheels") as folder:
+    with making(f"wheels-{python[0]}{python[1]}") as folder:
         try:
             if not (folder / "done").exists():
                 folder.mkdir(exist_ok=True)
-                wanted = [*requirements((3, 11)), "click>=8.1,<9"]
-                download_wheels(wanted, Platform("aarch64", (3, 11)), folder)
+                wanted = [*requirements(python), "click>=8.1,<9"]
+                download_wheels(wanted, Platform("aarch64", python), folder)
                 (folder / "done").touch()
         except DeviceError as error:
             pytest.skip(f"no packages for the Pi to be had: {error}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheels(pi: Path) -> Path:
+    """The packages for Python 3.11."""
+    return kept_wheels((3, 11))
+
+
+@pytest.fixture(scope="session")
+def newer_wheels(newer_pi: Path) -> Path:
+    """The packages for Python 3.13."""
+    return kept_wheels((3, 13))
+
+
+@pytest.fixture(scope="session")
+def photos_20(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos_20")
+    for number in range(20):
+        colour_picture(list(COLOURS)[number % 3], 500 + number, 60).save(folder / f"{number:02}.jpg")
     return folder

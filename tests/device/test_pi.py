@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOURS, ROOT, Finished, colour_picture
+from conftest import ROOT, Finished, colour_picture
 
 from edgeq.agreement import DevicePlace, LocalPlace, compare_places
 from edgeq.device.address import Address
@@ -25,7 +25,7 @@ from edgeq.errors import ConnectionLostError, DeviceError
 from edgeq.metadata import Overrides
 from edgeq.runtime import Model
 
-from .conftest import Board
+from .conftest import Board, run
 
 Run = Callable[..., Finished]
 
@@ -48,26 +48,11 @@ def there(ready: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
 
 
 @pytest.fixture(scope="module")
-def photos_20(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos_20")
-    for number in range(20):
-        colour_picture(list(COLOURS)[number % 3], 500 + number, 60).save(folder / f"{number:02}.jpg")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def photos_3(photos_20: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos_3")
     for photo in sorted(photos_20.iterdir())[:3]:
         shutil.copyfile(photo, folder / photo.name)
     return folder
-
-
-def run(board: Board, *arguments: object, ssh: str = "") -> Finished:
-    command = [sys.executable, "-m", "edgeq", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ssh or board.ssh()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    return Finished(done.returncode, done.stdout, done.stderr)
 
 
 def error_of(done: Finished) -> str:
