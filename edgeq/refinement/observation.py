@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graphs import Graph, TappedRunner, Tensor
+from edgeq.graphs import Graph, TappedRunner
 from edgeq.progress import Progress
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.ranges import count_values
+from edgeq.refinement.ranges import Spread
 
-__all__ = ["Inputs", "Observation", "observe", "observe_integers"]
+__all__ = ["Inputs", "observe", "observe_integers"]
 
 _SAMPLED_ENTRIES = 1 << 20
 """Numbers kept of each layer's patches, which bounds memory however many images there are."""
@@ -38,19 +38,6 @@ class Inputs:
     patches: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What the calibration images make of a float network.
-
-    Attributes:
-        inputs: what each layer reads, by the index of its operator.
-        histograms: of activations, over the range of their counterpart in the INT8 model and by its index there.
-    """
-
-    inputs: dict[int, Inputs]
-    histograms: dict[int, npt.NDArray[np.int64]]
-
-
 def _choose_places(layer: Layer, images: int) -> npt.NDArray[np.int64]:
     """The places of a layer's output whose patches are sampled, of every image the same; sorted.
 
@@ -69,11 +56,11 @@ def observe(
     layers: Sequence[Layer],
     tensors: Sequence[npt.NDArray[Any]],
     sampled: bool,
-    counted: Mapping[int, Tensor],
+    spreads: Mapping[int, Spread],
     runtime: str | None,
     threads: int,
     progress: Progress,
-) -> Observation:
+) -> dict[int, Inputs]:
     """Run a float network over the images and keep what its layers see; one pass, whatever their number.
 
     Args:
@@ -81,32 +68,33 @@ def observe(
         layers: of it.
         tensors: its input, one an image.
         sampled: whether to keep a sample of the patches, or only their means.
-        counted: activations, by index, and the INT8 model's tensor over whose range their values are counted.
+        spreads: of activations, by index, which take in all values.
         runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
         threads: how many the kernels may use.
         progress: called with ("Observing the float network", done, total).
+
+    Returns:
+        What each layer reads, by the index of its operator.
     """
     places = [_choose_places(layer, len(tensors)) if sampled else np.zeros(0, np.int64) for layer in layers]
-    wanted = [layer.input.index for layer in layers] + list(counted)
+    wanted = [layer.input.index for layer in layers] + list(spreads)
     runner = TappedRunner(graph, wanted, runtime, threads)
     means: list[Any] = [0.0 for _ in layers]
     samples: list[list[Any]] = [[] for _ in layers]
-    counts: dict[int, Any] = {tensor.index: 0 for tensor in counted.values()}
     for done, tensor in enumerate(tensors, start=1):
         found = runner.run(tensor)
         for number, layer in enumerate(layers):
             activation = found[layer.input.index]
             means[number] = means[number] + layer.mean_patch(activation[0])
             samples[number].append(layer.patches(activation, places[number])[0])
-        for index, counterpart in counted.items():
-            counts[counterpart.index] = counts[counterpart.index] + count_values(found[index], counterpart)
+        for index, spread in spreads.items():
+            spread.add(found[index])
         del found, activation  # views, which would keep the runner from running again
         progress("Observing the float network", done, len(tensors))
-    inputs = {
+    return {
         layer.operator.index: Inputs(mean / len(tensors), chosen, np.concatenate(sample))
         for layer, mean, chosen, sample in zip(layers, means, places, samples, strict=True)
     }
-    return Observation(inputs, counts)
 
 
 def observe_integers(layer: Layer, activations: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> Inputs:

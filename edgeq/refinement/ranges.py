@@ -1,9 +1,10 @@
-"""Narrower ranges for activations that the converter calibrated to their extremes.
+"""Ranges of activations that suit the calibration images better than those that the converter gave them.
 
 A range that holds the largest value ever seen spends its 256 steps on values that hardly occur. Where nothing
 clamps an activation (the linear bottlenecks of a MobileNet and the sums behind them), a range with a smaller
 mean squared error costs a few values their extremes and gives all others a finer step (Banner et al. 2019,
-arXiv 1810.05723). Clamped activations, such as those of ReLU6, keep theirs: clipping them does harm.
+arXiv 1810.05723). Clamped activations, such as those of ReLU6, are not narrowed. A range that the images go beyond,
+as it was calibrated on others, is widened.
 """
 
 from __future__ import annotations
@@ -13,25 +14,93 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graphs import Graph, GraphPair, Tensor
+from edgeq.graphs import Graph, GraphPair, Operator, Tensor
 from edgeq.graphs.editing import GraphEditor
 from edgeq.graphs.pairing import WEIGHTED
 
-__all__ = ["BINS", "count_values", "narrow_range", "narrowable"]
+__all__ = ["Spread", "adjustable"]
 
-BINS = 2048
-"""Of the histogram of a tensor's values over its present range."""
-
+_BINS = 8192
+_REACH = 4.0  # times the present range: how far values are told apart
 _STEPS = 255  # of an 8-bit range
-_SHARES = np.linspace(0.5, 1.0, 26)  # of the present range's lower and upper end
+_SHARES = np.linspace(0.5, 1.0, 26)  # of the lower and upper end
 _EVERY = 3  # place of an activation that is counted, with all its channels: their ranges differ
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
-_TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE")
+_TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "SOFTMAX", "LOGISTIC")
 """Operators whose kernels take an input of any scale; others want their output's."""
 
 
-def narrowable(pair: GraphPair, editor: GraphEditor) -> dict[int, Tensor]:
-    """Activations whose range may change: by their index in the float model, the INT8 model's tensors."""
+class Spread:
+    """How the values of a float activation are spread, and the range for them in the INT8 model."""
+
+    def __init__(self, tensor: Tensor, narrowed: bool) -> None:
+        """Begin with no values.
+
+        Args:
+            tensor: of the INT8 model.
+            narrowed: whether its range may get narrower, or only wider.
+        """
+        self._tensor, self._narrowed = tensor, narrowed
+        self._present = tensor.quantization.real_range
+        self._reach = _REACH * max(map(abs, self._present))
+        self._counts = np.zeros(_BINS, np.int64)
+        self._low, self._high = self._present
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Take in the values of one image, (..., channels)."""
+        if self._narrowed:
+            counted = values.reshape(-1, values.shape[-1])[::_EVERY]
+            bins = (counted + np.float32(self._reach)) * np.float32(_BINS / (2 * self._reach))
+            self._counts += np.bincount(np.clip(bins, 0, _BINS - 1).astype(np.int64).ravel(), minlength=_BINS)
+        else:
+            self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
+
+    def best_range(self) -> tuple[float, float]:
+        """The lower and upper end, which hold 0."""
+        low, high = self._low, self._high
+        if self._narrowed and self._counts.any():
+            middles = ((np.arange(_BINS) + 0.5) / _BINS * 2 - 1) * self._reach
+            seen = middles[self._counts > 0]
+            low, high = _least_error(middles, self._counts, min(low, seen[0], 0.0), max(high, seen[-1], 0.0))
+        return min(low, 0.0), max(high, 0.0)
+
+    def fit(self, editor: GraphEditor) -> None:
+        """Give the activation that range; its readers' biases must follow.
+
+        Args:
+            editor: of the INT8 model, or of another copy of it.
+        """
+        low, high = self.best_range()
+        scale = (high - low) / _STEPS
+        if scale > 0 and (low, high) != self._present:
+            smallest, largest = self._tensor.quantization.integer_range
+            zero_point = int(np.clip(round(smallest - low / scale), smallest, largest))
+            editor.set_quantization(self._tensor.index, [scale], [zero_point])
+
+
+def _least_error(
+    values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], low: float, high: float
+) -> tuple[float, float]:
+    """Of the ranges between half of (low, high) and all of it, that of least mean squared error.
+
+    Args:
+        values: (bins,).
+        counts: how often each of them occurs.
+        low: at most 0.
+        high: at least 0.
+    """
+    lows, highs = (np.array([0.0]) if end == 0 else _SHARES * end for end in (low, high))
+    # Squared distance of all values to a range that ends there, for each end.
+    below = (np.maximum(lows[:, np.newaxis] - values, 0) ** 2) @ counts
+    above = (np.maximum(values - highs[:, np.newaxis], 0) ** 2) @ counts
+    scales = (highs[np.newaxis, :] - lows[:, np.newaxis]) / _STEPS
+    error = below[:, np.newaxis] + above[np.newaxis, :] + counts.sum() * scales**2 / 12
+    a, b = np.unravel_index(int(np.argmin(error)), error.shape)
+    return float(lows[a]), float(highs[b])
+
+
+def adjustable(pair: GraphPair, editor: GraphEditor) -> dict[int, Spread]:
+    """Activations whose range may change, by their index in the float model."""
     graph = pair.candidate
     found = {}
     for match in pair.operators:
@@ -39,55 +108,21 @@ def narrowable(pair: GraphPair, editor: GraphEditor) -> dict[int, Tensor]:
         readers = graph.consumers.get(made, ())
         if (
             operator.name in (*WEIGHTED, "ADD")
-            and operator.options.fusedActivationFunction == _NO_ACTIVATION
             and graph.tensors[made].quantization.dtype == "int8"
             and made not in graph.outputs
             and all(reader.name in _TAKE_ANY_SCALE for reader in readers)
             and all(_bias_can_follow(graph, editor, reader.inputs) for reader in readers if reader.name in WEIGHTED)
         ):
-            found[match.reference.outputs[0]] = graph.tensors[made]
+            found[match.reference.outputs[0]] = Spread(graph.tensors[made], _may_be_narrowed(operator, readers))
     return found
+
+
+def _may_be_narrowed(operator: Operator, readers: Sequence[Operator]) -> bool:
+    """Whether an activation's largest values matter no more than the others: not where it is clamped, nor of logits."""
+    clamped = operator.options.fusedActivationFunction != _NO_ACTIVATION
+    return not clamped and all(reader.name not in ("SOFTMAX", "LOGISTIC") for reader in readers)
 
 
 def _bias_can_follow(graph: Graph, editor: GraphEditor, inputs: Sequence[int]) -> bool:
     """Whether a layer's bias, whose scale is that of its input times that of its weights, may be written."""
     return len(inputs) < 3 or (graph.is_constant(inputs[2]) and editor.owns_data(inputs[2]))
-
-
-def count_values(values: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray[np.int64]:
-    """Histogram of float values over a tensor's present range: (BINS,) counts; those outside go to the ends.
-
-    Args:
-        values: (..., channels); one place in three is counted.
-        tensor: of the INT8 model.
-    """
-    low, high = tensor.quantization.real_range
-    counted = values.reshape(-1, values.shape[-1])[::_EVERY]
-    bins = (counted - np.float32(low)) * np.float32(BINS / (high - low))
-    return np.bincount(np.clip(bins, 0, BINS - 1).astype(np.int64).ravel(), minlength=BINS)
-
-
-def narrow_range(editor: GraphEditor, index: int, counts: npt.NDArray[np.int64]) -> None:
-    """Give an activation the range of least mean squared error; its readers' biases must follow.
-
-    Args:
-        editor: of the INT8 model.
-        index: of the activation.
-        counts: (BINS,) as `count_values` has them, summed over the images.
-    """
-    quantization = editor.graph.tensors[index].quantization
-    low, high = quantization.real_range
-    middles = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
-    lows, highs = (np.array([0.0]) if end == 0 else _SHARES * end for end in (min(low, 0.0), max(high, 0.0)))
-    # (lows, bins) and (highs, bins): squared distance of each bin to a range that ends there.
-    below = (np.maximum(lows[:, np.newaxis] - middles, 0) ** 2) @ counts
-    above = (np.maximum(middles - highs[:, np.newaxis], 0) ** 2) @ counts
-    scales = (highs[np.newaxis, :] - lows[:, np.newaxis]) / _STEPS
-    error = below[:, np.newaxis] + above[np.newaxis, :] + counts.sum() * scales**2 / 12
-    a, b = np.unravel_index(int(np.argmin(error)), error.shape)
-    scale = float(scales[a, b])
-    if not scale > 0:
-        return
-    smallest, largest = quantization.integer_range
-    zero_point = int(np.clip(round(smallest - float(lows[a]) / scale), smallest, largest))
-    editor.set_quantization(index, [scale], [zero_point])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,15 +17,15 @@ from edgeq.progress import Progress, no_progress
 from edgeq.refinement.correction import correct_bias, correct_gain, round_anew
 from edgeq.refinement.flow import Flow
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.observation import Observation, observe, observe_integers
-from edgeq.refinement.ranges import narrow_range, narrowable
+from edgeq.refinement.observation import Inputs, observe, observe_integers
+from edgeq.refinement.ranges import Spread, adjustable
 from edgeq.runtime import Model
 
 __all__ = ["METHODS", "Refinement", "refine"]
 
 METHODS = ("gain", "rounding", "mending", "ranges")
 """What goes beyond correcting biases, which is always done: layers brought back to full strength; weights rounded
-by GPTQ, towards weights that mend what earlier layers got wrong; narrower ranges of activations that nothing clamps."""
+by GPTQ, towards weights that mend what earlier layers got wrong; ranges that suit the images better."""
 
 _CHECK_EVERY = 5
 """One image in so many is kept for checking."""
@@ -114,13 +114,14 @@ def refine(
 
     l1_before = distance(before)
     layers = [Layer(pair.reference, match.reference) for match in pair.operators if match.candidate.name in WEIGHTED]
-    narrowed = narrowable(pair, GraphEditor(integer)) if "ranges" in methods else {}
+    spreads = adjustable(pair, GraphEditor(integer)) if "ranges" in methods else {}
     tensors = [reference.tensor(image) for image in images]
     sampled = not {"gain", "rounding"}.isdisjoint(methods)  # correcting biases takes means alone
-    observation = observe(pair.reference, layers, tensors, sampled, narrowed, reference.runtime, threads, progress)
+    inputs = observe(pair.reference, layers, tensors, sampled, spreads, reference.runtime, threads, progress)
     tensors = [candidate.tensor(image) for image in images]
     for tried in _fewer_and_fewer(methods):
-        after = _correct(pair, observation, tensors, tried, candidate.runtime, threads, progress)
+        fitted = list(spreads.values()) if "ranges" in tried else []
+        after = _correct(pair, inputs, fitted, tensors, tried, candidate.runtime, threads, progress)
         progress("Checking", 0, 1)
         refinement = Refinement(len(images), len(checks), len(layers), ("bias", *tried), l1_before, distance(after))
         progress("Checking", 1, 1)
@@ -148,7 +149,8 @@ def _check_integer(graph: Graph, operator: Operator) -> None:
 
 def _correct(
     pair: GraphPair,
-    observation: Observation,
+    inputs: Mapping[int, Inputs],
+    spreads: Sequence[Spread],
     tensors: Sequence[npt.NDArray[Any]],
     methods: Collection[str],
     runtime: str,
@@ -158,16 +160,15 @@ def _correct(
     """Correct all layers of the pair's INT8 model, of which `tensors` are the inputs: its content."""
     graph = pair.candidate
     editor = GraphEditor(graph)
-    if "ranges" in methods:
-        for index, counts in observation.histograms.items():
-            narrow_range(editor, index, counts)
+    for spread in spreads:
+        spread.fit(editor)
     weighted = {p.candidate.index: p for p in pair.operators if p.candidate.name in WEIGHTED}
     flow = Flow(graph, np.concatenate(tensors))
     for done, operator in enumerate(graph.operators, start=1):
         match = weighted.get(operator.index)
         if match is not None:
             layer, counterpart = Layer(graph, operator), Layer(pair.reference, match.reference)
-            expected = observation.inputs[match.reference.index]
+            expected = inputs[match.reference.index]
             seen = observe_integers(layer, flow.values[layer.input.index], expected.places)
             work = editor, layer, counterpart, seen, expected, match.extra_channels
             if "rounding" in methods:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from conftest import IntegerPair
 from edgeq.graphs import Graph, Tensor, pair_graphs, read_graph
 from edgeq.graphs.editing import GraphEditor
 from edgeq.quantization import Quantization
-from edgeq.refinement.ranges import BINS, count_values, narrow_range, narrowable
+from edgeq.refinement import refine
+from edgeq.refinement.ranges import Spread, adjustable
+from edgeq.runtime import Model
 
 
 @pytest.fixture
@@ -19,15 +22,24 @@ def editor(blocks: IntegerPair) -> GraphEditor:
     return GraphEditor(read_graph(blocks.int8))
 
 
-def with_range(editor: GraphEditor, low: float, high: float) -> int:
-    """Give the first bottleneck that range; its index."""
-    index = editor.graph.operators[2].outputs[0]
+def with_range(editor: GraphEditor, low: float, high: float, operator: int = 2) -> Tensor:
+    """Give what an operator makes (the first bottleneck) that range."""
+    index = editor.graph.operators[operator].outputs[0]
     scale = (high - low) / 255
     editor.set_quantization(index, [scale], [int(np.clip(round(-128 - low / scale), -128, 127))])
-    return index
+    return editor.graph.tensors[index]
 
 
-def spread(kind: str, count: int = 60_000) -> np.ndarray:
+def fitted(editor: GraphEditor, tensor: Tensor, values: np.ndarray, narrowed: bool = True) -> Quantization:
+    """What a tensor's quantization becomes, given values."""
+    spread = Spread(tensor, narrowed)
+    for part in np.array_split(values.repeat(3).reshape(-1, 1), 4):  # one place in three counts
+        spread.add(part)
+    spread.fit(editor)
+    return editor.graph.tensors[tensor.index].quantization
+
+
+def drawn(kind: str, count: int = 60_000) -> np.ndarray:
     rng = np.random.default_rng(0)
     values = {
         "normal": rng.normal(0, 1, count),
@@ -48,72 +60,106 @@ KINDS = ("normal", "long-tails", "one-tail", "positive", "even")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_is_the_best_of_the_ranges_between_half_and_all(kind: str, editor: GraphEditor) -> None:
-    values = spread(kind)
-    index = with_range(editor, min(float(values.min()), 0.0), float(values.max()))
-    before = editor.graph.tensors[index]
-    low, high = before.quantization.real_range
-    narrow_range(editor, index, count_values(values.repeat(3).reshape(-1, 1), before))  # one place in three counts
-    after = editor.graph.tensors[index].quantization
-    found = error(values, after)
-    best = np.inf
-    for share_low in np.linspace(0.5, 1, 26) if low < -1e-3 else (0.0,):
-        for share_high in np.linspace(0.5, 1, 26):
-            scale = (share_high * high - share_low * low) / 255
-            zero_point = int(np.clip(round(-128 - share_low * low / scale), -128, 127))
-            best = min(best, error(values, Quantization("int8", (scale,), (zero_point,))))
-    assert found <= 1.03 * best  # the histogram has the values by their bins
-    assert found <= 1.001 * error(values, before.quantization)
-    # Never wider but for the zero point, which has to be an integer; and zero stays exact.
-    step = after.scale[0]
-    assert low - step < after.real_range[0] <= 0 <= after.real_range[1] < high + step
-    assert after.dequantize(after.quantize(np.zeros(1)))[0] == 0
-    if kind == "even":
-        assert after.scale[0] == pytest.approx(before.quantization.scale[0], rel=0.03)
-    if kind in ("normal", "long-tails"):
-        assert after.scale[0] < 0.9 * before.quantization.scale[0]
+class TestNarrowed:
+    def test_is_the_best_of_the_ranges_between_half_and_all(self, kind: str, editor: GraphEditor) -> None:
+        values = drawn(kind)
+        before = with_range(editor, min(float(values.min()), 0.0), float(values.max())).quantization
+        low, high = before.real_range
+        after = fitted(editor, editor.graph.tensors[editor.graph.operators[2].outputs[0]], values)
+        found = error(values, after)
+        best = np.inf
+        for share_low in np.linspace(0.5, 1, 26) if low < -1e-3 else (0.0,):
+            for share_high in np.linspace(0.5, 1, 26):
+                scale = (share_high * high - share_low * low) / 255
+                zero_point = int(np.clip(round(-128 - share_low * low / scale), -128, 127))
+                best = min(best, error(values, Quantization("int8", (scale,), (zero_point,))))
+        assert found <= 1.03 * best  # the histogram has the values by their bins
+        assert found <= 1.001 * error(values, before)
+        # Never wider but for the zero point, which has to be an integer; and zero stays exact.
+        step = after.scale[0]
+        assert low - step < after.real_range[0] <= 0 <= after.real_range[1] < high + step
+        assert after.dequantize(after.quantize(np.zeros(1)))[0] == 0
+        if kind == "even":
+            assert after.scale[0] == pytest.approx(before.scale[0], rel=0.03)
+        if kind in ("normal", "long-tails"):
+            assert after.scale[0] < 0.9 * before.scale[0]
+
+    def test_of_another_range_it_is_the_same(self, kind: str, editor: GraphEditor) -> None:
+        """A range calibrated on other images, half or a third of what it should be, is widened to the same end."""
+        values = drawn(kind)
+        low, high = min(float(values.min()), 0.0), float(values.max())
+        wanted = fitted(editor, with_range(editor, low, high), values)
+        for part in (0.5, 0.3):
+            found = fitted(editor, with_range(editor, part * low, part * high), values)
+            assert found.scale[0] == pytest.approx(wanted.scale[0], rel=0.05)
+            assert error(values, found) <= 1.05 * error(values, wanted)
+
+
+class TestWidened:
+    def test_to_the_extremes_and_no_narrower(self, editor: GraphEditor) -> None:
+        values = drawn("positive")
+        tensor = with_range(editor, 0, 2)
+        found = fitted(editor, tensor, values, narrowed=False)
+        assert found.real_range == pytest.approx((0, float(values.max())), rel=1e-3)
+        assert fitted(editor, editor.graph.tensors[tensor.index], 0.1 * values, narrowed=False) == found
+
+    def test_a_model_calibrated_on_other_images_is_mended(self, blocks: IntegerPair, tmp_path: Path) -> None:
+        """One whose ranges are less than half of what the images take, also where activations are clamped."""
+        editor = GraphEditor(read_graph(blocks.int8))
+        graph = editor.graph
+        for number in (0, 1, 2, 5):
+            operator, following = graph.operators[number], graph.operators[number + 1]
+            tensor = graph.tensors[operator.outputs[0]]
+            low, high = tensor.quantization.real_range
+            with_range(editor, 0.4 * low, 0.4 * high, number)
+            if following.name != "ADD":  # whose bias would not fit
+                bias = following.inputs[2]
+                scale = 0.4 * np.asarray(graph.tensors[bias].quantization.scale)
+                data = graph.tensors[bias].data
+                assert data is not None
+                editor.set_quantization(bias, scale)
+                editor.set_data(bias, np.rint(data / 0.4).astype(np.int32))
+        (tmp_path / "narrow.tflite").write_bytes(editor.content)
+        reference, candidate = Model(blocks.fp32), Model(tmp_path / "narrow.tflite")
+        content, result = refine(reference, candidate, blocks.pixels)
+        assert result.l1_before > 0.1
+        assert result.l1_after < 0.25 * result.l1_before
+        _, without = refine(reference, candidate, blocks.pixels, methods=("gain", "rounding", "mending"))
+        assert result.l1_after < 0.5 * without.l1_after
+        ranges = [g.tensors[g.operators[0].outputs[0]].quantization.real_range for g in (graph, Graph(content, "m"))]
+        assert ranges[1][1] > 2 * ranges[0][1]
 
 
 def test_a_tensor_of_nothing_keeps_its_range(editor: GraphEditor) -> None:
-    index = editor.graph.operators[2].outputs[0]
-    before, content = editor.graph.tensors[index], editor.content
-    low, high = before.quantization.real_range
-    counts = np.zeros(BINS, np.int64)
-    counts[[0, -1]] = 10_000  # all at the two ends
-    narrow_range(editor, index, counts)
-    after = editor.graph.tensors[index].quantization
-    assert after.real_range == pytest.approx((low, high), abs=after.scale[0])
-    assert len(editor.content) == len(content)
+    content = editor.content
+    tensor = editor.graph.tensors[editor.graph.operators[2].outputs[0]]
+    Spread(tensor, True).fit(editor)
+    Spread(tensor, False).fit(editor)
+    assert editor.content == content
 
 
-class TestCounting:
-    def test_values_fall_where_a_histogram_has_them(self, blocks: IntegerPair) -> None:
-        tensor = replace(read_graph(blocks.int8).tensors[0], quantization=Quantization("int8", (0.02,), (-10,)))
-        values = np.random.default_rng(0).normal(0, 1, (1, 9, 10, 8)).astype(np.float32)
-        counts = count_values(values, tensor)
-        places = values.reshape(-1, 8)[::3]
-        low, high = tensor.quantization.real_range
-        expected, _ = np.histogram(places.clip(low, high), BINS, (low, high))
-        assert counts.sum() == places.size
-        assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 2  # float32 at the edges of bins
-
-    def test_every_channel_counts(self, blocks: IntegerPair) -> None:
-        """Whatever their number: one channel of eight, whichever it is, is seen at its end of the range."""
-        tensor: Tensor = read_graph(blocks.int8).tensors[0]
-        tensor = replace(tensor, quantization=Quantization("int8", (0.02,), (0,)))
-        for channels in (1, 3, 8, 24):
-            for channel in range(channels):
-                values = np.zeros((1, 6, 6, channels), np.float32)
-                values[..., channel] = 99  # beyond the range: in the last bin
-                assert count_values(values, tensor)[-1] == 12
+@pytest.mark.parametrize("narrowed", [True, False], ids=["narrowed", "widened"])
+def test_every_channel_counts(narrowed: bool, blocks: IntegerPair) -> None:
+    """Whatever their number: one channel of eight, whichever it is, is seen beyond the range."""
+    tensor = read_graph(blocks.int8).tensors[0]
+    tensor = replace(tensor, quantization=Quantization("int8", (0.02,), (0,)))
+    for channels in (1, 3, 8, 24):
+        for channel in range(channels):
+            values = np.zeros((1, 6, 6, channels), np.float32)
+            values[..., channel] = 9
+            spread = Spread(tensor, narrowed)
+            spread.add(values)
+            assert spread.best_range()[1] == pytest.approx(9, rel=0.01)
 
 
 class TestWhich:
-    def test_linear_steps_but_not_clamped_ones_nor_the_classifier(self, blocks: IntegerPair) -> None:
+    def test_what_layers_and_sums_make_but_not_the_end(self, blocks: IntegerPair) -> None:
         pair = pair_graphs(read_graph(blocks.fp32), read_graph(blocks.int8))
-        found = narrowable(pair, GraphEditor(pair.candidate))
-        assert [pair.candidate.makers[tensor.index].index for tensor in found.values()] == [2, 5, 6, 9]
-        assert [pair.reference.makers[index].index for index in found] == [2, 5, 6, 9]
+        found = adjustable(pair, GraphEditor(pair.candidate))
+        makers = [pair.reference.makers[index].index for index in found]
+        assert makers == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
+        narrowed = [pair.reference.makers[index].index for index, spread in found.items() if spread._narrowed]
+        assert narrowed == [2, 5, 6, 9]  # linear steps, but not clamped ones nor the classifier
 
     def test_not_where_a_reader_s_bias_is_another_s_too(self, blocks: IntegerPair) -> None:
         from edgeq.graphs.packing import pack_model
@@ -123,5 +169,5 @@ class TestWhich:
         bias = main.tensors[main.operators[7].inputs[2]]
         main.tensors[main.operators[8].inputs[2]].buffer = bias.buffer  # both read the sum, operator 6
         pair = pair_graphs(read_graph(blocks.fp32), Graph(pack_model(graph.model, 0), "shared.tflite"))
-        found = narrowable(pair, GraphEditor(pair.candidate))
-        assert [pair.candidate.makers[tensor.index].index for tensor in found.values()] == [2, 5, 9]
+        found = adjustable(pair, GraphEditor(pair.candidate))
+        assert [pair.reference.makers[index].index for index in found] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 12]
