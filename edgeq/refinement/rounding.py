@@ -94,8 +94,8 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
             np.take_along_axis(matrix, order[:, :, np.newaxis], axis=1), order[:, np.newaxis, :], axis=2
         )
         steps = np.take_along_axis(steps, order, axis=1)
-    # The rows of this upper triangle say how the error of one weight is shared out among those that follow.
-    upper = np.linalg.cholesky(np.linalg.inv(matrix)).swapaxes(-1, -2)
+    upper = _upper_root_of_inverse(matrix)
+    # Its rows say how the error of one weight is shared out among those that follow.
     upper = upper / np.einsum("...kk->...k", upper)[..., np.newaxis]
     rounded = _round_in_order(steps, np.ascontiguousarray(upper, np.float32), low, high)
     result = np.empty_like(rounded)
@@ -104,6 +104,16 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
     else:
         np.put_along_axis(result, order, rounded, axis=1)
     return result
+
+
+def _upper_root_of_inverse(matrix: Floats) -> Floats:
+    """Upper triangular U with ``U.T @ U`` the inverse of a positive definite matrix.
+
+    By the root of the matrix itself with rows and columns turned round, and in double precision: flat pictures make
+    moments so nearly singular that in single precision an inverse need not be positive definite.
+    """
+    lower = np.linalg.cholesky(matrix[..., ::-1, ::-1].astype(np.float64))
+    return np.asarray(np.linalg.inv(lower)[..., ::-1, ::-1], np.float32)
 
 
 def _round_in_order(steps: Floats, upper: Floats, low: int, high: int) -> Floats:

@@ -81,6 +81,20 @@ class TestRounding:
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1, 1e3])
+def test_of_flat_pictures(size: float) -> None:
+    """All entries of a large patch are the same: its moments have hardly an inverse."""
+    rng = np.random.default_rng(0)
+    seen = (size * rng.normal(size=(80, 1)) * np.ones(1280)).astype(np.float32)
+    target = rng.normal(0, 0.3, (CHANNELS, 1280)).astype(np.float32)
+    scale = np.abs(target).max(axis=1) / np.float32(LIMIT)
+    rounded = round_weights(target, scale, Moments.of(seen, seen))
+    found, simple = (
+        errors(integers * scale[:, np.newaxis] - target, seen) for integers in (rounded, nearest(target, scale))
+    )
+    assert found.sum() < 0.1 * simple.sum()
+
+
 def test_rounding_of_few_weights_is_nearly_the_best_of_all() -> None:
     """Against every way to round four weights up or down."""
     rng = np.random.default_rng(5)
