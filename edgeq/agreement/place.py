@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,13 @@ class LocalPlace:
 
 
 class DevicePlace:
-    """A device and the kernels that it uses.
+    """A device and the kernels that it uses. It may be asked by several threads, and answers one at a time.
 
     Attributes:
         name: the device's, as the user named it.
         kernels: one of ``edgeq.runtime.KERNELS``.
         runtime: name and version; known from its first run on.
+        times_ms: of all runs, without the way there.
     """
 
     def __init__(self, device: Device, model: Model, runtime: str | None, kernels: str) -> None:
@@ -93,7 +95,8 @@ class DevicePlace:
             DeviceError: it does not arrive.
         """
         self.name, self.kernels, self.runtime = str(device.address), kernels, runtime or "?"
-        self._device = device
+        self.times_ms: list[float] = []
+        self._device, self._lock = device, Lock()
         spec = model.preprocessing
         self._model = device.open(model.path, runtime, _THREADS, kernels, Overrides((spec.mean, spec.std)))
 
@@ -103,8 +106,10 @@ class DevicePlace:
         Raises:
             DeviceError: the device failed, or is gone for good.
         """
-        output, facts = self._device.run(self._model, tensor)
-        self.runtime = f"{facts['runtime']} {facts['version']}"
+        with self._lock:
+            output, facts = self._device.run(self._model, tensor)
+            self.runtime = f"{facts['runtime']} {facts['version']}"
+            self.times_ms.append(facts["times_ms"]["invoke"])
         return output
 
     def close(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +18,13 @@ from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import Comparison, compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
+from edgeq.metadata import Overrides
 from edgeq.report import comparison_lines
 from edgeq.report.page import require_packages, write_page
+from edgeq.runtime import Model
+
+if TYPE_CHECKING:
+    from edgeq.agreement import DevicePlace
 
 __all__ = ["command"]
 
@@ -87,6 +95,8 @@ def command(
 ) -> None:
     """Measure how far a model drifted from its reference on the same images.
 
+    With --on, the candidate runs on that device, and the reference here.
+
     With one MODEL, says instead how far its outputs differ from place to place: under each --runtime here, with the
     reference kernels, and on each device of --on. All get the same tensors.
 
@@ -102,6 +112,7 @@ def command(
       edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --json drift.json
       edgeq compare --data photos/ --layers
       edgeq compare --data photos/ --report drift.html
+      edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@raspberrypi
       edgeq compare m_int8.tflite --data photos/ --runtime tflite-runtime --runtime ai-edge-litert
       edgeq compare m_int8.tflite --data photos/ --on pi@raspberrypi
       edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
@@ -119,24 +130,27 @@ def command(
         return
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
-    if hosts or len(runtimes) > 1:
-        raise click.UsageError("--on, and --runtime given several times, compare one MODEL in several places")
+    if len(hosts) > 1 or len(runtimes) > 1:
+        raise click.UsageError("--on and --runtime, given several times, compare one MODEL in several places")
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()
-    with Progress() as progress:
+    overrides = make_overrides(**about_model)
+    with Progress() as progress, _elsewhere(hosts, candidate, overrides, progress) as (elsewhere, notes):
         result = compare(
             reference,
             candidate,
             data,
             runtime=runtimes[0] if runtimes else None,
             workers=workers,
-            overrides=make_overrides(**about_model),
+            overrides=overrides,
             labels_needed=max_drop is not None,
             layer_images=_LAYER_IMAGES if layers or report_path is not None else 0,
             layers_needed=layers,
+            elsewhere=elsewhere,
             progress=progress,
         )
+    result = replace(result, notes=(*result.notes, *notes))
     show(comparison_lines(result), result.to_json(), json_path)
     if report_path is not None:
         write_page(result, Path(report_path), shlex.join(["edgeq", *sys.argv[1:]]))
@@ -145,6 +159,26 @@ def command(
         complain(reason, "Missed")
     if missed:
         sys.exit(EXIT_GATE_MISSED)
+
+
+@contextlib.contextmanager
+def _elsewhere(
+    hosts: tuple[str, ...], candidate: str, overrides: Overrides, progress: Progress
+) -> Iterator[tuple[DevicePlace | None, tuple[str, ...]]]:
+    """The device where the candidate runs, if there is one, and what to know about it."""
+    if not hosts:
+        yield None, ()
+        return
+    from edgeq.agreement import DevicePlace  # comparing here needs no SSH
+    from edgeq.device.address import Address
+    from edgeq.device.device import Device
+    from edgeq.device.setup import set_up
+
+    with Device(Address.parse(hosts[0]), progress) as device:
+        set_up(device)
+        emulated = device.machine().emulated_by is not None
+        notes = (f"{hosts[0]} is emulated, so the candidate's latency is not a board's",) if emulated else ()
+        yield DevicePlace(device, Model(candidate, overrides=overrides), None, "default"), notes
 
 
 def _newest_pair(folder: Path) -> tuple[str, str]:

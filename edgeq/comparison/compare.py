@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
-from edgeq.comparison.pair import Outputs, Pair, latency_ms
+from edgeq.comparison.pair import Elsewhere, Outputs, Pair, latency_ms
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import EdgeqError, ImageError, InputError
@@ -39,6 +40,7 @@ def compare(
     labels_needed: bool = False,
     layer_images: int = 0,
     layers_needed: bool = True,
+    elsewhere: Elsewhere | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
@@ -53,6 +55,7 @@ def compare(
         labels_needed: whether images without known classes are an error.
         layer_images: on how many of the images to compare the models layer by layer as well.
         layers_needed: whether models whose layers do not correspond are an error, or worth a note.
+        elsewhere: where the candidate runs, if not here. Its layers are compared here all the same.
         progress: called with ("Comparing", images done, images in all).
 
     Raises:
@@ -60,12 +63,12 @@ def compare(
         ModelError: a model cannot be loaded or run.
     """
     overrides = overrides or Overrides()
-    *models, notes = open_both(reference, candidate, runtime, overrides)
-    first = Pair(*models)
+    reference_model, candidate_model, notes = open_both(reference, candidate, runtime, overrides)
+    first = Pair(reference_model, candidate_model, elsewhere)
 
     def open_pair() -> Pair:
         """Open both again, for one more thread."""
-        return Pair(*(_open_like(model) for model in (first.reference, first.candidate)))
+        return Pair(_open_like(first.reference), _open_like(first.candidate), elsewhere)
 
     images, label_notes = find_labels(data, first.alignment.classes, first.alignment.labels)
     if labels_needed and all(image.class_index is None for image in images):
@@ -80,9 +83,13 @@ def compare(
         progress("Comparing", done, len(images))
     if not tally.images:
         raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
+    candidate_result = _model_result(first.candidate, candidate_ms, tally.candidate)
+    if elsewhere:
+        runtime = f"{elsewhere.runtime} on {elsewhere.name}"
+        candidate_result = replace(candidate_result, runtime=runtime, latency_ms=median(elsewhere.times_ms))
     result = tally.result(
         _model_result(first.reference, reference_ms, tally.reference),
-        _model_result(first.candidate, candidate_ms, tally.candidate),
+        candidate_result,
         (*label_notes, *notes, *first.notes()),
     )
     if not layer_images:

@@ -347,6 +347,30 @@ class TestResult:
         assert calls == [("Comparing", done, 36) for done in range(1, 37)]
 
 
+def test_a_candidate_that_runs_elsewhere(right: Path, make: Make, photos: Path) -> None:
+    """Its outputs, times and runtime are those of the other place, whatever the same file would do here."""
+    wrong = Model(make("wrong", lambda x: tf.nn.softmax(-4 * means(x))))
+
+    class Place:
+        name, runtime = "the kitchen", "?"
+
+        def __init__(self) -> None:
+            self.times_ms: list[float] = []
+
+        def run(self, tensor: np.ndarray) -> np.ndarray:
+            self.runtime = "a runtime 1.0"
+            self.times_ms.append(5.0 + len(self.times_ms) % 3)
+            return wrong.invoke(tensor)
+
+    place = Place()
+    result = compare(right, right, photos, elsewhere=place, workers=1)
+    assert (result.reference.top1, result.candidate.top1, result.agreement) == (1, 0, 0)
+    assert len(place.times_ms) == result.images
+    assert result.candidate.latency_ms == 6
+    assert result.candidate.runtime == "a runtime 1.0 on the kitchen"
+    assert result.reference.runtime.startswith(wrong.runtime)
+
+
 class TestFailures:
     def test_a_model_that_is_not_there(self, colour_models: Path, photos: Path, tmp_path: Path) -> None:
         good = colour_models / "colours_int8.tflite"

@@ -149,6 +149,22 @@ class TestCompare:
         assert (reference["kernels"], reference["differing_values"]) == ("reference", 0)
         assert (default["kernels"], default["images"]) == ("default", 3)
 
+    def test_a_candidate_there_and_its_reference_here(
+        self, ready: Board, mobilenet_models: Path, photos_3: Path
+    ) -> None:
+        pair = [mobilenet_models / f"mobilenet_v2_0.35_96_{name}.tflite" for name in ("fp32", "int8")]
+        here, there = (
+            run(ready, "compare", *pair, "--data", photos_3, *on, "--json", "-") for on in ([], ["--on", ready.host])
+        )
+        assert (there.code, there.err) == (0, "")
+        found, expected = json.loads(there.out), json.loads(here.out)
+        assert found["candidate"]["runtime"] == f"tflite-runtime 2.14.0 on {ready.host}"
+        assert found["reference"]["runtime"] == expected["reference"]["runtime"]
+        assert found["candidate"]["latency_ms"] != expected["candidate"]["latency_ms"]
+        assert found["images"] == 3
+        assert 0 < found["l1_mean"] < 0.5
+        assert f"{ready.host} is emulated, so the candidate's latency is not a board's" in found["notes"]
+
     def test_a_cut_connection_in_the_middle(self, there: Board, mobilenet_models: Path, photos_20: Path) -> None:
         model = Model(mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite")
 
