@@ -75,8 +75,8 @@ def refine(
     """Refine an INT8 model so that it agrees with the float model it was made from.
 
     One image in five is kept apart. Over the others, each integer layer is corrected and then run, so that the
-    next one sees what the corrected layers before it really produce. Each operator runs once. Only numbers change:
-    weights, biases, and scales of activations that nothing clamps. The file keeps its length, operators and speed.
+    next one sees what the corrected layers before it really produce. Only numbers change:
+    weights, biases, scales and zero points. The file keeps its length, operators and speed.
 
     Args:
         reference: the float model.
