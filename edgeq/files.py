@@ -6,12 +6,15 @@ import contextlib
 import errno
 import hashlib
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeq.errors import InputError
 
-__all__ = ["replacing", "sha256_of_file", "sha256_of_folder", "shipped", "write_text"]
+__all__ = ["member_info", "replacing", "sha256_of_file", "sha256_of_folder", "shipped", "write_text"]
+
+_EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # that a zip can hold
 
 
 @contextlib.contextmanager
@@ -80,3 +83,11 @@ def shipped(folder: str) -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "shipped" / folder
     return installed if installed.is_dir() else package.parent / folder
+
+
+def member_info(name: str) -> zipfile.ZipInfo:
+    """The entry of a zip member, without time and place: the same contents give the same bytes."""
+    info = zipfile.ZipInfo(name, _EARLIEST_TIME)
+    info.create_system = 3  # Unix, wherever this runs
+    info.external_attr = 0o644 << 16
+    return info

@@ -6,7 +6,6 @@ calibration, inference and comparison alike: EXIF rotation, palettes, CMYK, 16-b
 
 from __future__ import annotations
 
-import glob
 import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -71,7 +70,9 @@ def expand(arguments: Iterable[str]) -> Iterator[str]:
             if not files:
                 raise InputError(f"{argument}: holds no files")
             yield from map(str, files)
-        elif glob.has_magic(argument) and not path.exists():
+        elif any(sign in argument for sign in "*?[") and not path.exists():
+            import glob  # for few
+
             yield from sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (Path.glob wants a root)
         else:
             yield argument

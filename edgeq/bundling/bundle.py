@@ -19,10 +19,10 @@ from PIL import Image
 
 from edgeq.device.wheels import Platform, download_wheels, requirements
 from edgeq.errors import EdgeqError, InputError, one_line
-from edgeq.files import replacing, shipped
+from edgeq.files import member_info, replacing, shipped
 from edgeq.graphs import read_graph
 from edgeq.inspection import check_target
-from edgeq.metadata import Overrides, member_info
+from edgeq.metadata import Overrides
 from edgeq.runtime import Model
 
 __all__ = ["Bundle", "make_bundle"]

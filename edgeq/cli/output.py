@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from edgeq.files import write_text
-
 __all__ = ["complain", "given_options", "list_skipped", "show"]
 
 _MOST_SKIPPED_SHOWN = 10
@@ -40,6 +38,8 @@ def show(lines: Iterable[str], document: dict[str, Any], json_path: str | None) 
     for line in lines:
         click.echo(line)
     if json_path is not None:  # last, so that the result is seen even if the file cannot be written
+        from edgeq.files import write_text  # edgeq infer, which imports this module, writes nothing
+
         write_text(Path(json_path), text + "\n")
 
 

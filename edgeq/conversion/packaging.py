@@ -16,9 +16,10 @@ import flatbuffers
 import numpy as np
 from flatbuffers import number_types
 
+from edgeq.files import member_info
 from edgeq.graphs.graph import load_schema
 from edgeq.graphs.packing import pack_model
-from edgeq.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata, member_info
+from edgeq.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata
 from edgeq.preprocessing import Preprocessing
 
 __all__ = ["pack", "repack"]

@@ -13,7 +13,7 @@ from typing import Any
 from edgeq.device.device import Device
 from edgeq.device.wheels import Platform, download_wheels, requirements
 from edgeq.errors import DeviceError
-from edgeq.metadata import member_info
+from edgeq.files import member_info
 
 __all__ = ["SetUp", "remove", "send_code", "set_up"]
 

@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edgeq.files import replacing
-from edgeq.metadata import ModelMetadata, member_info
+from edgeq.files import member_info, replacing
+from edgeq.metadata import ModelMetadata
 
 __all__ = ["save_network"]
 

@@ -349,7 +349,7 @@ class TestResult:
 
 def test_a_candidate_that_runs_elsewhere(right: Path, make: Make, photos: Path) -> None:
     """Its outputs, times and runtime are those of the other place, whatever the same file would do here."""
-    wrong = Model(make("wrong", lambda x: tf.nn.softmax(-4 * means(x))))
+    wrong = Model(make("darkest", lambda x: tf.nn.softmax(-4 * means(x))))
 
     class Place:
         name, runtime = "the kitchen", "?"
