@@ -6,7 +6,6 @@ import contextlib
 import math
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import Comparison, compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
-from edgeq.metadata import Overrides
 from edgeq.report import comparison_lines
 from edgeq.report.page import require_packages, write_page
 from edgeq.runtime import Model
@@ -135,19 +133,26 @@ def command(
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()
-    overrides = make_overrides(**about_model)
-    with Progress() as progress, _elsewhere(hosts, candidate, overrides, progress) as (elsewhere, notes):
+    notes: list[str] = []
+    with Progress() as progress, contextlib.ExitStack() as stack:
+
+        def on_device(model: Model) -> DevicePlace:
+            place, emulated = _on_device(hosts[0], model, stack, progress)
+            if emulated:
+                notes.append(f"{hosts[0]} is emulated, so the candidate's latency is not a board's")
+            return place
+
         result = compare(
             reference,
             candidate,
             data,
             runtime=runtimes[0] if runtimes else None,
             workers=workers,
-            overrides=overrides,
+            overrides=make_overrides(**about_model),
             labels_needed=max_drop is not None,
             layer_images=_LAYER_IMAGES if layers or report_path is not None else 0,
             layers_needed=layers,
-            elsewhere=elsewhere,
+            elsewhere=on_device if hosts else None,
             progress=progress,
         )
     result = replace(result, notes=(*result.notes, *notes))
@@ -161,24 +166,16 @@ def command(
         sys.exit(EXIT_GATE_MISSED)
 
 
-@contextlib.contextmanager
-def _elsewhere(
-    hosts: tuple[str, ...], candidate: str, overrides: Overrides, progress: Progress
-) -> Iterator[tuple[DevicePlace | None, tuple[str, ...]]]:
-    """The device where the candidate runs, if there is one, and what to know about it."""
-    if not hosts:
-        yield None, ()
-        return
+def _on_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> tuple[DevicePlace, bool]:
+    """A device with the model on it, connected until the stack is left; and whether it is an emulated one."""
     from edgeq.agreement import DevicePlace  # comparing here needs no SSH
     from edgeq.device.address import Address
     from edgeq.device.device import Device
     from edgeq.device.setup import set_up
 
-    with Device(Address.parse(hosts[0]), progress) as device:
-        set_up(device)
-        emulated = device.machine().emulated_by is not None
-        notes = (f"{hosts[0]} is emulated, so the candidate's latency is not a board's",) if emulated else ()
-        yield DevicePlace(device, Model(candidate, overrides=overrides), None, "default"), notes
+    device = stack.enter_context(Device(Address.parse(host), progress))
+    set_up(device)
+    return DevicePlace(device, model, None, "default"), device.machine().emulated_by is not None
 
 
 def _newest_pair(folder: Path) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def compare(
     labels_needed: bool = False,
     layer_images: int = 0,
     layers_needed: bool = True,
-    elsewhere: Elsewhere | None = None,
+    elsewhere: Callable[[Model], Elsewhere] | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
@@ -55,7 +55,8 @@ def compare(
         labels_needed: whether images without known classes are an error.
         layer_images: on how many of the images to compare the models layer by layer as well.
         layers_needed: whether models whose layers do not correspond are an error, or worth a note.
-        elsewhere: where the candidate runs, if not here. Its layers are compared here all the same.
+        elsewhere: given the opened candidate, where it runs instead of here; asked when all else is known to be in
+            order. Its layers are compared here all the same.
         progress: called with ("Comparing", images done, images in all).
 
     Raises:
@@ -64,16 +65,17 @@ def compare(
     """
     overrides = overrides or Overrides()
     reference_model, candidate_model, notes = open_both(reference, candidate, runtime, overrides)
-    first = Pair(reference_model, candidate_model, elsewhere)
+    first = Pair(reference_model, candidate_model)
 
     def open_pair() -> Pair:
         """Open both again, for one more thread."""
-        return Pair(_open_like(first.reference), _open_like(first.candidate), elsewhere)
+        return Pair(_open_like(first.reference), _open_like(first.candidate), place)
 
     images, label_notes = find_labels(data, first.alignment.classes, first.alignment.labels)
     if labels_needed and all(image.class_index is None for image in images):
         raise InputError(f"{data}: a limit on the top-1 drop needs images with known classes, but {label_notes[0]}")
-    reference_ms, candidate_ms = latency_ms([first.reference, first.candidate])
+    place = elsewhere(first.candidate) if elsewhere else None
+    reference_ms, *here_ms = latency_ms([first.reference] if place else [first.reference, first.candidate])
     tally = Tally(first.alignment.labels)
     for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or available_cores()), start=1):
         if isinstance(outputs, ImageError):
@@ -83,10 +85,9 @@ def compare(
         progress("Comparing", done, len(images))
     if not tally.images:
         raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
-    candidate_result = _model_result(first.candidate, candidate_ms, tally.candidate)
-    if elsewhere:
-        runtime = f"{elsewhere.runtime} on {elsewhere.name}"
-        candidate_result = replace(candidate_result, runtime=runtime, latency_ms=median(elsewhere.times_ms))
+    candidate_result = _model_result(first.candidate, median(place.times_ms if place else here_ms), tally.candidate)
+    if place:
+        candidate_result = replace(candidate_result, runtime=f"{place.runtime} on {place.name}")
     result = tally.result(
         _model_result(first.reference, reference_ms, tally.reference),
         candidate_result,

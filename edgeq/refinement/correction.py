@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.graphs import Tensor
 from edgeq.graphs.editing import GraphEditor
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
@@ -73,7 +74,7 @@ def correct_gain(
     Returns:
         Whether the layer has scales of its own and a slope that makes sense.
     """
-    if not (editor.owns_data(layer.weights.index) and (layer.bias is None or _writable(editor, layer))):
+    if not (editor.owns_data(layer.weights.index) and (layer.bias is None or _writable(editor, layer.bias))):
         return False
     wanted = reference.respond(_real_rows(reference), expected.patches)
     given = layer.respond(_real_rows(layer), seen.patches)[:, extra:]
@@ -101,7 +102,7 @@ def correct_bias(
         Whether the layer has a bias of its own to write.
     """
     bias = layer.bias
-    if bias is None or not _writable(editor, layer):
+    if bias is None or not _writable(editor, bias):
         return False
     wanted = reference.respond(reference.rows(reference.weights.real), expected.mean[np.newaxis])[0]
     if reference.bias is not None:
@@ -117,10 +118,9 @@ def correct_bias(
     return True
 
 
-def _writable(editor: GraphEditor, layer: Layer) -> bool:
-    """Whether a layer's bias is one of its own and integer."""
-    bias = layer.bias
-    return bias is not None and bias.data is not None and bias.data.dtype == np.int32 and editor.owns_data(bias.index)
+def _writable(editor: GraphEditor, bias: Tensor) -> bool:
+    """Whether a bias is its layer's own and integer."""
+    return bias.data is not None and bias.data.dtype == np.int32 and editor.owns_data(bias.index)
 
 
 def _rows(layer: Layer, inputs: Inputs) -> npt.NDArray[np.float32]:

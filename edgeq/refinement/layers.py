@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -138,14 +139,21 @@ class Layer:
             summed = np.ones(len(flat), flat.dtype) @ flat
             return np.asarray(summed / len(flat), np.float64)[np.newaxis, np.newaxis]
         height, width, channels = activation.shape
+        down, right = self._read_inside
         # A row of 0 and 1 for each of the kernel's rows: one matrix product sums the rows of all places.
-        down = self._source(0, np.arange(rows))
-        chosen = np.stack([np.bincount(d[(d >= 0) & (d < height)], minlength=height) for d in down.T])
-        summed = (chosen.astype(activation.dtype) @ activation.reshape(height, -1)).reshape(-1, width, channels)
-        right = self._source(1, np.arange(columns))
-        inside = [r[(r >= 0) & (r < width)] for r in right.T]
-        patch = np.stack([summed[:, places].sum(axis=1, dtype=np.float64) for places in inside], axis=1)
+        chosen = np.stack([np.bincount(numbers, minlength=height) for numbers in down]).astype(activation.dtype)
+        summed = (chosen @ activation.reshape(height, -1)).reshape(-1, width, channels)
+        patch = np.stack([summed[:, numbers].sum(axis=1, dtype=np.float64) for numbers in right], axis=1)
         return np.asarray(patch / (rows * columns), np.float64)
+
+    @cached_property
+    def _read_inside(self) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]]:
+        """Rows of the input that each of the kernel's rows reads at all places, padding left out; and columns."""
+        found = [self._source(axis, np.arange(self.places()[axis])).T for axis in (0, 1)]
+        down, right = (
+            [n[(n >= 0) & (n < size)] for n in f] for f, size in zip(found, self.input.shape[1:3], strict=True)
+        )
+        return down, right
 
     def _strides(self) -> tuple[int, int]:
         if self.operator.name == "FULLY_CONNECTED":
