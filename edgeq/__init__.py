@@ -19,14 +19,14 @@ _HOMES = {
     "ConvertedModel": "edgeq.conversion",
     "EdgeqError": "edgeq.errors",
     "Model": "edgeq.runtime",
-    "ModelMetadata": "edgeq.metadata",
-    "Overrides": "edgeq.metadata",
+    "ModelMetadata": "edgeq.tflite.metadata",
+    "Overrides": "edgeq.tflite.metadata",
     "Prediction": "edgeq.classification",
     "Preprocessing": "edgeq.preprocessing",
     "Quantization": "edgeq.quantization",
     "compare": "edgeq.comparison",
     "convert": "edgeq.conversion",
-    "read_metadata": "edgeq.metadata",
+    "read_metadata": "edgeq.tflite.metadata",
     "top_predictions": "edgeq.classification",
 }
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import NO_NETWORK, Finished
 
-from edgeq.metadata import read_metadata
 from edgeq.runtime import Model
-from edgeq.runtime.operators import list_operators
+from edgeq.tflite.metadata import read_metadata
+from edgeq.tflite.output_kind import list_operators
 
 pytest.importorskip("tensorflow")
 

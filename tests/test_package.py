@@ -36,12 +36,19 @@ DEVICE = [
         "edgeq.cli.compare",
         "edgeq.errors",
         "edgeq.files",
-        "edgeq.flatbuffer",
+        "edgeq.tflite.flatbuffer",
     ),
-    *("edgeq.images", "edgeq.metadata", "edgeq.preprocessing", "edgeq.quantization", "edgeq.quiet", "edgeq.runtime"),
-    *("edgeq.benchmark", "edgeq.benchmark.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
-    *("edgeq.device.agent", "edgeq.device.frames"),
-    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.runtime.operators", "edgeq.runtime.repair"),
+    *(
+        "edgeq.images",
+        "edgeq.tflite.metadata",
+        "edgeq.preprocessing",
+        "edgeq.quantization",
+        "edgeq.quiet",
+        "edgeq.runtime",
+    ),
+    *("edgeq.benchmarking", "edgeq.benchmarking.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
+    *("edgeq.device.agent", "edgeq.execution.frames"),
+    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.output_kind", "edgeq.tflite.repair"),
 ]
 DESK_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}
 """Not to be had on a device, or too slow to import there."""

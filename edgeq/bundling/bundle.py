@@ -20,10 +20,10 @@ from PIL import Image
 from edgeq.device.wheels import Platform, download_wheels, requirements
 from edgeq.errors import EdgeqError, InputError, one_line
 from edgeq.files import member_info, replacing, shipped
-from edgeq.graphs import read_graph
 from edgeq.inspection import check_target
-from edgeq.metadata import Overrides
 from edgeq.runtime import Model
+from edgeq.tflite.graph import read_graph
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["Bundle", "make_bundle"]
 

@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 from edgeq.files import replacing
-from edgeq.metadata import Overrides
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["make_c_array"]
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from edgeq.errors import ImageError, InputError
 from edgeq.files import shipped
 from edgeq.images import files_below
-from edgeq.metadata import FINGERPRINT_LENGTH
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH
 
 __all__ = ["MINIMUM_IMAGES", "CalibrationSet", "choose_images", "shipped_images"]
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from edgeq.benchmark import bench, configurations
+from edgeq.benchmarking import bench, configurations
 from edgeq.cli.options import on_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress

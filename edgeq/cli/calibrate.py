@@ -19,10 +19,10 @@ from edgeq.cli.options import channels_option, crop_option, normalize_option
 from edgeq.cli.progress import Progress
 from edgeq.errors import ModelError
 from edgeq.files import sha256_of_file
-from edgeq.metadata import Overrides
 from edgeq.networks import open_network
 from edgeq.preprocessing import Preprocessing, parse_normalization
 from edgeq.quiet import quiet
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["command"]
 

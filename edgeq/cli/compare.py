@@ -22,7 +22,7 @@ from edgeq.report.page import require_packages, write_page
 from edgeq.runtime import Model
 
 if TYPE_CHECKING:
-    from edgeq.agreement import DevicePlace
+    from edgeq.execution.backend import DevicePlace
 
 __all__ = ["command"]
 
@@ -168,10 +168,10 @@ def command(
 
 def _on_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> tuple[DevicePlace, bool]:
     """A device with the model on it, connected until the stack is left; and whether it is an emulated one."""
-    from edgeq.agreement import DevicePlace  # comparing here needs no SSH
     from edgeq.device.address import Address
     from edgeq.device.device import Device
     from edgeq.device.setup import set_up
+    from edgeq.execution.backend import DevicePlace  # comparing here needs no SSH
 
     device = stack.enter_context(Device(Address.parse(host), progress))
     set_up(device)

@@ -6,16 +6,17 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from edgeq.agreement import DevicePlace, LocalPlace, compare_places
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
+from edgeq.comparison.across_backends import compare_places
 from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.setup import set_up
 from edgeq.errors import EXIT_ERROR, DeviceError
-from edgeq.metadata import Overrides
-from edgeq.report.agreement import agreement_lines
+from edgeq.execution.backend import DevicePlace, LocalPlace
+from edgeq.report.across_backends import agreement_lines
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["compare_in_places"]
 

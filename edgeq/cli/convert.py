@@ -16,16 +16,16 @@ from edgeq.cli.output import given_options, list_skipped
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import EXIT_GATE_MISSED, InputError
-from edgeq.graphs import read_graph
 from edgeq.images import require_folder
 from edgeq.inspection import check_target, require_target
-from edgeq.metadata import Overrides, read_labels
 from edgeq.networks import Network, build_network, open_network
 from edgeq.preprocessing import Preprocessing, parse_normalization
 from edgeq.quiet import quiet
 from edgeq.report import refinement_line
 from edgeq.report import size as readable_size
 from edgeq.report.inspection import target_lines
+from edgeq.tflite.graph import read_graph
+from edgeq.tflite.metadata import Overrides, read_labels
 
 __all__ = ["command"]
 

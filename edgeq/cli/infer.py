@@ -19,8 +19,8 @@ from edgeq.cli.options import make_overrides, model_options, on_option, runtime_
 from edgeq.cli.output import complain
 from edgeq.errors import EXIT_ERROR, ImageError
 from edgeq.images import expand
-from edgeq.metadata import read_metadata
 from edgeq.runtime import KERNELS
+from edgeq.tflite.metadata import read_metadata
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -17,8 +17,8 @@ from edgeq.device.fleet import on_each
 from edgeq.device.inference import Answer, infer_on
 from edgeq.errors import EXIT_ERROR
 from edgeq.images import expand
-from edgeq.metadata import Overrides
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["infer_on_devices"]
 

@@ -9,9 +9,9 @@ import click
 
 from edgeq.cli.output import show
 from edgeq.errors import EXIT_GATE_MISSED
-from edgeq.graphs import read_graph
 from edgeq.inspection import TARGETS, check_target, inspect
 from edgeq.report.inspection import inspection_lines, target_lines
+from edgeq.tflite.graph import read_graph
 
 __all__ = ["command"]
 

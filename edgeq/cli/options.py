@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeq.metadata import Overrides, read_labels
 from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
+from edgeq.tflite.metadata import Overrides, read_labels
 
 __all__ = [
     "calibration_count_option",

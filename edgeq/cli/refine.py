@@ -13,13 +13,13 @@ from edgeq.calibration import MINIMUM_IMAGES, choose_images, shipped_images
 from edgeq.cli.options import calibration_count_option, make_overrides, model_options, runtime_option
 from edgeq.cli.output import list_skipped
 from edgeq.cli.progress import Progress
+from edgeq.comparison.opening import open_both
 from edgeq.files import replacing
 from edgeq.images import require_folder
-from edgeq.metadata import FINGERPRINT_LENGTH, read_metadata
 from edgeq.refinement import METHODS, refine
 from edgeq.report import refinement_line
 from edgeq.runtime import available_cores
-from edgeq.runtime.opening import open_both
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH, read_metadata
 
 __all__ = ["command"]
 
@@ -80,7 +80,7 @@ def command(
         )
     metadata = read_metadata(candidate)
     if metadata.provenance:  # a file of edgeq's says what happened to it; others stay byte for byte but for the numbers
-        from edgeq.conversion.packaging import repack
+        from edgeq.tflite.metadata_writer import repack
 
         record = refinement.to_json()
         seen = sorted({digest[:FINGERPRINT_LENGTH] for digest in chosen.digests} - metadata.calibrated_on)

@@ -13,7 +13,7 @@ from edgeq.cli.output import given_options, show
 from edgeq.cli.progress import Progress
 from edgeq.errors import ModelError
 from edgeq.networks import Architecture, default_output_stride, open_network
-from edgeq.networks.summary import Summary, summarize
+from edgeq.networks.sizes import Summary, summarize
 from edgeq.quiet import quiet
 from edgeq.report.summary import summary_lines
 

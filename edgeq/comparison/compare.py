@@ -12,14 +12,14 @@ from pathlib import Path
 from statistics import median
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
+from edgeq.comparison.opening import open_both
 from edgeq.comparison.pair import Elsewhere, Outputs, Pair, latency_ms
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import EdgeqError, ImageError, InputError
-from edgeq.metadata import Overrides
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model, available_cores, runtime_version
-from edgeq.runtime.opening import open_both
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["compare"]
 
@@ -109,7 +109,8 @@ def _with_layers(
     """Add the drift of each layer, over images spread evenly, and what all of it says."""
     from edgeq.comparison.findings import find_advice, find_faults
     from edgeq.comparison.layers import measure_layers
-    from edgeq.graphs import pair_graphs, read_graph
+    from edgeq.graphs import pair_graphs
+    from edgeq.tflite.graph import read_graph
 
     reference, candidate = models.reference, models.candidate
     pair = pair_graphs(read_graph(reference.path), read_graph(candidate.path))

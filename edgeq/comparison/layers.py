@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from edgeq.comparison.metrics import sqnr_db
 from edgeq.comparison.result import Histogram, LayerDrift
-from edgeq.graphs import GraphPair, OperatorPair, OperatorRunner, TappedRunner, Tensor
+from edgeq.graphs import GraphPair, OperatorPair, OperatorRunner, TappedRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model
+from edgeq.tflite.graph import Tensor
 
 __all__ = ["measure_layers"]
 

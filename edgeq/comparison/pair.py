@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from edgeq.errors import InputError
 from edgeq.files import sha256_of_file
-from edgeq.metadata import FINGERPRINT_LENGTH
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH
 
 __all__ = ["Alignment", "Elsewhere", "Outputs", "Pair", "align", "latency_ms"]
 

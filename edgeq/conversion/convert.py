@@ -15,12 +15,12 @@ from edgeq.calibration import CalibrationSet
 from edgeq.conversion.formats import FORMATS, Format
 from edgeq.errors import ConversionError, EdgeqError
 from edgeq.files import replacing, sha256_of_file
-from edgeq.metadata import ModelMetadata
 from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 from edgeq.refinement import Refinement, refine
 from edgeq.runtime import Model, available_cores, installed_runtimes
+from edgeq.tflite.metadata import ModelMetadata
 
 __all__ = ["ConvertedModel", "convert"]
 
@@ -86,8 +86,8 @@ def convert(
         InputError: the folder cannot be written to.
     """
     from edgeq.conversion.converter import freeze
-    from edgeq.conversion.packaging import pack
     from edgeq.conversion.verification import verify
+    from edgeq.tflite.metadata_writer import pack
 
     wanted = [form for name, form in FORMATS.items() if name == "fp32" or name in formats]
     for form in wanted:
@@ -131,7 +131,7 @@ def _refine(
     reference: Path, part: Path, metadata: ModelMetadata, calibration: CalibrationSet, progress: Progress
 ) -> tuple[Refinement | None, str]:
     """Refine a converted INT8 file in place; of a network that cannot be refined, say why."""
-    from edgeq.conversion.packaging import repack
+    from edgeq.tflite.metadata_writer import repack
 
     runtime = installed_runtimes()[0]
     try:

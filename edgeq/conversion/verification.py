@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgeq.conversion.formats import Format
 from edgeq.errors import ConversionError, EdgeqError
 from edgeq.runtime import Model
-from edgeq.runtime.operators import Operator, list_operators
+from edgeq.tflite.output_kind import Operator, list_operators
 
 __all__ = ["verify"]
 

@@ -1,6 +1,6 @@
 """The device's end of a connection: keeps files, and runs models with the copy of edgeq that was installed there.
 
-This source itself is sent at the start of each connection, together with that of :mod:`edgeq.device.frames`, to a
+This source itself is sent at the start of each connection, together with that of :mod:`edgeq.execution.frames`, to a
 plain ``python3``; so up to `_installed` it uses nothing but the standard library. Every request is complete in
 itself: one that was cut off can simply be asked again. All that the desk names are digests and numbers, and what is
 kept lies below one folder. When standard input ends, because the desk is done or gone, so does the process.
@@ -23,7 +23,7 @@ import zlib
 from pathlib import Path
 from typing import IO, Any
 
-from edgeq.device.frames import GREETING, read_frame, write_frame
+from edgeq.execution.frames import GREETING, read_frame, write_frame
 
 __all__ = ["main"]
 
@@ -157,7 +157,7 @@ def _installed() -> None:
 
 def _info(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
     _installed()
-    from edgeq.benchmark import read_machine
+    from edgeq.benchmarking import read_machine
 
     return read_machine().to_json(), b""
 
@@ -165,7 +165,7 @@ def _info(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer
 def _bench(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
     """Measure files; tells how far it is in between."""
     _installed()
-    from edgeq.benchmark import bench, configurations
+    from edgeq.benchmarking import bench, configurations
 
     def progress(stage: str, done: int, total: int) -> None:
         write_frame(answers, {"progress": [stage, done, total]})
@@ -183,8 +183,8 @@ def _model(request: dict[str, Any]) -> Any:
     _installed()
     key = json.dumps([request["model"], request["options"]])
     if key not in _models:
-        from edgeq.metadata import Overrides
         from edgeq.runtime import Model
+        from edgeq.tflite.metadata import Overrides
 
         given = dict(request["options"])
         overrides = given.pop("overrides")

@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgeq.device import frames
 from edgeq.device.address import Address
 from edgeq.errors import ConnectionLostError, DeviceError, one_line
+from edgeq.execution import frames
 from edgeq.progress import Progress, no_progress
 
 __all__ = ["Connection"]
@@ -139,17 +139,17 @@ def _explained(device: str, code: int, said: str) -> DeviceError:
 
 def _program() -> bytes:
     """The agent as one program for a plain Python: its two modules' sources, registered under their names."""
-    folder = Path(__file__).parent
+    package = Path(__file__).parents[1]
     lines = [
         "import sys, types",
         "if sys.version_info < (3, 10):",
         "    print('has Python %d.%d, but edgeq needs 3.10 or newer' % sys.version_info[:2], file=sys.stderr)",
         f"    sys.exit({_TOO_OLD})",
-        "for name in ('edgeq', 'edgeq.device'):",
+        "for name in ('edgeq', 'edgeq.device', 'edgeq.execution'):",
         "    sys.modules[name] = types.ModuleType(name)",
     ]
-    for name in ("frames", "agent"):
-        full, source = f"edgeq.device.{name}", (folder / f"{name}.py").read_text("utf-8")
+    for name in ("execution.frames", "device.agent"):
+        full, source = f"edgeq.{name}", (package / f"{name.replace('.', '/')}.py").read_text("utf-8")
         lines.append(f"sys.modules[{full!r}] = module = types.ModuleType({full!r})")
         lines.append(f"exec(compile({source!r}, {full!r}, 'exec'), module.__dict__)")
     return "\n".join([*lines, "module.main()"]).encode()

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.benchmark import Benchmark, Machine
+from edgeq.benchmarking import Benchmark, Machine
 from edgeq.device.address import Address
 from edgeq.device.connection import Connection
 from edgeq.errors import ConnectionLostError, DeviceError, InputError
 from edgeq.files import sha256_of_file
-from edgeq.metadata import Overrides
 from edgeq.progress import Progress, no_progress
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["Device", "RemoteModel"]
 
@@ -164,7 +164,7 @@ class Device:
     def bench(
         self, models: Sequence[str | Path], runtimes: Sequence[str], threads: Sequence[int], seconds: float
     ) -> Benchmark:
-        """Measure models there, see :func:`edgeq.benchmark.bench`."""
+        """Measure models there, see :func:`edgeq.benchmarking.bench`."""
         names = {self.send(model): str(model) for model in models}
         data = self.ask("bench", models=list(names), runtimes=runtimes, threads=threads, seconds=seconds)[0]
         for entry in (*data["measurements"], *data["failures"]):  # there they are called by their digests

@@ -9,8 +9,8 @@ from edgeq.classification import Prediction, top_predictions
 from edgeq.device.device import Device
 from edgeq.errors import ImageError
 from edgeq.images import decode
-from edgeq.metadata import Overrides
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["Answer", "infer_on"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
-from edgeq.graphs.graph import Graph, Operator
+from edgeq.tflite.graph import Graph, Operator
 
 __all__ = ["WEIGHTED", "GraphPair", "OperatorPair", "pair_graphs"]
 

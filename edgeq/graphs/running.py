@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import ModelError, one_line
-from edgeq.graphs.extraction import one_operator, with_outputs
-from edgeq.graphs.graph import Graph, Operator
 from edgeq.runtime.backends import open_content
+from edgeq.tflite.extraction import one_operator, with_outputs
+from edgeq.tflite.graph import Graph, Operator
 
 __all__ = ["OperatorRunner", "TappedRunner"]
 

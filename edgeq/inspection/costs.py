@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from edgeq.graphs import Graph, Operator
-from edgeq.graphs.graph import ABSENT
+from edgeq.tflite.graph import ABSENT, Graph, Operator
 
 __all__ = ["multiply_adds", "parameters", "peak_activation_bytes"]
 

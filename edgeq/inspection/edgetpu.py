@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from edgeq.graphs import Graph, Operator
+from edgeq.tflite.graph import Graph, Operator
 
 __all__ = ["SOURCE", "Complaint", "complaints"]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.files import sha256_of_file
-from edgeq.graphs import Graph, Operator
-from edgeq.graphs.graph import ABSENT
 from edgeq.inspection import costs
-from edgeq.metadata import read_metadata
+from edgeq.tflite.graph import ABSENT, Graph, Operator
+from edgeq.tflite.metadata import read_metadata
 
 __all__ = ["Inspection", "OperatorGroup", "Port", "inspect"]
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import InputError
-from edgeq.graphs import Graph
-from edgeq.graphs.graph import ABSENT
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.inspection import edgetpu, vela
 from edgeq.inspection.edgetpu import Complaint
+from edgeq.tflite.graph import ABSENT, Graph
 
 __all__ = ["TARGETS", "Obstacle", "TargetReport", "check_target", "require_target"]
 

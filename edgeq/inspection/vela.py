@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib import metadata, util
 
 from edgeq.errors import ModelError, RuntimeUnavailableError, one_line
-from edgeq.graphs import Graph
+from edgeq.tflite.graph import Graph
 
 __all__ = ["complaints", "source"]
 

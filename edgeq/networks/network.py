@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeq.errors import EdgeqError, InputError
-from edgeq.metadata import Overrides
 from edgeq.preprocessing import Preprocessing, default_crop
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["Network", "require_tensorflow"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from edgeq.errors import InputError, ModelError, one_line
 from edgeq.files import sha256_of_file, sha256_of_folder
-from edgeq.metadata import ModelMetadata, read_metadata
 from edgeq.networks.network import Network, require_tensorflow
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop
+from edgeq.tflite.metadata import ModelMetadata, read_metadata
 
 __all__ = ["open_network"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.files import member_info, replacing
-from edgeq.metadata import ModelMetadata
+from edgeq.tflite.metadata import ModelMetadata
 
 __all__ = ["save_network"]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graphs import Tensor
-from edgeq.graphs.editing import GraphEditor
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
 from edgeq.refinement.rounding import Moments, mended_weights, round_weights
+from edgeq.tflite.editing import GraphEditor
+from edgeq.tflite.graph import Tensor
 
 __all__ = ["correct_bias", "correct_gain", "round_anew"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graphs import Graph, OperatorRunner
+from edgeq.graphs import OperatorRunner
+from edgeq.tflite.graph import Graph
 
 __all__ = ["Flow"]
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graphs import Graph, Operator, Tensor
-from edgeq.graphs.graph import ABSENT
+from edgeq.tflite.graph import ABSENT, Graph, Operator, Tensor
 
 __all__ = ["Layer"]
 

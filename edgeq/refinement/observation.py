@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graphs import Graph, TappedRunner
+from edgeq.graphs import TappedRunner
 from edgeq.progress import Progress
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.ranges import Spread
+from edgeq.tflite.graph import Graph
 
 __all__ = ["Inputs", "observe", "observe_integers"]
 

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graphs import Graph, GraphPair, Operator, Tensor
-from edgeq.graphs.editing import GraphEditor
+from edgeq.graphs import GraphPair
 from edgeq.graphs.pairing import WEIGHTED
+from edgeq.tflite.editing import GraphEditor
+from edgeq.tflite.graph import Graph, Operator, Tensor
 
 __all__ = ["Spread", "adjustable"]
 

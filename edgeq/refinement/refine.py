@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
-from edgeq.graphs import Graph, GraphPair, Operator, OperatorRunner, pair_graphs, read_graph
-from edgeq.graphs.editing import GraphEditor
+from edgeq.graphs import GraphPair, OperatorRunner, pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
 from edgeq.refinement.correction import correct_bias, correct_gain, round_anew
@@ -20,6 +19,8 @@ from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs, observe, observe_integers
 from edgeq.refinement.ranges import Spread, adjustable
 from edgeq.runtime import Model
+from edgeq.tflite.editing import GraphEditor
+from edgeq.tflite.graph import Graph, Operator, read_graph
 
 __all__ = ["METHODS", "Refinement", "refine"]
 

@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 import edgeq
-from edgeq.benchmark import read_machine
+from edgeq.benchmarking import read_machine
 
 __all__ = ["provenance"]
 

@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from edgeq.networks.summary import Block, Summary
+from edgeq.networks.sizes import Block, Summary
 from edgeq.report.tables import table
 
 __all__ = ["summary_lines"]

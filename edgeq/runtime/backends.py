@@ -10,12 +10,12 @@ from typing import Any
 
 from edgeq.errors import InputError, ModelError, RuntimeUnavailableError, one_line
 from edgeq.quiet import quiet
+from edgeq.tflite.header import check_file
 
 __all__ = [
     "KERNELS",
     "RUNTIMES",
     "available_cores",
-    "check_file",
     "choose_runtime",
     "import_runtime",
     "installed_runtimes",
@@ -122,7 +122,7 @@ def make_interpreter(
     check_file(path)
     name = choose_runtime(runtime)
     if name not in _VERIFYING:
-        from edgeq.runtime.integrity import is_whole  # a millisecond that the fastest runtime does not need
+        from edgeq.tflite.integrity import is_whole  # a millisecond that the fastest runtime does not need
 
         if not is_whole(path):
             raise ModelError(f"{path}: cut off or damaged, its tables point past its end; copy or convert it again")
@@ -132,7 +132,7 @@ def make_interpreter(
             try:
                 interpreter = _open(module, _model_argument(path), threads, kernels)
             except ValueError as error:
-                from edgeq.runtime.repair import repaired_model  # for few, old files
+                from edgeq.tflite.repair import repaired_model  # for few, old files
 
                 repaired = repaired_model(path, str(error))
                 if repaired is None:
@@ -203,20 +203,3 @@ def _model_argument(path: str | Path) -> dict[str, Any]:
     except UnicodeEncodeError:
         return {"model_content": Path(path).read_bytes()}
     return {"model_path": str(path)}
-
-
-def check_file(path: str | Path) -> None:
-    """A file that can be read and begins as a .tflite model does.
-
-    Raises:
-        ModelError: it is not.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(8)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such model file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot read the model ({error.strerror})") from None
-    if head[4:8] != b"TFL3":
-        raise ModelError(f"{path}: not a TFLite model (its bytes 4 to 8 are not TFL3); edgeq convert makes one")

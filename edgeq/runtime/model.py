@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from edgeq import images
 from edgeq.errors import InputError, ModelError, UnknownNormalizationError, one_line
-from edgeq.metadata import ModelMetadata, Overrides, read_metadata, read_standard_normalization
 from edgeq.preprocessing import (
     NORMALIZATIONS,
     Preprocessing,
@@ -23,6 +22,7 @@ from edgeq.preprocessing import (
 )
 from edgeq.quantization import Quantization
 from edgeq.runtime.backends import make_interpreter, open_content
+from edgeq.tflite.metadata import ModelMetadata, Overrides, read_metadata, read_standard_normalization
 
 __all__ = ["Model", "TensorSpec"]
 
@@ -270,7 +270,7 @@ class Model:
         return labels
 
     def _output_kind(self) -> str:
-        from edgeq.runtime.operators import output_kind  # only for files that do not say
+        from edgeq.tflite.output_kind import output_kind  # only for files that do not say
 
         return output_kind(self._interpreter, self.output.index)
 

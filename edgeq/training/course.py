@@ -13,12 +13,12 @@ from typing import Any
 import edgeq
 from edgeq.errors import EdgeqError, InputError
 from edgeq.files import replacing, write_text
-from edgeq.metadata import FINGERPRINT_LENGTH, ModelMetadata
 from edgeq.networks import Architecture, Network, build_network
 from edgeq.networks.building import randomize
 from edgeq.networks.head import CLASSIFIER
 from edgeq.networks.saving import save_network
 from edgeq.progress import Progress, no_progress
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH, ModelMetadata
 from edgeq.training.history import Epoch, History, draw_learning_curve
 from edgeq.training.interruption import Workshop
 from edgeq.training.lessons import Lesson, from_scratch, transfer

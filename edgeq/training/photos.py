@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.arrays import mapped_array
 from edgeq.errors import ImageError, InputError
 from edgeq.files import sha256_of_file
 from edgeq.images import files_below, require_folder
-from edgeq.metadata import read_labels
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
-from edgeq.training.arrays import mapped_array
+from edgeq.tflite.metadata import read_labels
 
 __all__ = ["Photo", "PhotoSet", "decode_photos", "read_photos"]
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.arrays import mapped_array
 from edgeq.errors import InputError
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress
-from edgeq.training.arrays import mapped_array
 from edgeq.training.augmentation import Augmentation
 
 __all__ = [

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgeq.bundling import make_c_array
-from edgeq.metadata import Overrides
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import Overrides
 
 PROGRAM = """
 #include <stdio.h>

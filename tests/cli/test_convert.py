@@ -18,7 +18,6 @@ from networks import kerass, randomize
 
 from cli import error_of
 from edgeq.conversion import FORMATS
-from edgeq.metadata import ModelMetadata, read_metadata
 from edgeq.networks import Architecture, choose_output_stride, imagenet
 from edgeq.networks.bundled import bundled_for
 from edgeq.networks.saving import save_network
@@ -26,6 +25,7 @@ from edgeq.preprocessing import Preprocessing
 from edgeq.refinement import Refinement
 from edgeq.report import refinement_line
 from edgeq.runtime import RUNTIMES, Model
+from edgeq.tflite.metadata import ModelMetadata, read_metadata
 
 pytest.importorskip("tensorflow")
 

@@ -17,9 +17,9 @@ from conftest import ROOT, Finished, IntegerPair
 
 from cli import error_of
 from edgeq.files import sha256_of_file
-from edgeq.graphs import read_graph
-from edgeq.metadata import FINGERPRINT_LENGTH, read_metadata
 from edgeq.runtime import Model
+from edgeq.tflite.graph import read_graph
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH, read_metadata
 
 Run = Callable[..., Finished]
 

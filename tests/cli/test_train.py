@@ -19,8 +19,8 @@ from conftest import COLOURS, NO_NETWORK, ROOT, Finished, colour_picture
 
 from cli import error_of
 from edgeq.comparison.dataset import find_labels
-from edgeq.metadata import read_metadata
 from edgeq.networks import open_network
+from edgeq.tflite.metadata import read_metadata
 from edgeq.training import History
 
 pytest.importorskip("tensorflow")

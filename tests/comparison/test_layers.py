@@ -14,12 +14,13 @@ import pytest
 
 from edgeq.calibration import choose_images, shipped_images
 from edgeq.comparison import Comparison, compare
-from edgeq.graphs import pair_graphs, read_graph
-from edgeq.graphs.editing import GraphEditor
-from edgeq.metadata import read_metadata
+from edgeq.graphs import pair_graphs
 from edgeq.preprocessing import NORMALIZATIONS
 from edgeq.report import comparison_lines
 from edgeq.report.wording import verdict
+from edgeq.tflite.editing import GraphEditor
+from edgeq.tflite.graph import read_graph
+from edgeq.tflite.metadata import read_metadata
 
 pytest.importorskip("tensorflow")
 
@@ -53,7 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def broken(models: tuple[Path, Path], images: Path, tmp_path: Path) -> Callable[..., Comparison]:
     """Compare the float model with an INT8 model that was changed: ``broken(change)``."""
-    from edgeq.conversion.packaging import repack
+    from edgeq.tflite.metadata_writer import repack
 
     def compare_changed(change: Callable[[GraphEditor], None] | None = None, **preprocessing: object) -> Comparison:
         path = tmp_path / "broken.tflite"

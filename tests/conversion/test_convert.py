@@ -22,14 +22,14 @@ import edgeq as package
 from edgeq.calibration import CalibrationSet, choose_images, shipped_images
 from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
 from edgeq.errors import ConversionError, InputError
-from edgeq.graphs import Graph, read_graph
-from edgeq.metadata import read_metadata
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
 from edgeq.refinement import refine
 from edgeq.runtime import Model
-from edgeq.runtime.operators import list_operators
+from edgeq.tflite.graph import Graph, read_graph
+from edgeq.tflite.metadata import read_metadata
+from edgeq.tflite.output_kind import list_operators
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from conftest import ROOT, Finished, colour_picture
 
-from edgeq.agreement import DevicePlace, LocalPlace, compare_places
+from edgeq.comparison.across_backends import compare_places
 from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.setup import remove
 from edgeq.errors import ConnectionLostError, DeviceError
-from edgeq.metadata import Overrides
+from edgeq.execution.backend import DevicePlace, LocalPlace
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import Overrides
 
 from .conftest import Board, run
 

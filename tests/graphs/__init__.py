@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.graphs.graph import load_schema
-from edgeq.graphs.packing import pack_model
+from edgeq.tflite.graph import load_schema
+from edgeq.tflite.packing import pack_model
 
 
 def with_weights_outside(content: bytes) -> bytes:

@@ -11,9 +11,10 @@ import pytest
 from conftest import IntegerPair
 
 from edgeq.errors import InputError
-from edgeq.graphs import Graph, GraphPair, pair_graphs, read_graph
-from edgeq.graphs.packing import pack_model
+from edgeq.graphs import GraphPair, pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
+from edgeq.tflite.graph import Graph, read_graph
+from edgeq.tflite.packing import pack_model
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 

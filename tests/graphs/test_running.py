@@ -13,11 +13,12 @@ from edgeq.calibration import choose_images, shipped_images
 from edgeq.conversion import FORMATS
 from edgeq.conversion.converter import freeze
 from edgeq.errors import ModelError
-from edgeq.graphs import Graph, OperatorRunner, TappedRunner, read_graph, running
+from edgeq.graphs import OperatorRunner, TappedRunner, running
 from edgeq.networks import Network, build_network, open_network
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import no_progress
 from edgeq.quiet import quiet
+from edgeq.tflite.graph import Graph, read_graph
 
 pytest.importorskip("tensorflow")
 Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import ModelError
-from edgeq.graphs import read_graph
 from edgeq.inspection import Inspection, inspect
+from edgeq.tflite.graph import read_graph
 
 
 def look(path: Path) -> Inspection:

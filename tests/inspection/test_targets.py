@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import InputError, RuntimeUnavailableError
-from edgeq.graphs import read_graph
 from edgeq.inspection import TARGETS, TargetReport, check_target, vela
+from edgeq.tflite.graph import read_graph
 
 FORMATS = ["fp32", "int8", "fp16", "dynamic", "int16x8"]
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from edgeq.errors import InputError, ModelError
-from edgeq.metadata import ModelMetadata
 from edgeq.networks import Network, open_network
 from edgeq.networks.saving import save_network
 from edgeq.preprocessing import Preprocessing
+from edgeq.tflite.metadata import ModelMetadata
 
 h5py = pytest.importorskip("h5py")
 keras = pytest.importorskip("keras")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from edgeq.errors import InputError
-from edgeq.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata, read_metadata
 from edgeq.networks import open_network
 from edgeq.networks.saving import save_network
 from edgeq.preprocessing import Preprocessing
+from edgeq.tflite.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata, read_metadata
 from networks import images_for
 
 keras = pytest.importorskip("keras")

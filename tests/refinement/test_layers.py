@@ -9,12 +9,13 @@ import pytest
 
 from edgeq.calibration import choose_images, shipped_images
 from edgeq.conversion import convert
-from edgeq.graphs import Graph, OperatorRunner, read_graph
+from edgeq.graphs import OperatorRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.networks import open_network
 from edgeq.preprocessing import Preprocessing
 from edgeq.quiet import quiet
 from edgeq.refinement.layers import Layer
+from edgeq.tflite.graph import Graph, read_graph
 
 keras = pytest.importorskip("keras")
 

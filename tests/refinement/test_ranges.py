@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from conftest import IntegerPair
 
-from edgeq.graphs import Graph, Tensor, pair_graphs, read_graph
-from edgeq.graphs.editing import GraphEditor
+from edgeq.graphs import pair_graphs
 from edgeq.quantization import Quantization
 from edgeq.refinement import refine
 from edgeq.refinement.ranges import Spread, adjustable
 from edgeq.runtime import Model
+from edgeq.tflite.editing import GraphEditor
+from edgeq.tflite.graph import Graph, Tensor, read_graph
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ class TestWhich:
         assert narrowed == [2, 5, 6, 9]  # linear steps, but not clamped ones nor the classifier
 
     def test_not_where_a_reader_s_bias_is_another_s_too(self, blocks: IntegerPair) -> None:
-        from edgeq.graphs.packing import pack_model
+        from edgeq.tflite.packing import pack_model
 
         graph = read_graph(blocks.int8)
         main = graph.model.subgraphs[0]

@@ -14,16 +14,17 @@ from conftest import ROOT, IntegerPair
 from graphs import with_weights_outside
 
 from edgeq.errors import InputError
-from edgeq.graphs import Graph, OperatorRunner, TappedRunner, read_graph
-from edgeq.graphs.editing import GraphEditor
+from edgeq.graphs import OperatorRunner, TappedRunner
 from edgeq.graphs.pairing import WEIGHTED
-from edgeq.metadata import Overrides
 from edgeq.preprocessing import NORMALIZATIONS
 from edgeq.refinement import METHODS, Refinement, refine
 from edgeq.refinement.correction import correct_gain
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
 from edgeq.runtime import RUNTIMES, Model
+from edgeq.tflite.editing import GraphEditor
+from edgeq.tflite.graph import Graph, read_graph
+from edgeq.tflite.metadata import Overrides
 
 BIAS_ONLY: dict[str, Any] = {"methods": ()}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeq.networks.summary import Block, Summary
+from edgeq.networks.sizes import Block, Summary
 from edgeq.report.summary import summary_lines
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from edgeq.comparison import Comparison, ModelResult, compare
-from edgeq.conversion.packaging import repack
-from edgeq.metadata import read_metadata
 from edgeq.preprocessing import NORMALIZATIONS
 from edgeq.report.wording import decibels, model_names, percent, points, sentence, verdict
+from edgeq.tflite.metadata import read_metadata
+from edgeq.tflite.metadata_writer import repack
 
 
 def model(path: str) -> ModelResult:

@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 
 from edgeq.errors import InputError, ModelError, UnknownNormalizationError
-from edgeq.metadata import ModelMetadata, Overrides
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quantization import Quantization
 from edgeq.runtime import KERNELS, RUNTIMES, Model
-from edgeq.runtime.operators import list_operators
+from edgeq.tflite.metadata import ModelMetadata, Overrides
+from edgeq.tflite.output_kind import list_operators
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLOURS = ("blue", "green", "red")

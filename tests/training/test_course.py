@@ -21,9 +21,9 @@ from PIL import Image
 import edgeq
 from edgeq.comparison.dataset import find_labels
 from edgeq.errors import EdgeqError, InputError
-from edgeq.metadata import FINGERPRINT_LENGTH, read_metadata
 from edgeq.networks import Architecture, build_network, open_network
 from edgeq.preprocessing import Preprocessing
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH, read_metadata
 from edgeq.training import Epoch, History, Plan, Trained, train
 from edgeq.training.transfer import cut_before_blocks, front_half
 

@@ -13,11 +13,11 @@ import pytest
 from conftest import COLOURS, colour_picture
 from PIL import Image
 
+from edgeq.arrays import mapped_array
 from edgeq.errors import InputError
 from edgeq.networks import Architecture
 from edgeq.preprocessing import Preprocessing
 from edgeq.training import PhotoSet, read_photos
-from edgeq.training.arrays import mapped_array
 from edgeq.training.photos import decode_photos
 
 SMALL = Preprocessing(32, 32, crop=1.0)

@@ -1,0 +1,87 @@
+"""Changing numbers of a graph in place: the file keeps its length and everything else in it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.tflite import flatbuffer, schema
+from edgeq.tflite.graph import Graph
+
+__all__ = ["GraphEditor"]
+
+
+class GraphEditor:
+    """Writes constants and scales of a graph, both into its bytes and into its tensors."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Prepare a graph; from now on its `tensors` and `model` follow what is written.
+
+        Args:
+            graph: a graph of one's own, as it changes.
+        """
+        self.graph = graph
+        self._content = bytearray(graph.content)
+        root = flatbuffer.root(self._content)
+        self._buffers = root.tables(schema.MODEL_BUFFERS)
+        self._tensors = root.tables(schema.MODEL_SUBGRAPHS)[0].tables(schema.SUBGRAPH_TENSORS)
+        # Converters store equal constants once, also for tensors that mean different things.
+        self._uses = Counter(tensor.buffer for part in graph.model.subgraphs for tensor in part.tensors)
+
+    @property
+    def content(self) -> bytes:
+        """The file as it is now."""
+        return bytes(self._content)
+
+    def owns_data(self, index: int) -> bool:
+        """Whether a constant's bytes belong to that tensor and one operator alone, so that they may change."""
+        buffer = self.graph.model.subgraphs[0].tensors[index].buffer
+        return self._uses[buffer] == 1 and len(self.graph.consumers.get(index, ())) == 1
+
+    def set_data(self, index: int, data: npt.NDArray[Any]) -> None:
+        """Write a constant's values.
+
+        Args:
+            index: of the tensor.
+            data: of its shape and type.
+        """
+        tensor = self.graph.tensors[index]
+        assert tensor.data is not None
+        assert data.shape == tensor.shape
+        assert data.dtype == tensor.data.dtype
+        number = self.graph.model.subgraphs[0].tensors[index].buffer
+        raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        start, length = self._buffers[number].vector(schema.BUFFER_DATA)
+        buffer = self.graph.model.buffers[number]
+        if not length:  # outside the flatbuffer
+            start = buffer.offset
+        self._content[start : start + raw.size] = raw.tobytes()
+        buffer.data = raw
+        self.graph.tensors[index] = replace(tensor, data=data)
+
+    def set_quantization(self, index: int, scale: npt.ArrayLike, zero_point: npt.ArrayLike | None = None) -> None:
+        """Write a tensor's scale, one or one a channel as it has now, and its zero point unless None."""
+        tensor = self.graph.tensors[index]
+        table = self._tensors[index].table(schema.TENSOR_QUANTIZATION)
+        assert table is not None
+        scales = np.asarray(scale, "<f4")
+        start, length = table.vector(schema.QUANTIZATION_SCALE)
+        assert length == scales.size
+        assert all(math.isfinite(s) and s > 0 for s in scales)
+        self._content[start : start + scales.nbytes] = scales.tobytes()
+        parameters = self.graph.model.subgraphs[0].tensors[index].quantization
+        parameters.scale = scales
+        changed = replace(tensor.quantization, scale=tuple(float(s) for s in scales))
+        if zero_point is not None:
+            points = np.asarray(zero_point, "<i8")
+            start, length = table.vector(schema.QUANTIZATION_ZERO_POINT)
+            assert length == points.size
+            self._content[start : start + points.nbytes] = points.tobytes()
+            parameters.zeroPoint = points
+            changed = replace(changed, zero_point=tuple(int(p) for p in points))
+        self.graph.tensors[index] = replace(tensor, quantization=changed)

@@ -1,0 +1,77 @@
+"""Parts of a graph as .tflite models of their own: one operator, or the whole with inner tensors as outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeq.tflite.graph import ABSENT, Graph, Operator, load_schema
+from edgeq.tflite.packing import pack_model
+
+__all__ = ["one_operator", "with_outputs"]
+
+
+def one_operator(graph: Graph, operator: Operator, batch: int) -> bytes:
+    """An operator with its constants as a model.
+
+    Args:
+        graph: that it belongs to.
+        operator: one whose inputs are (1, ...) and which treats the items of a batch alike.
+        batch: items that the model takes at a time.
+
+    Returns:
+        A .tflite flatbuffer whose inputs are the operator's activations in their order, each once, and whose
+        outputs are the operator's.
+    """
+    inputs = tuple(dict.fromkeys(graph.activations(operator)))
+    return _build(graph, [operator], inputs, operator.outputs, batch)
+
+
+def with_outputs(graph: Graph, tensors: Sequence[int]) -> bytes:
+    """The whole graph as a model whose outputs are the given tensors, in their order."""
+    return _build(graph, graph.operators, graph.inputs, tensors, 1)
+
+
+def _build(
+    graph: Graph, operators: Sequence[Operator], inputs: Sequence[int], outputs: Sequence[int], batch: int
+) -> bytes:
+    """Copy operators with all their tensors into a new model, whose activations take `batch` items."""
+    schema = load_schema()
+    source = graph.model.subgraphs[0]
+    used = sorted({i for o in operators for i in (*o.inputs, *o.outputs) if i != ABSENT} | {*inputs, *outputs})
+    place = {index: number for number, index in enumerate(used)} | {ABSENT: ABSENT}
+    empty = schema.BufferT()
+    buffers, tensors = [empty], []
+    for index in used:
+        tensor, copy = source.tensors[index], schema.TensorT()
+        copy.name, copy.type, copy.quantization = tensor.name, tensor.type, tensor.quantization
+        copy.shape = np.array(graph.tensors[index].shape, np.int32)
+        copy.buffer = 0
+        data = graph.buffer(tensor.buffer)
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(bytes(data), np.uint8)
+            copy.buffer = len(buffers)
+            buffers.append(buffer)
+        elif batch != 1:
+            copy.shape[0] = batch
+        tensors.append(copy)
+    steps = []
+    for operator in operators:
+        original, copy = source.operators[operator.index], schema.OperatorT()
+        copy.opcodeIndex = original.opcodeIndex
+        copy.builtinOptionsType, copy.builtinOptions = original.builtinOptionsType, original.builtinOptions
+        copy.builtinOptions2Type, copy.builtinOptions2 = original.builtinOptions2Type, original.builtinOptions2
+        copy.customOptions = original.customOptions
+        copy.inputs = np.array([place[i] for i in operator.inputs], np.int32)
+        copy.outputs = np.array([place[i] for i in operator.outputs], np.int32)
+        steps.append(copy)
+    main = schema.SubGraphT()
+    main.tensors, main.operators = tensors, steps
+    main.inputs = np.array([place[i] for i in inputs], np.int32)
+    main.outputs = np.array([place[i] for i in outputs], np.int32)
+    model = schema.ModelT()
+    model.version, model.operatorCodes = graph.model.version, graph.model.operatorCodes
+    model.subgraphs, model.buffers = [main], buffers
+    return pack_model(model, sum(buffer.data.size for buffer in buffers[1:]))

@@ -1,0 +1,56 @@
+"""Telling a cut-off model from a whole one, as tflite-runtime and tensorflow crash on the former.
+
+ai-edge-litert verifies a file itself. For the others, everything that a model's tables point to must lie
+within the file: a copy that was interrupted then gets an error instead of a segmentation fault.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+from edgeq.tflite import flatbuffer, schema
+
+__all__ = ["is_whole"]
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether all that a .tflite file's tables point to is there; reads little more than the tables."""
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        try:
+            return _tables_fit(content)
+        except (struct.error, IndexError):
+            return False
+
+
+def _tables_fit(content: mmap.mmap) -> bool:
+    size = len(content)
+    model = flatbuffer.root(content)
+
+    def fits(table: flatbuffer.Table, field: int, item_bytes: int) -> bool:
+        start, length = table.vector(field)
+        return start + item_bytes * length <= size
+
+    subgraphs = model.tables(schema.MODEL_SUBGRAPHS)
+    for subgraph in subgraphs:
+        for tensor in subgraph.tables(schema.SUBGRAPH_TENSORS):
+            quantization = tensor.table(schema.TENSOR_QUANTIZATION)
+            if not (fits(tensor, schema.TENSOR_SHAPE, 4) and fits(tensor, schema.TENSOR_NAME, 1)):
+                return False
+            if quantization and not (
+                fits(quantization, schema.QUANTIZATION_SCALE, 4)
+                and fits(quantization, schema.QUANTIZATION_ZERO_POINT, 8)
+            ):
+                return False
+        for operator in subgraph.tables(schema.SUBGRAPH_OPERATORS):
+            operator.table(schema.OPERATOR_OPTIONS)
+            if not (fits(operator, schema.OPERATOR_INPUTS, 4) and fits(operator, schema.OPERATOR_OUTPUTS, 4)):
+                return False
+        if not (fits(subgraph, schema.SUBGRAPH_INPUTS, 4) and fits(subgraph, schema.SUBGRAPH_OUTPUTS, 4)):
+            return False
+    for buffer in model.tables(schema.MODEL_BUFFERS):
+        outside = buffer.scalar(schema.BUFFER_OFFSET, "<Q") + buffer.scalar(schema.BUFFER_SIZE, "<Q")
+        if not fits(buffer, schema.BUFFER_DATA, 1) or outside > size:
+            return False
+    return bool(subgraphs) and fits(model, schema.MODEL_OPERATOR_CODES, 4)

@@ -1,0 +1,179 @@
+"""Packing metadata into a .tflite file: the standard TFLite Metadata, and edgeq's own zip members.
+
+The standard part is a FlatBuffer (metadata_schema.fbs 1.1.0, file identifier M001) that other tools read
+normalization and labels from, such as MediaPipe and Android's ML Model Binding. It is written here with the
+``flatbuffers`` package, table by table, as no maintained package carries the generated classes alone.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from flatbuffers import number_types
+
+from edgeq.files import member_info
+from edgeq.preprocessing import Preprocessing
+from edgeq.tflite.graph import load_schema
+from edgeq.tflite.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata
+from edgeq.tflite.packing import pack_model
+
+__all__ = ["pack", "repack"]
+
+_PARSER_VERSION = "1.0.0"  # the fields used here exist since the first version of the schema
+_LABELS_TYPE = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
+_IMAGE_PROPERTIES = 2  # ContentProperties.ImageProperties
+_COLOR_SPACES = {"RGB": 1, "L": 2}  # ColorSpaceType
+_NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions.NormalizationOptions
+
+
+def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
+    """Add metadata to a converted model.
+
+    Args:
+        model: a .tflite flatbuffer without metadata of its own.
+        name: what the model calls itself.
+        metadata: what it says.
+
+    Returns:
+        The content of a .tflite file; identical for identical arguments.
+    """
+    return _append_members(_add_standard_metadata(model, _standard_metadata(name, metadata)), metadata.to_members())
+
+
+def repack(content: bytes, metadata: ModelMetadata) -> bytes:
+    """Replace what edgeq says in a file that `pack` made.
+
+    Args:
+        content: of the .tflite file; its flatbuffer may have changed since.
+        metadata: what the file is to say.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        flatbuffer_bytes = min(info.header_offset for info in archive.infolist())
+    return _append_members(content[:flatbuffer_bytes], metadata.to_members())
+
+
+def _append_members(model: bytes, members: dict[str, bytes]) -> bytes:
+    """Append a zip, uncompressed as the Task Library's and MediaPipe's readers need it."""
+    content = io.BytesIO(model)
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
+        for member, data in sorted(members.items()):
+            archive.writestr(member_info(member), data)
+    return content.getvalue()
+
+
+def _add_standard_metadata(model: bytes, metadata: bytes) -> bytes:
+    """Put a metadata flatbuffer into a model's buffers, under the name that readers look for."""
+    schema = load_schema()
+    graph = schema.ModelT.InitFromPackedBuf(model, 0)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(metadata, np.uint8)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = b"TFLITE_METADATA", len(graph.buffers)
+    graph.buffers.append(buffer)
+    graph.metadata = [*(graph.metadata or []), entry]
+    return pack_model(graph, len(model) + len(metadata))
+
+
+def _standard_metadata(name: str, metadata: ModelMetadata) -> bytes:
+    """The ModelMetadata table of metadata_schema.fbs for an image classifier.
+
+    Comments give each field's number and name in the schema.
+    """
+    builder = flatbuffers.Builder(1024)
+    classes_files = [_file(builder, LABELS_MEMBER, "one label a line", _LABELS_TYPE)] if metadata.labels else []
+    outputs = _table(
+        builder,
+        {
+            0: builder.CreateString("scores"),  # name
+            1: builder.CreateString(f"{metadata.output or 'scores'} of the classes"),  # description
+            6: _vector(builder, classes_files),  # associated_files
+        },
+    )
+    subgraph = _table(
+        builder,
+        {
+            2: _vector(builder, [_image(builder, metadata.preprocessing)]),  # input_tensor_metadata
+            3: _vector(builder, [outputs]),  # output_tensor_metadata
+        },
+    )
+    root = _table(
+        builder,
+        {
+            0: builder.CreateString(name),  # name
+            1: builder.CreateString("image classifier, made with edgeq"),  # description
+            3: _vector(builder, [subgraph]),  # subgraph_metadata
+            6: _vector(builder, [_file(builder, METADATA_MEMBER, "preprocessing and provenance", 0)]),
+            7: builder.CreateString(_PARSER_VERSION),  # min_parser_version
+        },
+    )
+    builder.Finish(root, b"M001")
+    return bytes(builder.Output())
+
+
+def _image(builder: Any, preprocessing: Preprocessing | None) -> int:
+    """The TensorMetadata table of the image input."""
+    fields: dict[int, Any] = {
+        0: builder.CreateString("image"),  # name
+        1: builder.CreateString("the image to classify"),  # description
+    }
+    if preprocessing is not None:
+        size = _table(
+            builder,
+            {
+                0: (number_types.Uint32Flags, preprocessing.width),
+                1: (number_types.Uint32Flags, preprocessing.height),
+            },
+        )
+        color_space = _COLOR_SPACES.get(preprocessing.channels, 0)
+        properties = _table(builder, {0: (number_types.Int8Flags, color_space), 1: size})
+        normalization = _table(
+            builder, {0: _floats(builder, preprocessing.mean), 1: _floats(builder, preprocessing.std)}
+        )
+        unit = _table(builder, {0: (number_types.Uint8Flags, _NORMALIZATION_OPTIONS), 1: normalization})
+        fields[3] = _table(builder, {0: (number_types.Uint8Flags, _IMAGE_PROPERTIES), 1: properties})  # content
+        fields[4] = _vector(builder, [unit])  # process_units
+    return _table(builder, fields)
+
+
+def _file(builder: Any, name: str, description: str, kind: int) -> int:
+    """An AssociatedFile table."""
+    return _table(
+        builder,
+        {
+            0: builder.CreateString(name),
+            1: builder.CreateString(description),
+            2: (number_types.Int8Flags, kind),
+        },
+    )
+
+
+def _table(builder: Any, fields: dict[int, Any]) -> int:
+    """Write a table: field number to offset, or to (number type, scalar). Gives the table's offset."""
+    builder.StartObject(max(fields) + 1)
+    for number, value in fields.items():
+        if isinstance(value, tuple):
+            builder.PrependSlot(value[0], number, value[1], 0)
+        else:
+            builder.PrependUOffsetTRelativeSlot(number, value, 0)
+    return int(builder.EndObject())
+
+
+def _vector(builder: Any, offsets: Sequence[int]) -> int:
+    """Write a vector of tables."""
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())
+
+
+def _floats(builder: Any, values: Sequence[float]) -> int:
+    """Write a vector of float32."""
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependFloat32(value)
+    return int(builder.EndVector())
