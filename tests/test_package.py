@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -17,8 +16,6 @@ from pathlib import Path
 import pytest
 
 import edgeq as package
-from edgeq.errors import InputError
-from edgeq.files import replacing, sha256_of_file, sha256_of_folder, write_text
 from edgeq.quiet import quiet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -281,118 +278,3 @@ def test_quiet_without_standard_streams(closed) -> None:
     """As a daemon has none."""
     code = ["import os, sys", "from edgeq.quiet import quiet", closed, *["with quiet():", "    pass"] * 2]
     assert run_python("\n".join(code)) == (0, "", "")
-
-
-# Files
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def test_replacing_puts_all_files_in_place(tmp_path) -> None:
-    targets = [tmp_path / "new/folder/a.tflite", tmp_path / "b.json"]
-    targets[1].write_text("old")
-    with replacing(targets) as parts:
-        assert [part.parent for part in parts] == [target.parent for target in targets]  # so that moving is atomic
-        assert all(part.name.startswith(".") for part in parts)
-        for number, part in enumerate(parts):
-            part.write_text(f"content {number}")
-            assert targets[1].read_text() == "old"  # until the block ends
-    assert [target.read_text() for target in targets] == ["content 0", "content 1"]
-    assert names_in(tmp_path) == ["b.json", "new", "new/folder", "new/folder/a.tflite"]
-
-
-def replace_all(targets: list[Path], written: int = 2, error: type[BaseException] | None = None) -> None:
-    """Write "new" to the first few of the targets, then fail where `error` says so."""
-    with replacing(targets) as parts:
-        for part in parts[:written]:
-            part.write_text("new")
-        if error:
-            raise error("stop")
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, InputError, MemoryError])
-@pytest.mark.parametrize("written", [0, 1, 2])
-def test_replacing_keeps_the_old_files_when_the_block_raises(tmp_path, written, error) -> None:
-    targets = [tmp_path / "a", tmp_path / "b"]
-    for target in targets:
-        target.write_text("old")
-    with pytest.raises(error, match="stop"):
-        replace_all(targets, written, error)
-    assert [target.read_text() for target in targets] == ["old", "old"]
-    assert names_in(tmp_path) == ["a", "b"]
-
-
-def test_replacing_replaces_nothing_where_one_file_was_not_written(tmp_path) -> None:
-    targets = [tmp_path / "a", tmp_path / "b"]
-    targets[0].write_text("old")
-    with pytest.raises(InputError):
-        replace_all(targets, written=1)
-    assert targets[0].read_text() == "old"
-    assert names_in(tmp_path) == ["a"]
-
-
-def test_replacing_replaces_nothing_where_one_target_is_a_folder(tmp_path) -> None:
-    targets = [tmp_path / "a", tmp_path / "b"]
-    targets[0].write_text("old")
-    targets[1].mkdir()
-    with pytest.raises(InputError, match=re.escape(str(targets[1]))):
-        replace_all(targets)
-    assert targets[0].read_text() == "old"
-    assert names_in(tmp_path) == ["a", "b"]
-
-
-def test_replacing_in_an_impossible_folder_is_an_input_error(tmp_path) -> None:
-    (tmp_path / "file").touch()
-    entered = False
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'file'}")), replacing([tmp_path / "file/a"]):
-        entered = True
-    assert not entered  # nobody converts for minutes only to learn this
-    assert names_in(tmp_path) == ["file"]
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_replacing_in_a_folder_that_may_not_be_written_to(tmp_path) -> None:
-    folder = tmp_path / "closed"
-    folder.mkdir(mode=0o500)
-    with pytest.raises(InputError, match="Permission denied"), replacing([folder / "a"]) as (part,):
-        part.write_text("new")
-
-
-def test_write_text_is_utf_8_and_whole(tmp_path) -> None:
-    path = tmp_path / "report.html"
-    write_text(path, "Größe: 3 MiB\n")
-    write_text(path, "Größe: 4 MiB\n")
-    assert path.read_bytes() == "Größe: 4 MiB\n".encode()
-    assert names_in(tmp_path) == ["report.html"]
-    with pytest.raises(InputError, match="cannot write"):
-        write_text(path / "below a file.txt", "")
-
-
-@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
-def test_sha256_of_file(tmp_path, size) -> None:
-    content = bytes(i % 251 for i in range(1 << 12)) * (size // (1 << 12) + 1)
-    path = tmp_path / "file"
-    path.write_bytes(content[:size])
-    assert sha256_of_file(path) == sha256_of_file(str(path)) == hashlib.sha256(content[:size]).hexdigest()
-
-
-def test_sha256_of_folder_is_that_of_names_and_contents(tmp_path) -> None:
-    def folder(name: str, files: dict[str, str]) -> Path:
-        for path, content in files.items():
-            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / path).write_text(content)
-        return tmp_path / name
-
-    same = sha256_of_folder(folder("one", {"a": "1", "b/c": "2"}))
-    assert sha256_of_folder(folder("two", {"b/c": "2", "a": "1"})) == same
-    others = [
-        folder("content", {"a": "1", "b/c": "3"}),
-        folder("name", {"a": "1", "b/d": "2"}),
-        folder("place", {"a": "1", "c": "2"}),
-        folder("swapped", {"a": "2", "b/c": "1"}),
-        folder("more", {"a": "1", "b/c": "2", "d": ""}),
-        folder("fewer", {"a": "1"}),
-    ]
-    assert len({same, *map(sha256_of_folder, others)}) == 7

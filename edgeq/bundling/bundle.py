@@ -7,10 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -64,7 +61,12 @@ def make_bundle(
         EdgeqError: the bundle does not give what the model gives.
     """
     target = Path(target)
-    with _building(target) as folder:
+    as_zip = target.suffix.lower() == ".zip"
+    if not as_zip:
+        _require_replaceable(target)
+    with replacing([target]) as (part,):
+        folder = part.with_suffix(".folder") if as_zip else part
+        folder.mkdir()
         loaded = Model(model, overrides=overrides, kernels="reference")
         _write_model(loaded, folder)
         _write_self_test(loaded, folder / "selftest")
@@ -76,37 +78,20 @@ def make_bundle(
         _check(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         names = tuple(path.relative_to(folder).as_posix() for path in files)
-        return Bundle(str(target), sum(path.stat().st_size for path in files), names)
-
-
-@contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """A new folder that takes the target's place, or becomes the zip, when the block ends well."""
-    as_zip = target.suffix.lower() == ".zip"
-    if not as_zip and target.exists() and not _is_replaceable(target):
-        raise InputError(f"{target}: holds something else than a bundle; give a new or empty folder")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    except OSError as error:
-        raise InputError(f"{target}: cannot write ({error.strerror or error})") from None
-    try:
-        folder = temporary / "new"
-        folder.mkdir()
-        yield folder
+        bundle = Bundle(str(target), sum(path.stat().st_size for path in files), names)
         if as_zip:
-            with replacing([target]) as (part,):
-                _zip(folder, part, target.stem)
-            return
-        if target.exists():
-            target.rename(temporary / "old")
-        folder.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _zip(folder, part, target.stem)
+        else:
+            _require_replaceable(target)  # minutes have passed
+    return bundle
 
 
-def _is_replaceable(target: Path) -> bool:
-    return target.is_dir() and ({"run.py", "model.json"} <= (names := {p.name for p in target.iterdir()}) or not names)
+def _require_replaceable(target: Path) -> None:
+    """Raise an `InputError` if a folder holds something of the user's."""
+    if target.exists():
+        names = {path.name for path in target.iterdir()} if target.is_dir() else {"a file"}
+        if names and not {"run.py", "model.json"} <= names:
+            raise InputError(f"{target}: holds something else than a bundle; give a new or empty folder")
 
 
 def _write_model(model: Model, folder: Path) -> None:

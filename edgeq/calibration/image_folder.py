@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from edgeq.errors import InputError
+from edgeq.files import replacing
 
 __all__ = ["read_origin", "replacing_folder", "write_images"]
 
@@ -61,8 +60,7 @@ def read_origin(path: str | Path) -> dict[str, Any] | None:
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
     """Make a folder of images as a whole, or leave things as they were.
 
-    Gives a temporary folder beside it (hidden, as its name starts with a dot). When the block ends well, it takes
-    the folder's place; when it raises, it vanishes.
+    Gives a temporary folder. When the block ends well, it takes the folder's place; when it raises, it vanishes.
 
     Args:
         folder: a new or an empty one, or one that holds only what `write_images` wrote.
@@ -70,35 +68,21 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
     Raises:
         InputError: it holds something else, or cannot be made or written to.
     """
-    target = Path(folder).resolve()
-    _require_replaceable(folder, target)
-    part, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target = Path(folder)
+    _require_replaceable(target)
+    with replacing([target]) as (part,):
         part.mkdir()
         yield part
-        _require_replaceable(folder, target)  # minutes have passed
-        if target.exists():
-            target.rename(old)
-        part.rename(target)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write ({error.strerror or error})") from None
-    finally:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        for rest in (part, old):
-            shutil.rmtree(rest, ignore_errors=True)
+        _require_replaceable(target)  # minutes have passed
 
 
-def _require_replaceable(folder: str | Path, target: Path) -> None:
-    """Complain of a folder that would lose something of the user's."""
-    if not target.exists():
+def _require_replaceable(folder: Path) -> None:
+    """Raise an `InputError` if a folder holds something of the user's."""
+    if not folder.exists():
         return
-    if not target.is_dir():
+    if not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder for the images")
-    if target == Path.cwd():
-        raise InputError(f"{folder}: is the current folder; give one in it for the images")
-    for path in sorted(target.iterdir()):
+    for path in sorted(folder.iterdir()):
         if not _PATTERN.fullmatch(path.name) or read_origin(path) is None:
             raise InputError(
                 f"{folder}: holds {path.name}, which is none of the images that edgeq synthesized; give a new or an "

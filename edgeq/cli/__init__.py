@@ -99,8 +99,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except MemoryError:
         complain("not enough memory for this; try a smaller size")
         code = EXIT_ERROR
-    except Exception:  # a bug of ours; a gate in CI must not take it for drift, which is 1
-        traceback.print_exc()
+    except Exception as error:  # a gate in CI must not take it for drift, which is 1
+        if isinstance(error, OSError) and error.filename is not None:  # a file that vanished, or may not be read
+            complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        else:  # a bug of ours
+            traceback.print_exc()
         code = EXIT_ERROR
     _be_content()
     gc.freeze()

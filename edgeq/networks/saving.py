@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ def save_network(model: Any, path: Path, metadata: ModelMetadata) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    with replacing([path]) as (part,), tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "model.keras"
+    with replacing([path]) as (part,):
+        plain = part.with_suffix(".plain.keras")
         model.save(plain)
         with zipfile.ZipFile(plain) as source, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as target:
             members = {name: source.read(name) for name in source.namelist()}

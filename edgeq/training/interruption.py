@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from edgeq.errors import InputError
-from edgeq.files import write_text
+from edgeq.files import remove_leftovers, write_text
 from edgeq.progress import Progress
 from edgeq.training.cycle import Cycle, Examples
 from edgeq.training.history import Epoch, History
@@ -122,6 +122,7 @@ class Workshop:
 
     def discard(self) -> None:
         """Throw away the folder and what edgeq has put there."""
+        remove_leftovers(self.folder)
         for path in _files(self.folder):
             if any(path.match(pattern) for pattern in _OURS):
                 path.unlink(missing_ok=True)

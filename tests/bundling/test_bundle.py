@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 from conftest import colour_picture
 from PIL import Image
 
+from edgeq.bundling import bundle as bundle_module
 from edgeq.bundling import make_bundle, run
 from edgeq.classification import top_predictions
 from edgeq.device.wheels import Platform, requirements
@@ -171,6 +176,42 @@ def test_an_older_bundle_is_replaced_and_nothing_else(colour_models: Path, tmp_p
     with pytest.raises(InputError, match="holds something else than a bundle"):
         make_bundle(colour_models / "colours_int8.tflite", tmp_path / "mine")
     assert {p.name for p in tmp_path.iterdir()} == {"b", "mine"}
+
+
+def test_an_older_bundle_survives_when_the_new_one_cannot_take_its_place(
+    colour_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "b"
+    make_bundle(colour_models / "colours_fp32.tflite", target)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    failed = []
+
+    def failing_once(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def moved(path: Path, to: Path) -> Path:
+            if to == target and not failed:
+                failed.append(path)
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            return move(path, to)
+
+        return moved
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(Path, name, failing_once(getattr(Path, name)))
+    with pytest.raises(InputError, match=re.escape(f"{target}: cannot write (Input/output error)")):
+        make_bundle(colour_models / "colours_int8.tflite", target)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_came_into_an_older_bundle_in_the_meantime_is_not_lost(
+    colour_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "b"
+    target.mkdir()
+    monkeypatch.setattr(bundle_module, "_check", lambda _: (target / "thesis.txt").write_text("all my work"))
+    with pytest.raises(InputError, match="holds something else than a bundle"):
+        make_bundle(colour_models / "colours_int8.tflite", target)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["b", "b/thesis.txt"]
 
 
 def test_names_that_a_shell_would_run(colour_models: Path, tmp_path: Path) -> None:

@@ -83,13 +83,12 @@ class TestReplacing:
             folder.parent.mkdir()
             folder.symlink_to(tmp_path / "elsewhere")
         with replacing_folder(folder) as part:
-            assert part.name.startswith(".")
             write_images(part, random_images(3), ORIGIN)
         assert names_in(folder) == [f"synthesized-000{i}.png" for i in (1, 2, 3)]
         assert [path.name for path in folder.parent.iterdir()] == ["set"]
         assert folder.is_symlink() == (before == "link")
 
-    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, InputError, OSError])
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, OSError])
     @pytest.mark.parametrize("exists", [True, False])
     def test_nothing_changes_when_the_block_raises(
         self, exists: bool, error: type[BaseException], tmp_path: Path
@@ -98,7 +97,7 @@ class TestReplacing:
         if exists:
             make_set(folder, 2)
         before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
-        with pytest.raises(InputError if error is OSError else error, match="stop"):
+        with pytest.raises(error, match="stop"):
             make_set(folder, 3, error)
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
         assert [path.name for path in tmp_path.iterdir()] == (["set"] if exists else [])
@@ -126,7 +125,8 @@ class TestReplacing:
     def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
         (tmp_path / "set").write_text("mine")
         for folder, message in ((tmp_path / "set", "is a file"), (tmp_path / "set" / "a", "cannot write")):
-            with pytest.raises(InputError, match=re.escape(f"{folder}: {message}")), replacing_folder(folder):
+            expected = re.escape(f"{tmp_path / 'set'}: {message}")
+            with pytest.raises(InputError, match=expected), replacing_folder(folder):
                 pytest.fail("nobody waits for minutes only to learn this")
         assert names_in(tmp_path) == ["set"]
 
