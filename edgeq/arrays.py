@@ -1,10 +1,15 @@
-"""Large arrays that lie in a file and are mapped into memory."""
+"""Large arrays that lie in a file and are mapped into memory.
+
+The room of their files is reserved at once: with sparse files, a disk that is full ends the process at some later
+write, by SIGBUS and without a word.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
+from edgeq.files import NO_ROOM
 
-__all__ = ["mapped_array"]
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+__all__ = ["mapped_array", "temporary_array"]
 
 
 def mapped_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Make a file of zeros and map it.
-
-    Its room is taken at once: a disk that fills up later would end the process at the first write, with no word.
+    """Make a .npy file of zeros and map it.
 
     Raises:
-        InputError: there is no room for it.
+        InputError: there is no room for it; no file is left.
     """
     size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
     try:
         if size > shutil.disk_usage(path.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)  # type: ignore[no-untyped-call]
-        _take_room(path)
+        _reserve(path)
     except OSError as error:
         path.unlink(missing_ok=True)
         needed = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
@@ -39,12 +41,29 @@ def mapped_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np
     return array
 
 
-def _take_room(path: Path) -> None:
+def temporary_array(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Map zeros that lie in the temporary folder, without a name: their room is free when the array is, or the process.
+
+    Raises:
+        InputError: there is no room for it.
+    """
+    descriptor, name = tempfile.mkstemp(prefix="edgeq-", suffix=".npy")
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        return mapped_array(path, dtype, shape)
+    except InputError as error:
+        raise InputError(f"{error}; free some, or set TMPDIR to a folder on a larger disk") from None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _reserve(path: Path) -> None:
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
     with path.open("r+b") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
-            if error.errno in _NO_ROOM:  # other errors: a file system that does not know how
+            if error.errno in NO_ROOM:  # other errors: a file system that cannot reserve
                 raise

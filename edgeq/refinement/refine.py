@@ -13,8 +13,8 @@ from edgeq.errors import InputError
 from edgeq.graphs import GraphPair, OperatorRunner, pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
+from edgeq.refinement.activation_store import ActivationStore
 from edgeq.refinement.correction import correct_bias, correct_gain, round_anew
-from edgeq.refinement.flow import Flow
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs, observe, observe_integers
 from edgeq.refinement.ranges import Spread, adjustable
@@ -164,20 +164,20 @@ def _correct(
     for spread in spreads:
         spread.fit(editor)
     weighted = {p.candidate.index: p for p in pair.operators if p.candidate.name in WEIGHTED}
-    flow = Flow(graph, np.concatenate(tensors))
+    store = ActivationStore(graph, np.concatenate(tensors))
     for done, operator in enumerate(graph.operators, start=1):
         match = weighted.get(operator.index)
         if match is not None:
             layer, counterpart = Layer(graph, operator), Layer(pair.reference, match.reference)
             expected = inputs[match.reference.index]
-            seen = observe_integers(layer, flow.values[layer.input.index], expected.places)
+            seen = observe_integers(layer, store.values[layer.input.index], expected.places)
             work = editor, layer, counterpart, seen, expected, match.extra_channels
             if "rounding" in methods:
                 round_anew(*work, mending="mending" in methods)
             if "gain" in methods:
                 correct_gain(*work)
             correct_bias(*work)
-        flow.run(OperatorRunner(graph, operator, runtime, threads), operator.outputs[0])
+        store.run(OperatorRunner(graph, operator, runtime, threads), operator.outputs[0])
         progress("Refining", done, len(graph.operators))
     return editor.content
 

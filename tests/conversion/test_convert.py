@@ -396,7 +396,7 @@ class TestAllOrNothing:
         )
         try:
             for _ in range(12_000):
-                if list(tmp_path.glob(".*.part")):  # the float file lies there, the integer one does not yet
+                if list(tmp_path.glob(".*.part/new/*")):  # the float file lies there, the integer one does not yet
                     break
                 assert process.poll() is None, "ended before its first file"
                 time.sleep(0.01)

@@ -13,7 +13,6 @@ import pytest
 from conftest import COLOURS, colour_picture
 from PIL import Image
 
-from edgeq.arrays import mapped_array
 from edgeq.errors import InputError
 from edgeq.networks import Architecture
 from edgeq.preprocessing import Preprocessing
@@ -245,36 +244,3 @@ class TestPixels:
             path.write_text(f"no picture, but {path.name}")
         with pytest.raises(InputError, match=r"photos.dog: too few photos that can be decoded"):
             decode_photos(read_photos(folder), SMALL, tmp_path)
-
-
-class TestRoom:
-    def test_an_array_in_a_file(self, tmp_path: Path) -> None:
-        array = mapped_array(tmp_path / "a.npy", np.float16, (3, 4))
-        assert not array.any()
-        array[1] = 7
-        del array
-        np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0] * 4, [7] * 4, [0] * 4])
-
-    def test_its_room_is_taken_at_once(self, tmp_path: Path) -> None:
-        mapped_array(tmp_path / "a.npy", np.uint8, (1 << 20,))
-        used = (tmp_path / "a.npy").stat()
-        if not hasattr(os, "posix_fallocate"):
-            pytest.skip("this system cannot take room ahead")
-        assert 512 * used.st_blocks >= 1 << 20  # else writing to it could end in SIGBUS
-
-    @pytest.mark.parametrize("error", [None, errno.ENOSPC, errno.EDQUOT], ids=["too-large", "full", "quota"])
-    def test_no_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None) -> None:
-        rows = 10
-        if error is None:
-            rows = 2 * shutil.disk_usage(tmp_path).free >> 20
-        elif hasattr(os, "posix_fallocate"):
-
-            def fail(*arguments: object) -> None:
-                raise OSError(error, os.strerror(error))
-
-            monkeypatch.setattr(os, "posix_fallocate", fail)
-        else:
-            pytest.skip("this system cannot take room ahead")
-        with pytest.raises(InputError, match=r"cannot keep \d+\.\d [GM]B there"):
-            mapped_array(tmp_path / "a.npy", np.uint8, (rows, 1 << 20))
-        assert list(tmp_path.iterdir()) == []
