@@ -1,10 +1,12 @@
-"""The packages that a device needs, as wheels that are fetched on the desk."""
+"""The packages that a device needs, as wheels that the host fetches."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +61,7 @@ def requirements(python: tuple[int, int], tflite_runtime: bool = True) -> list[s
 
     Args:
         python: major and minor version.
-        tflite_runtime: whether that runtime will do; else ai-edge-litert also where tflite-runtime could be had.
+        tflite_runtime: whether that runtime will do; else ai-edge-litert also where tflite-runtime is available.
     """
     old = python <= _LAST_OF_TFLITE_RUNTIME
     runtime = _TFLITE_RUNTIME if old and tflite_runtime else _LITERT
@@ -67,7 +69,7 @@ def requirements(python: tuple[int, int], tflite_runtime: bool = True) -> list[s
 
 
 def download_wheels(wanted: list[str], platform: Platform, folder: Path, source: Path | None = None) -> list[Path]:
-    """Fetch wheels of packages and of all that they need.
+    """Fetch wheels of packages and of all that they need, by pip.
 
     Args:
         wanted: requirements without markers.
@@ -79,19 +81,46 @@ def download_wheels(wanted: list[str], platform: Platform, folder: Path, source:
         The wheels, sorted.
 
     Raises:
-        DeviceError: they cannot be had.
+        DeviceError: they are unavailable, or there is no pip.
     """
     version = f"{platform.python[0]}{platform.python[1]}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", version, "--dest", str(folder)]
     command += [f"--abi={abi}" for abi in (f"cp{version}", "abi3", "none")]
     command += [f"--platform={tag}" for tag in platform.tags]
     command += ["--no-index", f"--find-links={source.resolve()}"] if source else []
-    done = subprocess.run([*command, *wanted], capture_output=True, text=True, errors="replace", check=False)
+    with tempfile.TemporaryDirectory(prefix="edgeq-pip-") as scratch:
+        command = [_python_with_pip(Path(scratch)), *command, *wanted]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["ERROR: no reason given"]
+        said = done.stderr.strip().splitlines() or [f"pip's exit code is {done.returncode}"]
+        reason = ([line for line in said if line.startswith("ERROR")] or said)[-1].removeprefix("ERROR: ")
         raise DeviceError(
-            f"packages for {platform}: cannot be had from {source or 'the package index'} "
-            f"({one_line(errors[-1].removeprefix('ERROR: '))}); --wheels DIR takes them from a folder"
+            f"packages for {platform}: not available from {source or 'the package index'} ({one_line(reason)}); "
+            "--wheels DIR takes them from a folder"
         )
     return sorted(folder.glob("*.whl"))
+
+
+def _python_with_pip(scratch: Path) -> str:
+    """This Python; or where it has no pip, as in an environment that uv made, a new environment of its own with one.
+
+    Args:
+        scratch: an empty folder for that environment.
+
+    Raises:
+        DeviceError: it can make none.
+    """
+    if importlib.util.find_spec("pip"):
+        return sys.executable
+    import venv
+
+    try:
+        venv.create(scratch, with_pip=True, symlinks=True)  # by Python's own copy of pip: 7 s, and no network
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "output", None) or b"").decode(errors="replace").strip().splitlines() or [str(error)]
+        raise DeviceError(
+            f"fetching packages needs pip, which {sys.executable} lacks and cannot set up ({one_line(said[-1])}); "
+            "install it there: uv pip install pip, or apt install python3-venv"
+        ) from None
+    return str(scratch / "bin" / "python")
