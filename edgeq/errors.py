@@ -67,7 +67,15 @@ class WeightsError(InputError):
 
 
 class UnavailableWeightsError(WeightsError):
-    """Published weights are neither in a cache nor to be downloaded from here."""
+    """Published weights are neither in a cache nor to be downloaded from here.
+
+    Attributes:
+        reason: why the download failed.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ConversionError(EdgeqError):

@@ -36,28 +36,37 @@ def quiet(verbose: bool = False) -> Iterator[None]:
 def _enter() -> None:
     global _inside  # noqa: PLW0603 (the descriptors are global, so is who holds them)
     with _lock:
+        if not _inside:
+            _flush()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            try:
+                for descriptor in (1, 2):
+                    _saved[descriptor] = os.dup(descriptor)
+                    os.dup2(nowhere, descriptor)
+            except OSError:  # too many open files
+                _restore()
+                raise
+            finally:
+                os.close(nowhere)
         _inside += 1
-        if _inside > 1:
-            return
-        _flush()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in (1, 2):
-            _saved[descriptor] = os.dup(descriptor)
-            os.dup2(nowhere, descriptor)
-        os.close(nowhere)
 
 
 def _leave() -> None:
     global _inside  # noqa: PLW0603
     with _lock:
         _inside -= 1
-        if _inside:
-            return
-        _flush()
-        for descriptor, copy in _saved.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
-        _saved.clear()
+        if not _inside:
+            try:
+                _flush()
+            finally:
+                _restore()
+
+
+def _restore() -> None:
+    for descriptor, copy in _saved.items():
+        os.dup2(copy, descriptor)
+        os.close(copy)
+    _saved.clear()
 
 
 def _flush() -> None:

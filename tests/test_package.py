@@ -271,6 +271,44 @@ def test_quiet_with_several_threads_restores_in_the_end(capfd) -> None:
     assert (captured.out, captured.err) == ("heard\n", "")
 
 
+def test_quiet_that_fails_silences_nothing() -> None:
+    """Where no more files can be opened: neither what comes after, nor the next time."""
+    code = """
+import os, resource
+from edgeq.quiet import quiet
+
+used = len(os.listdir("/proc/self/fd")) - 1
+for more in range(3):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + more, used + 10))
+    try:
+        with quiet():
+            raise SystemExit("was quiet")
+    except OSError:
+        os.write(1, b"heard\\n")
+resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, used + 10))
+with quiet():
+    os.write(1, b"unheard\\n")
+os.write(1, b"heard\\n")
+"""
+    assert run_python(code) == (0, "heard\n" * 4, "")
+
+
+def test_quiet_restores_where_the_stream_was_closed_inside() -> None:
+    code = """
+import os, sys
+from edgeq.quiet import quiet
+
+try:
+    with quiet():
+        sys.stdout = open(os.devnull, "w")
+        sys.stdout.close()
+except ValueError:
+    pass
+os.write(1, b"heard\\n")
+"""
+    assert run_python(code)[1] == "heard\n"
+
+
 @pytest.mark.parametrize(
     "closed", ["sys.stdout = None", "sys.stderr = None", "os.close(1)", "os.close(2)", "os.close(0)"]
 )

@@ -12,7 +12,7 @@ from edgeq.cli.architecture import architecture_options, chosen_output_stride, r
 from edgeq.cli.output import given_options, show
 from edgeq.cli.progress import Progress
 from edgeq.errors import ModelError
-from edgeq.networks import Architecture, default_output_stride, open_network
+from edgeq.networks import Architecture, build_keras_model, default_output_stride, open_network
 from edgeq.networks.sizes import Summary, summarize
 from edgeq.quiet import quiet
 from edgeq.report.summary import summary_lines
@@ -82,7 +82,7 @@ def command(
 
 
 def _built(architecture: Architecture) -> Summary:
-    return replace(summarize(architecture.build()), name=architecture.name)
+    return replace(summarize(build_keras_model(architecture)), name=architecture.name)
 
 
 def _opened(source: str, size: tuple[int, int] | None) -> Summary:

@@ -97,13 +97,24 @@ def freeze(network: Network, logits: bool = False) -> FrozenNetwork:
         return tf.reshape(network.function(image), (1, network.classes))
 
     traced = tf.function(classify, autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32)])
+    function = None
     try:
-        graph = convert_variables_to_constants_v2(traced.get_concrete_function())
+        function = traced.get_concrete_function()
+        graph = convert_variables_to_constants_v2(function)
     except Exception as error:  # shapes that do not go together surface as ValueError, TypeError, ...
-        # A SavedModel may hold layers for training, such as random flips, whose state cannot be frozen.
-        hint = "; if it was saved from Keras, give the .keras file" if "resource" in str(error) else ""
-        raise ConversionError(f"{network.name}: cannot be run on input {shape}: {_reason(error)}{hint}") from None
+        if function is not None and _changes_variables(function):
+            raise ConversionError(
+                f"{network.name}: changes variables when it runs, as RandomFlip and other layers for training do in a "
+                "SavedModel; give the .keras file that it was made from, or export it without these layers"
+            ) from None
+        raise ConversionError(f"{network.name}: cannot be run on input {shape}: {_reason(error)}") from None
     return FrozenNetwork(network.name, _without_softmax(network.name, graph) if logits else graph)
+
+
+def _changes_variables(function: Any) -> bool:
+    definition = function.graph.as_graph_def()
+    nodes = [*definition.node, *(node for part in definition.library.function for node in part.node_def)]
+    return any(node.op.startswith(("Assign", "RngReadAndSkip")) for node in nodes)
 
 
 def _without_softmax(name: str, graph: Any) -> Any:

@@ -12,7 +12,7 @@ from edgeq.networks.architecture import (
     choose_output_stride,
     default_output_stride,
 )
-from edgeq.networks.building import NAMED_WEIGHTS, build_network
+from edgeq.networks.building import NAMED_WEIGHTS, build_keras_model, build_network
 from edgeq.networks.network import Network
 from edgeq.networks.opening import open_network
 
@@ -22,6 +22,7 @@ __all__ = [
     "OUTPUT_STRIDES",
     "Architecture",
     "Network",
+    "build_keras_model",
     "build_network",
     "choose_output_stride",
     "default_output_stride",

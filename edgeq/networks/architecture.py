@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeq.errors import InputError
-from edgeq.networks.network import require_tensorflow
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop
 
 __all__ = ["FAMILIES", "OUTPUT_STRIDES", "Architecture", "choose_output_stride", "default_output_stride"]
@@ -106,25 +105,6 @@ class Architecture:
         """What the published weights were trained with; MobileNetV3 normalizes pixels in its first layer."""
         mean, std = NORMALIZATIONS["-1..1" if self.family == "mobilenet_v2" else "0..255"]
         return Preprocessing(self.height, self.width, mean, std, crop=default_crop(self.height, self.width))
-
-    def build(self, activation: str = "softmax") -> Any:
-        """Build it with Keras's random weights.
-
-        Args:
-            activation: of the scores: ``softmax`` for probabilities, ``linear`` for logits.
-
-        Returns:
-            A `keras.Model` from (N, height, width, 3) float32, in the range of `preprocessing`, to (N, classes).
-
-        Raises:
-            EdgeqError: TensorFlow is not installed.
-        """
-        require_tensorflow()
-        if self.family == "mobilenet_v2":
-            from edgeq.networks.mobilenet_v2 import mobilenet_v2 as build
-        else:
-            from edgeq.networks.mobilenet_v3 import mobilenet_v3 as build
-        return build(self, activation)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data on all that sets it apart from other networks, for provenance."""

@@ -13,9 +13,11 @@ from edgeq.files import sha256_of_file
 from edgeq.networks.architecture import OUTPUT_STRIDES, Architecture, default_output_stride
 from edgeq.networks.bundled import bundled_for
 from edgeq.networks.imagenet import IMAGENET_CLASSES, imagenet_labels, imagenet_weights
-from edgeq.networks.network import Network, require_tensorflow
+from edgeq.networks.mobilenet_v2 import mobilenet_v2
+from edgeq.networks.mobilenet_v3 import mobilenet_v3
+from edgeq.networks.network import Network, in_new_session, require_tensorflow
 
-__all__ = ["NAMED_WEIGHTS", "build_network", "load_weights", "randomize"]
+__all__ = ["NAMED_WEIGHTS", "build_keras_model", "build_network", "load_weights", "randomize"]
 
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled", "none")
 
@@ -77,6 +79,25 @@ def build_network(
     return _filled(chosen, seed)
 
 
+def build_keras_model(architecture: Architecture, activation: str = "softmax") -> Any:
+    """Build an architecture with Keras's random weights.
+
+    Args:
+        architecture: what to build.
+        activation: of the scores: ``softmax`` for probabilities, ``linear`` for logits.
+
+    Returns:
+        A `keras.Model` from (N, height, width, 3) float32, in the range of `architecture.preprocessing`, to
+        (N, classes) float32.
+
+    Raises:
+        EdgeqError: TensorFlow is not installed.
+    """
+    require_tensorflow()
+    build = mobilenet_v2 if architecture.family == "mobilenet_v2" else mobilenet_v3
+    return build(architecture, activation)
+
+
 @dataclass(frozen=True)
 class _Chosen:
     """Weights and the architecture that they are for.
@@ -102,13 +123,14 @@ def _automatic(wanted: Architecture, own_choice: bool) -> _Chosen:
     """ImageNet's weights, or the bundled ones unless the user chose something that they are not for."""
     try:
         return _imagenet(wanted)
-    except UnavailableWeightsError:
+    except UnavailableWeightsError as error:
+        reason = error.reason
         if own_choice or wanted.family != bundled_for(wanted.output_stride).family:
             raise
     chosen = _bundled(wanted, None, None)
     remark = (
-        f"ImageNet's weights are neither in Keras's cache nor can they be downloaded: took {chosen.name}, which comes "
-        f"with edgeq and tells {len(chosen.labels)} classes apart ({', '.join(chosen.labels[:3])}, ...)."
+        f"ImageNet's weights are neither in Keras's cache nor can they be downloaded ({reason}): took {chosen.name}, "
+        f"which comes with edgeq and tells {len(chosen.labels)} classes apart ({', '.join(chosen.labels[:3])}, ...)."
     )
     return replace(chosen, remark=remark)
 
@@ -138,11 +160,8 @@ def _bundled(wanted: Architecture, alpha: float | None, classes: int | None) -> 
 
 def _filled(chosen: _Chosen, seed: int) -> Network:
     """Build the network, fill in the weights, and say of it what is known."""
-    import keras
-
-    keras.backend.clear_session()  # layer names, hence bytes, must not depend on what was built before
     architecture = chosen.architecture
-    model = architecture.build()
+    model = in_new_session(lambda: build_keras_model(architecture))
     facts: dict[str, Any]
     if chosen.path is None:
         randomize(model, seed)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeq.errors import UnavailableWeightsError, WeightsError
+from edgeq.errors import UnavailableWeightsError, WeightsError, one_line
 from edgeq.networks.architecture import Architecture
+from edgeq.networks.network import in_new_session
 
 __all__ = ["IMAGENET_CLASSES", "imagenet_labels", "imagenet_weights"]
 
 IMAGENET_CLASSES = 1000
+_log = logging.getLogger(__name__)
 _V2_SIZES = dict.fromkeys((0.35, 0.5, 0.75, 1.0), (96, 128, 160, 192, 224)) | {1.3: (224,), 1.4: (224,)}
 _V3_ALPHAS = {"large": (0.75, 1.0), "small": (0.75, 1.0), "large_minimalistic": (1.0,), "small_minimalistic": (1.0,)}
 _PATIENCE_SECONDS = 15  # for a server that does not answer; Keras itself would wait for ever
@@ -36,27 +39,33 @@ def imagenet_weights(architecture: Architecture) -> Path:
         )
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "models" / name
+    reason = f"{home} cannot be written to"  # Keras keeps it elsewhere then, and says nothing
     if not path.is_file():
-        with contextlib.suppress(Exception), _limited_patience():  # whatever it is, the file is not there then
-            _fetch(architecture)
+        try:
+            with _limited_patience():
+                in_new_session(lambda: _fetch(architecture))
+        except Exception as error:  # Keras raises Exception itself, and its servers anything
+            reason = one_line(error)
     if not path.is_file():
         raise UnavailableWeightsError(
-            f"ImageNet's weights cannot be had: Keras found no {name} and could not download it. Put it into "
-            f"{path.parent} (or set KERAS_HOME), or use --weights bundled for the small network that comes with "
-            "edgeq, --weights PATH for weights of your own, or --weights none for random ones"
+            f"ImageNet's weights are unavailable: Keras found no {name} and could not download it ({reason}). Put it "
+            f"into {path.parent} (or set KERAS_HOME), or use --weights bundled for the small network that comes with "
+            "edgeq, --weights PATH for weights of your own, or --weights none for random ones",
+            reason,
         )
     return path
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """ImageNet's 1000 class names as Keras has them, or none where its list cannot be had."""
+    """ImageNet's 1000 class names as Keras has them, or none where its list is unavailable, which is logged."""
     import keras
     import numpy as np
 
     try:
         with _limited_patience():
             decoded = keras.applications.mobilenet_v2.decode_predictions(np.eye(IMAGENET_CLASSES), top=1)
-    except Exception:  # no network and no imagenet_class_index.json: a network without names still works
+    except Exception as error:  # no connection and no imagenet_class_index.json: a network without names still works
+        _log.info("ImageNet's class names are unavailable (%s)", one_line(error))
         return ()
     return tuple(str(best[0][1]).replace("_", " ") for best in decoded)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeq.errors import EdgeqError, InputError
 from edgeq.preprocessing import Preprocessing, default_crop
 from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Network", "require_tensorflow"]
+__all__ = ["Network", "in_new_session", "require_tensorflow"]
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,34 @@ class Network:
 
 
 def require_tensorflow() -> None:
-    """Say in one line what is missing where TensorFlow is; have Keras use it, whatever a user's keras.json says.
+    """Import Keras with TensorFlow, whatever the environment or a user's keras.json says; both stay as they are.
 
     Raises:
-        EdgeqError: TensorFlow is not installed.
+        EdgeqError: TensorFlow is not installed, or Keras runs on something else in this process already.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # read by Keras as it is imported
     if importlib.util.find_spec("tensorflow") is None:
         raise EdgeqError("this needs TensorFlow, which is not installed: pip install 'edgeq[convert]'")
+    wanted = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # read once, as Keras is imported
+    try:
+        import keras
+    finally:
+        if wanted is None:
+            del os.environ["KERAS_BACKEND"]
+        else:
+            os.environ["KERAS_BACKEND"] = wanted
+    if keras.backend.backend() != "tensorflow":
+        raise EdgeqError(
+            f"this needs Keras on TensorFlow, but this process imported it on {keras.backend.backend()}; set "
+            "KERAS_BACKEND=tensorflow before, or import edgeq.networks and call it first"
+        )
+
+
+def in_new_session(make: Callable[[], _Made]) -> _Made:
+    """Call a function that makes Keras layers, as if nothing had been built before: names, hence bytes, depend on that.
+
+    Keras keeps such state (numbers of layers, dtype policy, seeds, scopes) by thread. So a new thread needs no
+    `keras.backend.clear_session`, which would reset the caller's.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(make).result()

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq.errors import InputError, ModelError, one_line
 from edgeq.files import sha256_of_file, sha256_of_folder
-from edgeq.networks.network import Network, require_tensorflow
+from edgeq.networks.network import Network, in_new_session, require_tensorflow
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop
 from edgeq.tflite.metadata import ModelMetadata, read_metadata
 
@@ -58,9 +58,11 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
         def __init__(self, *args: Any, groups: int = 1, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
 
-    keras.backend.clear_session()  # layer names, hence bytes, must not depend on what was opened before
+    def load() -> Any:
+        return keras.models.load_model(path, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
+
     try:
-        model = keras.models.load_model(path, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
+        model = in_new_session(load)
     except Exception as error:  # Keras raises nearly anything on files it does not understand
         reason = str(error).rpartition("Exception encountered: ")[2]  # Keras wraps it in the network's whole config
         raise ModelError(f"{path}: Keras cannot load this model ({one_line(reason)})") from None

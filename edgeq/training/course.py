@@ -13,7 +13,7 @@ from typing import Any
 import edgeq
 from edgeq.errors import EdgeqError, InputError
 from edgeq.files import replacing, write_text
-from edgeq.networks import Architecture, Network, build_network
+from edgeq.networks import Architecture, Network, build_keras_model, build_network
 from edgeq.networks.building import randomize
 from edgeq.networks.head import CLASSIFIER
 from edgeq.networks.saving import save_network
@@ -165,7 +165,7 @@ def _begin(architecture: Architecture, source: Network | None, seed: int) -> Any
     import keras
 
     keras.utils.set_random_seed(seed)
-    model = architecture.build("linear")
+    model = build_keras_model(architecture, "linear")
     if source is None:
         return model
     randomize(model, seed)
@@ -202,7 +202,7 @@ def _write(
     values = lesson.model.get_weights()
     keras.backend.clear_session()  # layer names and seeds, hence bytes, must not depend on what was built before
     keras.utils.set_random_seed(plan.seed)
-    network = architecture.build()
+    network = build_keras_model(architecture)
     network.set_weights(values)
     provenance = architecture.to_json() | {
         "begun_with": begun_with,

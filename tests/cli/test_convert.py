@@ -18,7 +18,7 @@ from networks import kerass, randomize
 
 from cli import error_of
 from edgeq.conversion import FORMATS
-from edgeq.networks import Architecture, choose_output_stride, imagenet
+from edgeq.networks import Architecture, build_keras_model, choose_output_stride, imagenet
 from edgeq.networks.bundled import bundled_for
 from edgeq.networks.saving import save_network
 from edgeq.preprocessing import Preprocessing
@@ -298,7 +298,7 @@ class TestNetworksOfEdgeqTrain:
         held_out = sorted(photos.rglob("*.jpg"))[::3]
         fingerprints = tuple(hashlib.sha256(photo.read_bytes()).hexdigest()[:16] for photo in held_out)
         metadata = ModelMetadata(tuple(COLOURS), self.SAID, "probabilities", {"trained_on": "photos"}, fingerprints)
-        model = randomize(Architecture("mobilenet_v2", 24, 24, 0.35, 8, classes=3).build())
+        model = randomize(build_keras_model(Architecture("mobilenet_v2", 24, 24, 0.35, 8, classes=3)))
         save_network(model, tmp_path / "mine.keras", metadata)
         return tmp_path / "mine.keras"
 

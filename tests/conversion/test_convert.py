@@ -345,6 +345,23 @@ class TestRefused:
         with pytest.raises(ConversionError, match=r"odd: cannot be run on input \(1, 32, 32, 3\)"):
             convert(network, COLOURS_INPUT, [], tmp_path, silence=quiet)
 
+    @pytest.mark.parametrize("layer", ["RandomFlip", "RandomRotation", "BatchNormalization"])
+    def test_a_saved_model_that_changes_as_it_runs(self, layer: str, tmp_path: Path) -> None:
+        """Random layers count how often they have run. The .keras file of the same network converts."""
+        layers = keras.layers
+        options = {"RandomRotation": {"factor": 0.1}}.get(layer, {})
+        steps = [getattr(layers, layer)(**options), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()]
+        model = keras.Sequential([keras.Input((32, 32, 3)), *steps, layers.Dense(2)])
+        model.save(tmp_path / "net.keras")
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        spec = tf.TensorSpec((None, 32, 32, 3))
+        archive.add_endpoint("serve", lambda x: model(x, training=True), input_signature=[spec])
+        archive.write_out(str(tmp_path / "net"), verbose=False)
+        with pytest.raises(ConversionError, match=r"net: changes variables .* RandomFlip .* give the \.keras file"):
+            convert(open_network(tmp_path / "net"), COLOURS_INPUT, [], tmp_path, silence=quiet)
+        convert(open_network(tmp_path / "net.keras"), COLOURS_INPUT, [], tmp_path, silence=quiet)
+
     def test_a_file_where_the_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "models").write_text("no folder")
         with pytest.raises(InputError, match="models: cannot write"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.networks import Architecture
+from edgeq.networks import Architecture, build_keras_model
 
 PIXELS = {"mobilenet_v2": (-1, 1)} | dict.fromkeys(
     (
@@ -87,7 +87,7 @@ def assert_only_strides_are_missing(architecture: Architecture) -> None:
     height, width = architecture.height, architecture.width
     sides = height << removed, width << removed
     larger = kerass(architecture.family, *sides, architecture.alpha, architecture.classes, activation="linear")
-    model = architecture.build("linear")
+    model = build_keras_model(architecture, "linear")
     assert weights_by_layer(model) == weights_by_layer(larger)
     features = model.get_layer("out_relu" if architecture.family == "mobilenet_v2" else "conv_1").output
     assert features.shape[1:3] == tuple(math.ceil(side / architecture.output_stride) for side in (height, width))

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from edgeq.errors import InputError
-from edgeq.networks import FAMILIES, OUTPUT_STRIDES, Architecture, choose_output_stride, default_output_stride
+from edgeq.networks import (
+    FAMILIES,
+    OUTPUT_STRIDES,
+    Architecture,
+    build_keras_model,
+    choose_output_stride,
+    default_output_stride,
+)
 
 SMALL = Architecture("mobilenet_v2", 32, 32, 0.35, classes=5)
 
@@ -68,7 +75,7 @@ class TestOutputStride:
     def test_networks_have_the_last_map_that_is_said(self, side: int) -> None:
         keras = pytest.importorskip("keras")
         architecture = replace(SMALL, height=side, width=side + 7, output_stride=choose_output_stride(side, side + 7))
-        model = architecture.build()
+        model = build_keras_model(architecture)
         (pooling,) = [layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
         assert tuple(pooling.input.shape[1:3]) == architecture.last_map
         assert min(architecture.last_map) >= 4
@@ -148,7 +155,7 @@ class TestHead:
     def layers_of(architecture: Architecture) -> list[tuple[str, tuple[int, ...]]]:
         """The names and the output shapes of the layers from the global average pooling on."""
         keras = pytest.importorskip("keras")
-        layers = architecture.build().layers
+        layers = build_keras_model(architecture).layers
         poolings = [n for n, layer in enumerate(layers) if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
         return [(layer.name, tuple(layer.output.shape[1:])) for layer in layers[poolings[-1] :]]
 
@@ -167,7 +174,7 @@ class TestHead:
     def test_units_have_a_relu_and_scores_are_probabilities_or_logits(self) -> None:
         pytest.importorskip("keras")
         for activation in ("softmax", "linear"):
-            model = replace(SMALL, head=16).build(activation)
+            model = build_keras_model(replace(SMALL, head=16), activation)
             assert model.get_layer("head").activation.__name__ == "relu"
             assert model.get_layer("predictions").activation.__name__ == activation
 
@@ -193,7 +200,7 @@ class TestHead:
 )
 def test_large_and_rectangular_inputs(family: str, height: int, width: int) -> None:
     keras = pytest.importorskip("keras")
-    model = Architecture(family, height, width, classes=5).build()
+    model = build_keras_model(Architecture(family, height, width, classes=5))
     assert model.input_shape == (None, height, width, 3)
     assert model.output_shape == (None, 5)
     poolings = [layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]

@@ -11,7 +11,7 @@ import pytest
 
 from edgeq.errors import WeightsError
 from edgeq.files import shipped
-from edgeq.networks import OUTPUT_STRIDES, build_network, bundled
+from edgeq.networks import OUTPUT_STRIDES, build_keras_model, build_network, bundled
 from edgeq.networks.architecture import Architecture
 from edgeq.networks.bundled import Bundled, bundled_for, bundled_networks
 
@@ -56,9 +56,9 @@ def test_the_nearest_output_stride_is_chosen(output_stride: int) -> None:
 def test_the_weights_fit_and_are_numbers(network: Bundled) -> None:
     pytest.importorskip("keras")
     side = network.sizes[0]
-    model = Architecture(
-        network.family, side, side, network.alpha, network.output_stride, classes=len(network.labels)
-    ).build()
+    model = build_keras_model(
+        Architecture(network.family, side, side, network.alpha, network.output_stride, classes=len(network.labels))
+    )
     before = model.get_weights()
     model.load_weights(network.weights)
     for old, new in zip(before, model.get_weights(), strict=True):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from edgeq.networks import Architecture
+from edgeq.networks import Architecture, build_keras_model
 from edgeq.networks.mobilenet_v2 import make_divisible
 from networks import (
     assert_equal_outputs,
@@ -29,21 +29,21 @@ def narrow(height: int, width: int, output_stride: int = 32, alpha: float = 0.35
 
 
 def test_has_the_published_number_of_parameters() -> None:
-    model = Architecture().build()
+    model = build_keras_model(Architecture())
     assert sum(math.prod(w.shape) for w in model.trainable_weights) == 3_504_872
     assert sum(math.prod(w.shape) for w in model.non_trainable_weights) == 34_112
 
 
 @pytest.mark.parametrize("alpha", [0.35, 0.5, 0.75, 1.0, 1.3, 1.4])
 def test_layers_and_weight_shapes_are_those_of_keras(alpha: float) -> None:
-    ours, theirs = narrow(96, 96, alpha=alpha).build(), kerass(FAMILY, 96, 96, alpha)
+    ours, theirs = build_keras_model(narrow(96, 96, alpha=alpha)), kerass(FAMILY, 96, 96, alpha)
     assert weights_by_layer(ours) == weights_by_layer(theirs)
     assert ours.count_params() == theirs.count_params()
 
 
 @pytest.mark.parametrize("size", [(96, 96), (96, 64), (97, 63), (33, 50), (200, 300)], ids=lambda s: f"{s[0]}x{s[1]}")
 def test_same_weights_give_the_same_output_as_keras(size: tuple[int, int]) -> None:
-    ours, theirs = narrow(*size).build(), randomize(kerass(FAMILY, *size, 0.35))
+    ours, theirs = build_keras_model(narrow(*size)), randomize(kerass(FAMILY, *size, 0.35))
     ours.set_weights(theirs.get_weights())
     assert_equal_outputs(ours, theirs, images_for(FAMILY, *size))
 
@@ -55,14 +55,14 @@ def test_same_weights_give_the_same_output_as_keras(size: tuple[int, int]) -> No
 )
 def test_output_stride_sets_the_size_of_the_last_feature_map(size: tuple[int, int], output_stride: int) -> None:
     architecture = narrow(*size, output_stride)
-    model = architecture.build()
+    model = build_keras_model(architecture)
     height, width = (math.ceil(side / output_stride) for side in size)
     assert model.get_layer("out_relu").output.shape == (None, height, width, 1280)
     assert architecture.last_map == (height, width)
 
 
 def test_strides_are_taken_out_from_the_front() -> None:
-    model = narrow(64, 64, 8).build()
+    model = build_keras_model(narrow(64, 64, 8))
     names = ["Conv1"] + [f"block_{block}_depthwise" for block in (1, 3, 6, 13)]
     assert [model.get_layer(name).strides[0] for name in names] == [1, 1, 2, 2, 2]
     padded = [layer.name for layer in model.layers if isinstance(layer, keras.layers.ZeroPadding2D)]
@@ -76,7 +76,7 @@ def test_nothing_else_changes_with_the_output_stride(alpha: float, output_stride
 
 
 def test_the_head_can_give_logits() -> None:
-    assert narrow(32, 32).build("linear").layers[-1].activation.__name__ == "linear"
+    assert build_keras_model(narrow(32, 32), "linear").layers[-1].activation.__name__ == "linear"
 
 
 @pytest.mark.parametrize(("channels", "rounded"), [(1, 8), (11.2, 16), (12, 16), (16, 16), (19, 24), (22.4, 24)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeq.networks import FAMILIES, OUTPUT_STRIDES, Architecture
+from edgeq.networks import FAMILIES, OUTPUT_STRIDES, Architecture, build_keras_model
 from networks import (
     assert_equal_outputs,
     assert_only_strides_are_missing,
@@ -36,7 +36,7 @@ V3 = FAMILIES[1:]
 )
 def test_at_the_papers_output_stride_it_is_kerass(family: str, size: tuple[int, int], alpha: float) -> None:
     keras.backend.clear_session()  # layers that have no name of their own are numbered
-    ours = Architecture(family, *size, alpha, classes=10).build("linear")
+    ours = build_keras_model(Architecture(family, *size, alpha, classes=10), "linear")
     keras.backend.clear_session()
     theirs = kerass(family, *size, alpha, activation="linear")
     assert ours.get_config() == theirs.get_config()
@@ -65,7 +65,7 @@ def test_nothing_but_the_first_strides_changes_with_the_output_stride(
 def test_output_stride_sets_the_size_of_the_last_feature_map(family: str, output_stride: int) -> None:
     height, width = output_stride, 3 * output_stride + 1  # the smallest side that can be
     architecture = Architecture(family, height, width, output_stride=output_stride)
-    features = architecture.build().get_layer("conv_1").output
+    features = build_keras_model(architecture).get_layer("conv_1").output
     assert tuple(features.shape[1:3]) == architecture.last_map == (1, 4)
 
 
@@ -74,7 +74,7 @@ def test_published_weights_fit_whatever_the_size_and_the_output_stride(tmp_path:
     family = "mobilenet_v3_small"
     theirs = randomize(kerass(family, 224, 224, classes=1000))
     theirs.save(tmp_path / "weights_mobilenet_v3.h5")
-    model = Architecture(family, 20, 33, output_stride=8).build()
+    model = build_keras_model(Architecture(family, 20, 33, output_stride=8))
     model.load_weights(tmp_path / "weights_mobilenet_v3.h5")
     assert weights_by_layer(model) == weights_by_layer(theirs)
     for ours, other in zip(model.weights, theirs.weights, strict=True):
@@ -84,7 +84,7 @@ def test_published_weights_fit_whatever_the_size_and_the_output_stride(tmp_path:
 
 def test_it_normalizes_pixels_itself() -> None:
     architecture = Architecture("mobilenet_v3_small", 32, 32, output_stride=8, classes=10)
-    model = architecture.build()
+    model = build_keras_model(architecture)
     first = next(layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
     pixels = np.array([0, 127.5, 255], np.float32).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(np.asarray(first(pixels)).ravel(), [-1, 0, 1], atol=1e-6)

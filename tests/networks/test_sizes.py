@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import InputError, ModelError
-from edgeq.networks import Architecture
+from edgeq.networks import Architecture, build_keras_model
 from edgeq.networks.sizes import Block, Summary, summarize
 
 keras = pytest.importorskip("keras")
@@ -102,7 +102,7 @@ class TestPublishedCounts:
 
         Slim's networks have a class more, for the background. No printed digit depends on it, so both are tested.
         """
-        model = Architecture(height=size, width=size, alpha=alpha).build()
+        model = build_keras_model(Architecture(height=size, width=size, alpha=alpha))
         summary = summarize(model)
         features = model.layers[-1].kernel.shape[0]
         parameters = summary.trainable_parameters - batch_norm_parameters(model)
@@ -123,7 +123,7 @@ class TestPublishedCounts:
 
         Slim prints 5.4 for 5.48 and 4.0 for 3.99, so it neither rounds all parameters nor cuts all off.
         """
-        model = Architecture(family, alpha=alpha).build()
+        model = build_keras_model(Architecture(family, alpha=alpha))
         summary = summarize(model)
         if mega_multiply_adds is not None:
             assert round(summary.multiply_adds / 1e6) == mega_multiply_adds
@@ -134,7 +134,7 @@ class TestPublishedCounts:
         ("family", "parameters", "giga_multiply_adds"), TORCHVISION, ids=[f"{row[0]}-1.0-224" for row in TORCHVISION]
     )
     def test_torchvision(self, family: str, parameters: int, giga_multiply_adds: float) -> None:
-        model = Architecture(family).build()
+        model = build_keras_model(Architecture(family))
         summary = summarize(model)
         assert summary.trainable_parameters == parameters
         assert round(summary.multiply_adds / 1e9, 3) == giga_multiply_adds
@@ -205,7 +205,7 @@ class TestCounting:
         ids=lambda architecture: architecture.name,
     )
     def test_agrees_with_the_graph(self, architecture: Architecture) -> None:
-        model = architecture.build()
+        model = build_keras_model(architecture)
         expected = count_in_graph(model, (architecture.height, architecture.width, 3))
         assert summarize(model).multiply_adds == expected
 
@@ -293,7 +293,7 @@ class TestCounting:
 
 class TestBlocks:
     def test_mobilenet_v2(self) -> None:
-        summary = summarize(Architecture(height=96, width=64).build())
+        summary = summarize(build_keras_model(Architecture(height=96, width=64)))
         names = ["Conv1", "expanded_conv", *(f"block_{number}" for number in range(1, 17)), "Conv_1", "head"]
         assert [block.name for block in summary.blocks] == names
         assert summary.input_shape == (96, 64, 3)
@@ -315,7 +315,7 @@ class TestBlocks:
 
     @pytest.mark.parametrize("size", [32, 224])
     def test_mobilenet_v3(self, size: int) -> None:
-        summary = summarize(Architecture("mobilenet_v3_small", size, size).build())
+        summary = summarize(build_keras_model(Architecture("mobilenet_v3_small", size, size)))
         numbered = [f"expanded_conv_{number}" for number in range(1, 11)]
         assert [block.name for block in summary.blocks] == ["conv", "expanded_conv", *numbered, "conv_1", "head"]
         blocks = by_name(summary)
@@ -327,13 +327,15 @@ class TestBlocks:
 
     @pytest.mark.parametrize("family", ["mobilenet_v2", "mobilenet_v3_small"])
     def test_a_head_of_ones_own(self, family: str) -> None:
-        head = summarize(Architecture(family, 32, 32, head=16, classes=5).build()).blocks[-1]
+        head = summarize(build_keras_model(Architecture(family, 32, 32, head=16, classes=5))).blocks[-1]
         features = 1280 if family == "mobilenet_v2" else 576
         assert (head.name, head.kind, head.output_shape) == ("head", "pool, dense, dense", (5,))
         assert head.multiply_adds == features * 16 + 16 * 5
 
     def test_output_strides_change_shapes_and_not_parameters(self) -> None:
-        coarse, fine = (summarize(Architecture(height=64, width=64, output_stride=s).build()) for s in (32, 8))
+        coarse, fine = (
+            summarize(build_keras_model(Architecture(height=64, width=64, output_stride=s))) for s in (32, 8)
+        )
         assert [b.parameters for b in coarse.blocks] == [b.parameters for b in fine.blocks]
         assert (by_name(coarse)["Conv_1"].output_shape, by_name(fine)["Conv_1"].output_shape) == (
             (2, 2, 1280),
@@ -373,7 +375,7 @@ class TestBlocks:
         body = keras.applications.MobileNetV2((None, None, 3), 0.35, include_top=False, weights=None, pooling="avg")
         model = sequence(layers.RandomFlip(), body, layers.Dropout(0.2), layers.Dense(10), shape=(96, 96, 3))
         summary = summarize(model)
-        expected = summarize(Architecture(height=96, width=96, alpha=0.35, classes=10).build())
+        expected = summarize(build_keras_model(Architecture(height=96, width=96, alpha=0.35, classes=10)))
         assert summary.blocks == expected.blocks
         assert summary.parameters == model.count_params()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.networks import Architecture
+from edgeq.networks import Architecture, build_keras_model
 from edgeq.networks.building import randomize
 from edgeq.training.fused import quieten_blocks, training_twin
 
@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 @cache
 def network(architecture: Architecture) -> Any:
     """With random kernels, and statistics that are no identity."""
-    model = architecture.build("linear")
+    model = build_keras_model(architecture, "linear")
     randomize(model, 0)
     rng = np.random.default_rng(1)
     for layer in model.layers:
@@ -54,7 +54,7 @@ class TestTwin:
 
     def test_inputs_of_another_size_see_the_network_of_that_size(self) -> None:
         larger = Architecture("mobilenet_v2", 64, 48, 0.35, 8, 5)
-        other = larger.build("linear")
+        other = build_keras_model(larger, "linear")
         other.set_weights(network(V2).get_weights())
         x = pictures(larger)
         np.testing.assert_allclose(
@@ -115,7 +115,7 @@ class TestQuietBlocks:
     def test_every_block_with_a_shortcut_begins_as_the_identity(
         self, architecture: Architecture, shortcuts: int
     ) -> None:
-        model = architecture.build("linear")
+        model = build_keras_model(architecture, "linear")
         adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
         assert len(adds) == shortcuts
         quieten_blocks(model)

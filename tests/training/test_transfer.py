@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import InputError
-from edgeq.networks import Architecture
+from edgeq.networks import Architecture, build_keras_model
 from edgeq.networks.building import randomize
 from edgeq.preprocessing import Preprocessing
 from edgeq.training.augmentation import Augmentation
@@ -39,7 +39,7 @@ EACH = pytest.mark.parametrize(
 
 @cache
 def network(architecture: Architecture) -> Any:
-    model = architecture.build("linear")
+    model = build_keras_model(architecture, "linear")
     randomize(model, 0)
     freeze_norms(model)
     return model
