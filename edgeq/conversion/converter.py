@@ -94,7 +94,7 @@ def freeze(network: Network, logits: bool = False) -> FrozenNetwork:
 
     # The argument's name becomes the input's name in the file.
     def classify(image: Any) -> Any:
-        return tf.reshape(network.function(image), (1, network.classes))
+        return tf.reshape(network.function(image), (1, network.outputs))
 
     traced = tf.function(classify, autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32)])
     function = None

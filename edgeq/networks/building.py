@@ -179,7 +179,7 @@ def _filled(chosen: _Chosen, seed: int) -> Network:
         height=architecture.height,
         width=architecture.width,
         channels=3,
-        classes=architecture.classes,
+        outputs=architecture.classes,
         function=lambda x: model(x, training=False),
         keeps_alive=model,
         parent=architecture.to_json() | facts,

@@ -27,21 +27,21 @@ class Network:
         height: of the input, in pixels.
         width: of the input, in pixels.
         channels: of the input, 1 or 3.
-        classes: how many scores it gives.
-        function: maps a float32 tensor (1, height, width, channels) to (1, classes).
+        outputs: how many scores it gives.
+        function: maps a float32 tensor (1, height, width, channels) to (1, outputs).
         keeps_alive: what holds the variables that `function` uses.
         parent: where it comes from: plain JSON data with the digest of its weights.
-        labels: one a class, or empty.
+        labels: one per class, or empty.
         preprocessing: how images become its input; None where that is not known.
         held_out: fingerprints of photos that it was not trained on, see `ModelMetadata`; calibration spares them.
-        remarks: sentences for the user on what was chosen for her.
+        remarks: sentences for the user on what was chosen.
     """
 
     name: str
     height: int
     width: int
     channels: int
-    classes: int
+    outputs: int
     function: Callable[[Any], Any]
     keeps_alive: Any
     parent: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +49,11 @@ class Network:
     preprocessing: Preprocessing | None = None
     held_out: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart: one score is that of the second of two, as `edgeq.Model` has it."""
+        return 2 if self.outputs == 1 else self.outputs
 
     def preprocessing_with(self, overrides: Overrides, source: str | None) -> Preprocessing:
         """How images become its input: as the user says, or else as it was made.
@@ -95,7 +100,7 @@ def require_tensorflow() -> None:
     if keras.backend.backend() != "tensorflow":
         raise EdgeqError(
             f"this needs Keras on TensorFlow, but this process imported it on {keras.backend.backend()}; set "
-            "KERAS_BACKEND=tensorflow before, or import edgeq.networks and call it first"
+            "KERAS_BACKEND=tensorflow before that"
         )
 
 

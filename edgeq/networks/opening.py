@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,9 @@ def _network(
     sha256: str,
 ) -> Network:
     """Check that these are the shapes of an image classifier."""
-    classes = output_shape[-1] if output_shape else None
-    one_a_picture = all(n in (1, None) for n in output_shape[:-1])
-    if len(input_shape) != 4 or input_shape[3] not in (1, 3) or classes is None or not one_a_picture:
+    outputs = output_shape[-1] if output_shape else None
+    one_per_picture = all(n in (1, None) for n in output_shape[:-1])
+    if len(input_shape) != 4 or input_shape[3] not in (1, 3) or outputs is None or not one_per_picture:
         raise ModelError(
             f"{path}: maps {input_shape} to {output_shape}; an image classifier maps (batch, height, width, 1 or 3) "
             "to (batch, classes)"
@@ -161,17 +162,18 @@ def _network(
     if preprocessing is None and normalization is not None:
         channels = "L" if input_shape[3] == 1 else "RGB"
         preprocessing = Preprocessing(height, width, *normalization, channels, default_crop(height, width))
-    return Network(
+    network = Network(
         name=path.resolve().name if path.is_dir() else path.stem,
         height=height,
         width=width,
         channels=input_shape[3],
-        classes=classes,
+        outputs=outputs,
         function=function,
         keeps_alive=keeps_alive,
         parent={"file": path.name, "sha256": sha256} | metadata.provenance,
-        # A .keras file of another maker may hold texts that are no labels.
-        labels=metadata.labels if len(metadata.labels) == classes else (),
+        labels=metadata.labels,
         preprocessing=preprocessing,
         held_out=frozenset(metadata.held_out),
     )
+    # A .keras file of another maker may hold texts that are no labels.
+    return network if len(network.labels) == network.classes else replace(network, labels=())

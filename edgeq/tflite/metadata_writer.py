@@ -42,7 +42,11 @@ def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
     Returns:
         The content of a .tflite file; identical for identical arguments.
     """
-    return _append_members(_add_standard_metadata(model, _standard_metadata(name, metadata)), metadata.to_members())
+    main = load_schema().ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
+    # Other readers take labels as one per value, which those of a single sigmoid's two classes are not.
+    labelled = len(metadata.labels) == np.prod(main.tensors[main.outputs[0]].shape)
+    standard = _standard_metadata(name, metadata, labelled)
+    return _append_members(_add_standard_metadata(model, standard), metadata.to_members())
 
 
 def repack(content: bytes, metadata: ModelMetadata) -> bytes:
@@ -79,13 +83,13 @@ def _add_standard_metadata(model: bytes, metadata: bytes) -> bytes:
     return pack_model(graph, len(model) + len(metadata))
 
 
-def _standard_metadata(name: str, metadata: ModelMetadata) -> bytes:
+def _standard_metadata(name: str, metadata: ModelMetadata, labelled: bool) -> bytes:
     """The ModelMetadata table of metadata_schema.fbs for an image classifier.
 
     Comments give each field's number and name in the schema.
     """
     builder = flatbuffers.Builder(1024)
-    classes_files = [_file(builder, LABELS_MEMBER, "one label a line", _LABELS_TYPE)] if metadata.labels else []
+    classes_files = [_file(builder, LABELS_MEMBER, "one label a line", _LABELS_TYPE)] if labelled else []
     outputs = _table(
         builder,
         {

@@ -154,9 +154,29 @@ class TestSuccess:
         model.save(tmp_path / "grey.keras")
         done = edgeq_here("convert", tmp_path / "grey.keras", "--out", tmp_path / "out")
         assert (done.code, done.err) == (0, "")
+        assert done.out.splitlines()[-1] == "No labels: predictions will be numbers (0 to 1); --labels names them."
         preprocessing = read_metadata(tmp_path / "out" / "grey_fp32.tflite").preprocessing
         assert preprocessing is not None
         assert (preprocessing.mean, preprocessing.std, preprocessing.channels) == ((0.0,), (1.0,), "L")
+
+    @pytest.mark.parametrize("names", [("no", "yes"), ("yes",), ("a", "b", "c")], ids=len)
+    def test_one_sigmoid_tells_two_classes_apart(self, names: tuple[str, ...], tmp_path: Path, edgeq_here: Run) -> None:
+        import keras
+
+        layers = keras.layers
+        steps = [layers.Conv2D(2, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(1, "sigmoid")]
+        keras.Sequential([keras.Input((24, 24, 3)), *steps]).save(tmp_path / "net.keras")
+        (tmp_path / "labels.txt").write_text("\n".join(names))
+        options = ("--int8", "--calib-count", 10, "--labels", tmp_path / "labels.txt", *NORMALIZE)
+        done = edgeq_here("convert", tmp_path / "net.keras", *options, "--out", tmp_path)
+        if len(names) != 2:
+            message = f"{tmp_path / 'labels.txt'}: has {len(names)} labels, but net has 2 classes"
+            assert (done.code, done.err) == (2, f"Error: {message}\n")
+            return
+        assert (done.code, done.err) == (0, "")
+        model = Model(tmp_path / "net_int8.tflite")
+        assert (model.labels, model.classes) == (names, 2)
+        assert model.classify(colour_picture("red", seed=1)).sum() == 1
 
     @pytest.mark.parametrize("side", [20, 28, 32])
     def test_small_inputs(self, side: int, tmp_path: Path, edgeq_here: Run) -> None:

@@ -246,7 +246,7 @@ class TestImagenetWithoutWeights:
         with pytest.raises(UnavailableWeightsError) as caught:
             build_network(family, *size, alpha=alpha, weights=weights)
         message = str(caught.value)
-        assert f"Keras found no {file} and could not download it." in message
+        assert f"Keras found no {file} and could not download it (" in message
         assert f"Put it into {keras_cache} (or set KERAS_HOME)" in message
         assert all(f"--weights {choice}" in message for choice in ("bundled", "PATH", "none"))
         assert "\n" not in message
@@ -259,7 +259,7 @@ class TestImagenetWithoutWeights:
 
         def note(name: str, *arguments: Any, **keywords: Any) -> None:
             asked.append((name, socket.getdefaulttimeout()))
-            raise OSError
+            raise OSError("the cable is cut")
 
         monkeypatch.setattr(sys.modules[keras.utils.get_file.__module__], "get_file", note)
         before = socket.getdefaulttimeout()
@@ -267,8 +267,17 @@ class TestImagenetWithoutWeights:
             build_network(family, 128, 128, weights="imagenet")
         ((file, seconds),) = asked
         assert seconds == 15  # or a server that does not answer would be waited for for ever
-        assert f"Keras found no {file} " in str(caught.value)
+        assert f"Keras found no {file} and could not download it (the cable is cut)" in str(caught.value)
+        assert caught.value.reason == "the cable is cut"
         assert socket.getdefaulttimeout() == before
+
+    def test_a_folder_that_keras_cannot_write_to(self, keras_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Keras then keeps what it downloads in /tmp, and raises nothing."""
+        monkeypatch.setattr(imagenet, "_fetch", lambda architecture: None)
+        with pytest.raises(
+            UnavailableWeightsError, match=f"\\({re.escape(str(keras_cache.parent))} cannot be written to"
+        ):
+            build_network(weights="imagenet")
 
     def test_a_server_that_does_not_answer_is_given_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Keras's own download has no limit. Here it goes to a socket that takes connections and keeps silent."""
@@ -284,7 +293,7 @@ class TestImagenetWithoutWeights:
         monkeypatch.setattr(imagenet, "_PATIENCE_SECONDS", 0.2)
         monkeypatch.setattr(imagenet, "_fetch", download)
         before, started = socket.getdefaulttimeout(), time.monotonic()
-        with silent, pytest.raises(UnavailableWeightsError):
+        with silent, pytest.raises(UnavailableWeightsError, match="timed out"):
             build_network(weights="imagenet")
         assert 0.2 <= time.monotonic() - started < 10
         assert list((tmp_path / "models").iterdir()) == []
@@ -336,7 +345,8 @@ class TestBundledWeights:
         assert len(remarks) == (weights == "auto")
         for remark in remarks:
             assert "\n" not in remark
-            assert remark.startswith("ImageNet's weights are neither in Keras's cache nor can they be downloaded")
+            assert remark.startswith("ImageNet's weights are neither in Keras's cache nor can they be downloaded (")
+            assert "no network in this test" in remark
             assert f"took {bundled.name}, which comes with edgeq and tells {len(bundled.labels)} classes" in remark
 
     @pytest.mark.parametrize("size", [(20, 20), (64, 48), (240, 320)], ids=lambda s: f"{s[0]}x{s[1]}")
@@ -363,7 +373,7 @@ class TestBundledWeights:
     ) -> None:
         """What `head` and other classes get is in TestImpossible."""
         monkeypatch.setattr(imagenet, "_fetch", lambda architecture: None)
-        with pytest.raises(UnavailableWeightsError, match="ImageNet's weights cannot be had"):
+        with pytest.raises(UnavailableWeightsError, match="ImageNet's weights are unavailable"):
             build_network(**own, height=96, width=96)
 
     def test_imagenet_insists(self, keras_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from conftest import COLOURS, Finished, colour_picture
 
 from edgeq.calibration import choose_images
 from edgeq.conversion import FORMATS, convert
-from edgeq.networks import open_network
+from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
 from edgeq.runtime import Model
@@ -259,6 +259,20 @@ def test_mediapipe_names_what_we_name_with_our_probabilities(
             for name, index, score in categories:
                 assert model.labels[index] == name
                 assert score == pytest.approx(ours[index], abs=tolerance)
+
+
+def test_mediapipe_reads_a_network_with_one_sigmoid_and_two_labels(pictures: list[Path], tmp_path: Path) -> None:
+    """It takes the labels of a tensor as one per value, and would fail at the second."""
+    import tensorflow as tf
+
+    kernel = tf.constant([[1.0], [0.5], [-1.0]])
+    network = Network("net", 32, 32, 3, 1, lambda x: tf.sigmoid(tf.reduce_mean(x, axis=[1, 2]) @ kernel), None)
+    (converted,) = convert(network, COLOURS_INPUT, [], tmp_path, labels=("no", "yes"), silence=quiet)
+    model = Model(converted.path)
+    assert model.labels == ("no", "yes")
+    (found,) = mediapipe_names([converted.path], pictures)
+    for ((_, _, score),), picture in zip(found, pictures, strict=True):
+        assert score == pytest.approx(model.classify(picture)[1], abs=1e-3)
 
 
 def test_mediapipe_names_a_real_parrot(shared: Path, tmp_path: Path, edgeq: Any) -> None:
