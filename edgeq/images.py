@@ -7,7 +7,7 @@ calibration, inference and comparison alike: EXIF rotation, palettes, CMYK, 16-b
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,11 +15,30 @@ from PIL import Image, UnidentifiedImageError
 
 from edgeq.errors import ImageError, InputError, one_line
 
-__all__ = ["Source", "decode", "expand", "files_below", "require_folder"]
+__all__ = [
+    "NOT_AN_IMAGE",
+    "Source",
+    "decode",
+    "expand",
+    "files_below",
+    "images_below",
+    "is_image",
+    "require_folder",
+    "skipped_note",
+]
 
 Source = str | Path | bytes | BinaryIO | Image.Image
 """An image: a file's path, its bytes, an open binary file, or a Pillow image."""
 
+NOT_AN_IMAGE = "not an image by its name"
+"""Why a file of a folder was skipped that was not even opened."""
+
+# Those of photos that Pillow cannot read belong here too: HEIC is to be reported, not to be left out.
+_SUFFIXES = (
+    ".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",
+    ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras",
+    ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
+)  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
 _EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow looks for it
 _WHOLE_FILE = 1 << 28
@@ -52,30 +71,57 @@ def files_below(folder: str | Path) -> list[Path]:
     )
 
 
-def expand(arguments: Iterable[str]) -> Iterator[str]:
-    """Turn what a user types (files, folders, glob patterns, ``-``) into single files, in order.
+def is_image(path: str | Path) -> bool:
+    """Whether a file's name ends as those of images do."""
+    return Path(path).suffix.lower() in _SUFFIXES
 
-    A folder gives the files below it. A pattern is only expanded where no file of that very name exists.
-    An argument that matches nothing is given back as it is, so that decoding it reports it.
+
+def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """The images in `folder` and below it by their names, and the other files, each sorted.
 
     Raises:
-        InputError: a folder without files.
+        InputError: `folder` is not a folder, or holds no images.
     """
+    files = files_below(folder)
+    images = [path for path in files if is_image(path)]
+    others = [path for path in files if not is_image(path)]
+    if not images:
+        raise InputError(f"{folder}: holds no images" + (f", only {len(others)} other files" if others else ""))
+    return images, others
+
+
+def skipped_note(count: int) -> str:
+    """Say how many files were left out, as the second list of `images_below` has them."""
+    return f"skipped {count} {'file that is not an image' if count == 1 else 'files that are not images'}"
+
+
+def expand(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Turn what a user types (files, folders, glob patterns, ``-``) into single files, in order.
+
+    A folder gives the images below it. A pattern is only expanded where no file of that very name exists.
+    An argument that matches nothing is given back as it is, so that decoding it reports it.
+
+    Returns:
+        The files to decode, and the other files of the folders.
+
+    Raises:
+        InputError: a folder without images.
+    """
+    files: list[str] = []
+    skipped: list[str] = []
     for argument in arguments:
         path = Path(argument)
-        if argument in ("", "-"):
-            yield argument
-        elif path.is_dir():
-            files = files_below(path)
-            if not files:
-                raise InputError(f"{argument}: holds no files")
-            yield from map(str, files)
+        if argument not in ("", "-") and path.is_dir():
+            images, others = images_below(path)
+            files += map(str, images)
+            skipped += map(str, others)
         elif any(sign in argument for sign in "*?[") and not path.exists():
             import glob  # for few
 
-            yield from sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (Path.glob wants a root)
+            files += sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (Path.glob wants a root)
         else:
-            yield argument
+            files.append(argument)
+    return files, skipped
 
 
 def decode(

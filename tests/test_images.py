@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from edgeq.errors import EdgeqError, ImageError, InputError
-from edgeq.images import decode, expand, files_below
+from edgeq.images import decode, expand, files_below, images_below, is_image, skipped_note
 from edgeq.preprocessing import Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -438,7 +438,7 @@ def test_files_below_are_sorted_and_not_hidden(tree) -> None:
 
 def test_files_below_a_hidden_folder_are_found_when_it_is_asked_for(tree) -> None:
     assert files_below(".git") == [Path(".git/x.jpg")]
-    assert list(expand([".git"])) == [".git/x.jpg"]
+    assert expand([".git"]) == ([".git/x.jpg"], [])
 
 
 @pytest.mark.parametrize(("folder", "message"), [("nowhere", "no such folder"), ("b.jpg", "is a file, not a folder")])
@@ -467,14 +467,52 @@ def test_files_below_no_folder(tree, folder, message) -> None:
     ids=lambda v: " ".join(v) or "nothing",
 )
 def test_expand(tree, arguments, expected) -> None:
-    assert list(expand(arguments)) == expected
+    assert expand(arguments) == (expected, [])
 
 
 def test_dash_is_standard_input_even_beside_a_folder_of_that_name(tree) -> None:
     (tree / "-").mkdir()
-    assert list(expand(["-"])) == ["-"]
+    assert expand(["-"]) == (["-"], [])
+
+
+def test_other_files_of_folders_are_told_apart(tree) -> None:
+    for name in ("deep/labels.csv", "deep/NOTES", "c.JPEG", "d.heic", "e.txt", ".hidden.txt"):
+        Path(name).touch()
+    assert expand(["deep", "e.txt"]) == (["deep/a.jpg", "deep/er/c.jpg", "e.txt"], ["deep/NOTES", "deep/labels.csv"])
+    images, others = images_below(".")
+    assert others == [Path("deep/NOTES"), Path("deep/labels.csv"), Path("e.txt")]
+    assert {Path("c.JPEG"), Path("d.heic"), Path("deep/er/c.jpg")} <= set(images)
+    assert len(images) == 10
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [((), "holds no images$"), (("a.csv",), "holds no images, only 1 other")]
+)
+def test_a_folder_without_images(tmp_path, names, message) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    for find in (images_below, lambda folder: expand([str(folder)])):
+        with pytest.raises(InputError, match=message):
+            find(tmp_path)
+
+
+def test_suffixes_are_those_that_pillow_opens() -> None:
+    """Photos of phones besides; but neither documents, films nor data, which are hardly ever meant."""
+    Image.init()
+    known = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
+    suffixes = {name for name in known if is_image(f"photo{name.upper()}")}
+    assert {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"} <= suffixes
+    assert not [name for name in (".h5", ".mpg", ".ps", ".eps", "", ".") if is_image(f"a{name}")]
+    assert is_image(Path("a.heic"))
+
+
+def test_skipped_note() -> None:
+    assert [skipped_note(n) for n in (1, 2)] == [
+        "skipped 1 file that is not an image",
+        "skipped 2 files that are not images",
+    ]
 
 
 def test_pattern_that_matches_nothing_is_reported_when_decoded(tree) -> None:
     with pytest.raises(ImageError, match=r"^\*\.bmp: no such file"):
-        decode(next(expand(["*.bmp"])))
+        decode(expand(["*.bmp"])[0][0])

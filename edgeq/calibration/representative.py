@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgeq.errors import ImageError, InputError
 from edgeq.files import shipped
-from edgeq.images import files_below
+from edgeq.images import NOT_AN_IMAGE, files_below, is_image
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH
@@ -74,7 +74,8 @@ def choose_images(
     """Choose up to `count` images below `folder` and preprocess them.
 
     The files of each sub-folder are shuffled by `seed`; then the sub-folders take turns, so that a folder per
-    class is represented evenly. Files that are no image, damaged, or the same as an earlier one are skipped.
+    class is represented evenly. Files that are no images by their names, damaged, or the same as an earlier one are
+    skipped.
 
     Args:
         folder: searched recursively, for anything Pillow reads.
@@ -91,12 +92,15 @@ def choose_images(
         raise InputError(f"calibration count {count}: must be at least {MINIMUM_IMAGES}")
     files: list[Path] = []
     pixels: list[npt.NDArray[np.uint8]] = []
-    skipped: list[tuple[Path, str]] = []
+    paths = files_below(folder)
+    skipped = [(path, NOT_AN_IMAGE) for path in paths if not is_image(path)]
     digests: dict[str, Path] = {}
     held_out = 0
-    for path in _taking_turns(files_below(folder), seed):
+    for path in _taking_turns(paths, seed):
         if len(files) == count:
             break
+        if not is_image(path):  # they take their turn all the same: which images are chosen must not change
+            continue
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         if digest in digests:

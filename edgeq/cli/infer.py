@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option
-from edgeq.cli.output import complain
+from edgeq.cli.output import complain, report_skipped
 from edgeq.errors import EXIT_ERROR, ImageError
 from edgeq.images import expand
 from edgeq.runtime import KERNELS
@@ -67,8 +67,8 @@ def command(
 ) -> None:
     """Name what is on images.
 
-    IMAGE is a file, a folder, a pattern such as 'photos/*.jpg', or - for standard input. A file that cannot
-    be read is reported and the rest go on; the exit code is 2 then.
+    IMAGE is a file, a folder, a pattern such as 'photos/*.jpg', or - for standard input. An image that cannot
+    be read is reported and the rest go on; the exit code is 2 then. Other files in a folder are skipped.
 
     \b
     Examples:
@@ -104,7 +104,9 @@ def command(
         return
     stated = metadata.preprocessing if metadata else None
     failed = False
-    for model, decoded in _decoded_ahead(expand(images), stated and overrides.applied(stated), load):
+    names, others = expand(images)
+    report_skipped(len(others))
+    for model, decoded in _decoded_ahead(names, stated and overrides.applied(stated), load):
         if decoded.error is not None:
             failed = True
             complain(decoded.error)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edgeq.cli.infer import print_predictions
-from edgeq.cli.output import complain
+from edgeq.cli.output import complain, report_skipped
 from edgeq.cli.progress import Progress
 from edgeq.device.fleet import on_each
 from edgeq.device.inference import Answer, infer_on
@@ -41,7 +41,8 @@ def infer_on_devices(
     """Print what devices say of images, one device after the other; exits with 2 if anything failed."""
     if "-" in images:
         raise click.UsageError("--on takes files; standard input is for this machine")
-    names = list(expand(images))
+    names, others = expand(images)
+    report_skipped(len(others))
     with Progress() as progress:
         outcomes = on_each(
             hosts,

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-__all__ = ["complain", "given_options", "list_skipped", "show"]
+from edgeq.images import NOT_AN_IMAGE, skipped_note
+
+__all__ = ["complain", "given_options", "list_skipped", "report_skipped", "show"]
 
 _MOST_SKIPPED_SHOWN = 10
 
@@ -20,13 +22,21 @@ def complain(message: object, word: str = "Error") -> None:
 
 
 def list_skipped(skipped: Sequence[tuple[Path, str]]) -> None:
-    """Say which files could not serve, each with the reason; of many, the first."""
-    if skipped:
-        click.echo(f"Skipped {len(skipped)} files:")
-    for path, reason in skipped[:_MOST_SKIPPED_SHOWN]:
+    """Say which images could not serve, each with the reason; of many, the first. Other files are counted."""
+    images = [(path, reason) for path, reason in skipped if reason != NOT_AN_IMAGE]
+    if images:
+        click.echo(f"Skipped {len(images)} files:")
+    for path, reason in images[:_MOST_SKIPPED_SHOWN]:
         click.echo(f"  {path}: {reason}")
-    if len(skipped) > _MOST_SKIPPED_SHOWN:
-        click.echo(f"  ... and {len(skipped) - _MOST_SKIPPED_SHOWN} more")
+    if len(images) > _MOST_SKIPPED_SHOWN:
+        click.echo(f"  ... and {len(images) - _MOST_SKIPPED_SHOWN} more")
+    report_skipped(len(skipped) - len(images), err=False)
+
+
+def report_skipped(count: int, err: bool = True) -> None:
+    """Say how many files of folders were left out as they are no images, if any."""
+    if count:
+        click.echo(f"{skipped_note(count).capitalize()}.", err=err)
 
 
 def show(lines: Iterable[str], document: dict[str, Any], json_path: str | None) -> None:

@@ -15,6 +15,7 @@ from edgeq.comparison import read_images
 from edgeq.comparison.metrics import shared_top1, top_set
 from edgeq.errors import EdgeqError, ImageError, InputError
 from edgeq.execution.backend import DevicePlace, LocalPlace
+from edgeq.images import NOT_AN_IMAGE
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model
 
@@ -107,7 +108,7 @@ def compare_places(
     """
     tallies = [_Tally(place, model.labels) for place in places]
     skipped: list[tuple[str, str]] = []
-    images = read_images(data)
+    images, others = read_images(data)
     with ThreadPoolExecutor(len(places)) as pool:
         for done, path in enumerate(images):
             progress("Comparing", done, len(images))
@@ -126,7 +127,9 @@ def compare_places(
     if len(skipped) == len(images):
         raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
     results = tuple(tally.result() for tally in tallies)
-    return Agreement(str(model.path), model.sha256, len(images) - len(skipped), tuple(skipped), results)
+    decoded = len(images) - len(skipped)
+    skipped += [(str(path), NOT_AN_IMAGE) for path in others]
+    return Agreement(str(model.path), model.sha256, decoded, tuple(skipped), results)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import InputError
-from edgeq.images import files_below
+from edgeq.images import images_below, skipped_note
 
 __all__ = ["LabelledImage", "find_labels", "read_images"]
 
@@ -29,17 +29,14 @@ class LabelledImage:
     class_index: int | None = None
 
 
-def read_images(folder: str | Path) -> list[Path]:
-    """The files to compare on: all below `folder` but its labels file, sorted.
+def read_images(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """The images to compare on, all below `folder`, and its other files but for its labels file; each sorted.
 
     Raises:
-        InputError: no such folder, or nothing in it.
+        InputError: no such folder, or no image in it.
     """
-    root = Path(folder)
-    paths = [path for path in files_below(root) if path != root / LABELS_FILE]
-    if not paths:
-        raise InputError(f"{folder}: holds no images")
-    return paths
+    images, others = images_below(folder)
+    return images, [path for path in others if path != Path(folder) / LABELS_FILE]
 
 
 def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> tuple[list[LabelledImage], list[str]]:
@@ -56,7 +53,7 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
 
     Returns:
         The images, sorted by path (only those that ``labels.csv`` names, where there is one), and sentences
-        on where their classes come from.
+        on where their classes come from and what was skipped.
 
     Raises:
         InputError: no such folder, nothing in it, or a labels file that does not make sense.
@@ -64,17 +61,18 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
     root = Path(folder)
     if root.suffix.lower() == ".csv" and not root.is_dir():
         return _from_csv(root, classes), [f"true classes from {root.name}"]
-    paths = read_images(root)
+    paths, others = read_images(root)
+    skipped = [skipped_note(len(others))] if others else []
     if (root / LABELS_FILE).is_file():
         images = _from_csv(root / LABELS_FILE, classes)
         notes = [f"true classes from {LABELS_FILE}"]
         if len(images) < len(paths):
             notes.append(f"left out {len(paths) - len(images)} files that {LABELS_FILE} does not name")
-        return images, notes
+        return images, notes + skipped
     folders = sorted({path.relative_to(root).parts[0] for path in paths if path.parent != root})
     index, source = _classes_of_folders(folders, classes, names)
     images = [LabelledImage(path, index.get(path.relative_to(root).parts[0])) for path in paths]
-    return images, [source]
+    return images, [source, *skipped]
 
 
 def _from_csv(source: Path, classes: int) -> list[LabelledImage]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgeq.arrays import mapped_array
 from edgeq.errors import ImageError, InputError
 from edgeq.files import sha256_of_file
-from edgeq.images import files_below, require_folder
+from edgeq.images import NOT_AN_IMAGE, images_below, require_folder
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import read_labels
@@ -85,14 +85,14 @@ def read_photos(
     """
     root = require_folder(folder)
     classes = read_labels(root)
-    paths = files_below(root)
+    paths, others = images_below(root)
     if len(classes) < 2:
         raise InputError(f"{folder}: has one sub-folder ({classes[0]}); training needs two classes or more")
     for name in classes:
         if name.splitlines() != [name.strip()] or name.encode(errors="replace").decode() != name:
             raise InputError(f"{root / name}: a class's name must be one line of UTF-8 text; rename the folder")
     by_class: dict[str, list[Photo]] = {name: [] for name in classes}
-    skipped: list[tuple[Path, str]] = []
+    skipped = [(path, NOT_AN_IMAGE) for path in others]
     seen: dict[str, Path] = {}
     for done, path in enumerate(paths):
         progress("Reading photos", done, len(paths))

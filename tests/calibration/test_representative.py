@@ -19,6 +19,7 @@ from PIL import Image
 
 from edgeq.calibration import MINIMUM_IMAGES, choose_images, shipped_images
 from edgeq.errors import InputError
+from edgeq.images import NOT_AN_IMAGE
 from edgeq.preprocessing import Preprocessing
 
 SMALL = Preprocessing(16, 16, crop=1.0)
@@ -130,7 +131,7 @@ class TestSkipping:
         [
             pytest.param(_duplicate, r"the same as (000|odd)\.png", id="duplicate"),
             pytest.param(_empty, "not an image that Pillow can read", id="empty"),
-            pytest.param(_text, "not an image that Pillow can read", id="text"),
+            pytest.param(_text, NOT_AN_IMAGE, id="text"),
             pytest.param(_garbage, "not an image that Pillow can read", id="garbage"),
             pytest.param(_truncated, r"damaged or unreadable image \(.*truncated.*\)", id="truncated"),
             pytest.param(_corrupt, "damaged or unreadable image", id="corrupt"),
@@ -158,8 +159,20 @@ class TestSkipping:
     def test_bad_files_do_not_use_up_the_count(self, tmp_path: Path) -> None:
         make_photos(tmp_path, 15)
         for number in range(15):
-            (tmp_path / f"{number:03}.txt").write_text(str(number))
+            (tmp_path / f"{number:03}.jpg").write_text(str(number))
         assert len(choose_images(tmp_path, SMALL, count=15).files) == 15
+
+    def test_all_other_files_are_told_however_few_images_are_wanted(self, tmp_path: Path) -> None:
+        """In the folder of a data set, for instance; the choice is the same as if they were images that are damaged."""
+        make_photos(tmp_path, 15)
+        others = [tmp_path / name for name in ("a.csv", "b", "labels.csv")]
+        for path in others:
+            path.touch()
+        chosen = choose_images(tmp_path, SMALL, count=10)
+        assert chosen.skipped == tuple((path, NOT_AN_IMAGE) for path in others)
+        for path in others:
+            path.rename(path.with_name(f"{path.name}.png"))
+        assert choose_images(tmp_path, SMALL, count=10).files == chosen.files
 
     def test_one_image_again_and_again_is_one_image(self, tmp_path: Path) -> None:
         (original,) = make_photos(tmp_path, 1)

@@ -128,15 +128,17 @@ class TestSuccess:
     ) -> None:
         shutil.copytree(photos / "red", tmp_path / "photos")
         for i in range(13):
+            (tmp_path / "photos" / f"odd{i:02}.jpg").write_text(f"no image {i}")
             (tmp_path / "photos" / f"note{i:02}.txt").write_text(f"note {i}")
         options = ("--int8", "--calib", tmp_path / "photos", "--out", tmp_path / "out", *NORMALIZE)
         done = edgeq_here("convert", colour_network, *options)
         assert (done.code, done.err) == (0, "")
         _, _, _, _, heading, *skipped = done.out.splitlines()
         assert heading == "Skipped 13 files:"
-        shown = [line for line in skipped if line.endswith(".txt: not an image that Pillow can read")]
+        shown = [line for line in skipped if line.endswith(".jpg: not an image that Pillow can read")]
         assert len(shown) == 10
         assert "  ... and 3 more" in skipped
+        assert "Skipped 13 files that are not images." in skipped
 
     def test_a_network_that_rescales_needs_no_normalization(self, tmp_path: Path, edgeq_here: Run) -> None:
         import keras

@@ -158,6 +158,30 @@ class TestJson:
         assert labels == list(COLOURS)
 
 
+class TestFolders:
+    @pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+    def test_files_that_are_no_images_are_skipped_and_counted(
+        self, options: tuple[str, ...], model: Path, pictures: Path, tmp_path: Path, edgeq: Run
+    ) -> None:
+        shutil.copytree(pictures, tmp_path / "photos")
+        before = edgeq("infer", "photos", "--model", model, *options, cwd=tmp_path)
+        for name in ("labels.csv", "notes.txt", "sub/README"):
+            (tmp_path / "photos" / name).write_text("of no interest")
+        done = edgeq("infer", "photos", "--model", model, *options, cwd=tmp_path)
+        assert (done.code, done.out) == (0, before.out)
+        assert done.err == "Skipped 3 files that are not images.\n"
+
+    def test_an_image_that_cannot_be_decoded_stays_an_error(self, model: Path, pictures: Path, edgeq: Run) -> None:
+        bad = pictures / "sub" / "bad.jpg"
+        bad.write_text("no image")
+        try:
+            done = edgeq("infer", pictures, "--model", model)
+        finally:
+            bad.unlink()
+        assert done.code == 2
+        assert error_of(done) == f"{bad}: not an image that Pillow can read"
+
+
 class TestBadImages:
     def test_are_reported_and_the_rest_go_on(self, model: Path, pictures: Path, bad: Path, edgeq: Run) -> None:
         done = edgeq("infer", pictures / "a_blue.png", bad, pictures / "b_green.jpg", "--model", model, "--top", 1)

@@ -93,9 +93,13 @@ def test_the_reference_must_not_die(model: Model, photos: Path) -> None:
 
 
 def test_no_images(model: Model, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("no image")
-    with pytest.raises(InputError, match="none of its 1 files is an image"):
-        compared(model, tmp_path, [LocalPlace(model.path, None, "reference")])
+    for name, message in (
+        ("a.txt", "holds no images, only 1 other files"),
+        ("a.jpg", "none of its 1 files is an image"),
+    ):
+        (tmp_path / name).write_text("no image")
+        with pytest.raises(InputError, match=message):
+            compared(model, tmp_path, [LocalPlace(model.path, None, "reference")])
 
 
 def test_the_command(mobilenet_models: Path, photos: Path, edgeq: Callable[..., Finished], tmp_path: Path) -> None:

@@ -272,9 +272,11 @@ class TestImages:
         self, colour_models: Path, photos: Path, tmp_path: Path
     ) -> None:
         shutil.copytree(photos, tmp_path / "photos")
-        bad, text = tmp_path / "photos" / "red" / "bad.jpg", tmp_path / "photos" / "blue" / "notes.txt"
+        bad, text = tmp_path / "photos" / "red" / "bad.jpg", tmp_path / "photos" / "blue" / "text.png"
         bad.write_bytes((photos / "red" / "00.jpg").read_bytes()[:400])
         text.write_text("not a photo")
+        for name in ("notes.txt", "blue/labels.csv"):
+            (tmp_path / "photos" / name).write_text("of no interest")
         models = [colour_models / f"colours_{form}.tflite" for form in ("fp32", "int8")]
         result = compare(*models, tmp_path / "photos")
         assert result.images == 36
@@ -282,7 +284,8 @@ class TestImages:
         assert result.skipped[0][1] == "not an image that Pillow can read"
         assert "truncated" in result.skipped[1][1].lower()
         good, with_bad = without_times(compare(*models, photos)), without_times(result)
-        for key in set(good) - {"skipped", "flips"}:
+        assert with_bad["notes"] == [*good["notes"], "skipped 2 files that are not images"]
+        for key in set(good) - {"skipped", "flips", "notes"}:
             assert with_bad[key] == good[key]
 
     def test_none_readable(self, colour_models: Path, tmp_path: Path) -> None:

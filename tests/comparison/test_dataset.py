@@ -36,16 +36,31 @@ def classes(folder: Path, count: int, names: tuple[str, ...] = ()) -> dict[str, 
 class TestImages:
     def test_are_all_files_below_sorted(self, touch: Callable[..., Path]) -> None:
         folder = touch("b/2.jpg", "b/1.png", "a.webp", "c/d/e.jpg")
-        assert read_images(folder) == [folder / name for name in ("a.webp", "b/1.png", "b/2.jpg", "c/d/e.jpg")]
+        assert read_images(folder)[0] == [folder / name for name in ("a.webp", "b/1.png", "b/2.jpg", "c/d/e.jpg")]
 
     def test_hidden_files_and_the_labels_file_are_none(self, touch: Callable[..., Path]) -> None:
         folder = touch(".DS_Store", ".cache/x.jpg", "labels.csv", "1.jpg", "sub/labels.csv")
-        assert [path.name for path in read_images(folder)] == ["1.jpg", "labels.csv"]  # the latter is sub's own
+        assert read_images(folder) == ([folder / "1.jpg"], [folder / "sub/labels.csv"])  # the latter is sub's own
 
     @pytest.mark.parametrize("files", [(), ("labels.csv",), (".hidden",)], ids=["none", "labels-only", "hidden"])
     def test_there_have_to_be_some(self, files: tuple[str, ...], touch: Callable[..., Path]) -> None:
         with pytest.raises(InputError, match="holds no images"):
             read_images(touch(*files))
+
+    @pytest.mark.parametrize("labelled", [True, False])
+    def test_other_files_are_counted_and_name_no_class(self, labelled: bool, touch: Callable[..., Path]) -> None:
+        folder = touch("a/1.JPG", "b/2.png", "notes.txt", "docs/thesis.pdf", "b/Thumbs.db")
+        if labelled:
+            (folder / "labels.csv").write_text("a/1.JPG,0\nb/2.png,1\n")
+        images, notes = find_labels(folder, 2)
+        assert [image.class_index for image in images] == [0, 1]
+        assert notes[1:] == ["skipped 3 files that are not images"]
+
+    def test_a_labels_file_may_name_any_file(self, touch: Callable[..., Path]) -> None:
+        folder = touch("a.jpg", "b.image")
+        (folder / "labels.csv").write_text("b.image,1\n")
+        images, _ = find_labels(folder, 2)
+        assert [image.path.name for image in images] == ["b.image"]
 
     def test_the_folder_has_to_be_one(self, touch: Callable[..., Path]) -> None:
         folder = touch("1.jpg")

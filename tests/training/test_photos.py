@@ -14,6 +14,7 @@ from conftest import COLOURS, colour_picture
 from PIL import Image
 
 from edgeq.errors import InputError
+from edgeq.images import NOT_AN_IMAGE
 from edgeq.networks import Architecture
 from edgeq.preprocessing import Preprocessing
 from edgeq.training import PhotoSet, read_photos
@@ -73,7 +74,7 @@ class TestSplit:
         make_folder(tmp_path / "one", cat=10, dog=10)
         before = read_photos(tmp_path / "one")
         for number, path in enumerate(sorted((tmp_path / "one").rglob("*.png"), reverse=True)):
-            target = tmp_path / "two" / path.parent.name / str(number % 3) / f"{number}.picture"
+            target = tmp_path / "two" / path.parent.name / str(number % 3) / f"{number}.WebP"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
         after = read_photos(tmp_path / "two")
@@ -228,9 +229,8 @@ class TestPixels:
         (folder / "dog" / "notes.txt").write_text("and no picture")
         found = read_photos(folder, 0.5)
         usable, training, validation = decode_photos(found, SMALL, tmp_path)
-        assert {path.name: reason for path, reason in usable.skipped} == dict.fromkeys(
-            ("000.png", "003.png", "005.png", "notes.txt"), "not an image that Pillow can read"
-        )
+        bad = dict.fromkeys(("000.png", "003.png", "005.png"), "not an image that Pillow can read")
+        assert {path.name: reason for path, reason in usable.skipped} == bad | {"notes.txt": NOT_AN_IMAGE}
         assert len(usable.training) + len(usable.validation) == len(training) + len(validation) == 13
         assert usable.sha256 != found.sha256
         for photo, pixels in zip(usable.validation, validation, strict=True):
