@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import ModelError, one_line
+from edgeq.graphs.pairing import WEIGHTED
 from edgeq.runtime.backends import open_content
 from edgeq.tflite.extraction import one_operator, with_outputs
 from edgeq.tflite.graph import Graph, Operator
@@ -23,7 +24,8 @@ _ITEM_BY_ITEM = (
     "SOFTMAX", "LOGISTIC", "HARD_SWISH", "RELU", "RELU6", "RELU_0_TO_1", "LEAKY_RELU", "PRELU", "TANH", "QUANTIZE",
     "DEQUANTIZE", "PAD", "MAXIMUM", "MINIMUM", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "ELU", "GELU",
 )  # fmt: skip
-"""Operators that treat the items of a batch alike. Others are run one item at a time."""
+"""Operators that treat the items of a batch alike, unless their weights are computed. Others are run one item at a
+time."""
 
 _RESHAPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 
@@ -52,7 +54,8 @@ class OperatorRunner:
             return
         tensors = [graph.tensors[i] for i in (*self.inputs, *operator.outputs)]
         item_bytes = sum(int(np.prod(t.shape)) * np.dtype(t.quantization.dtype).itemsize for t in tensors)
-        self._batch = max(1, _CHUNK_BYTES // item_bytes) if operator.name in _ITEM_BY_ITEM else 1
+        alike = operator.name in _ITEM_BY_ITEM and not (operator.name in WEIGHTED and len(self.inputs) > 1)
+        self._batch = max(1, _CHUNK_BYTES // item_bytes) if alike else 1
         self._graph, self._operator, self._runtime, self._threads = graph, operator, runtime, threads
         self._interpreters: dict[int, Any] = {}
 

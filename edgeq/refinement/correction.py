@@ -38,7 +38,7 @@ def round_anew(
         layer: in it.
         reference: its counterpart in the float network.
         seen: what the integer layer reads.
-        expected: what the float layer reads, at the same places.
+        expected: what the float layer reads, at the same positions.
         extra: output channels of the integer layer in front of the common ones; they stay as they are.
         mending: whether to aim at the weights that make most of the integer inputs instead of the float ones.
 
@@ -46,7 +46,7 @@ def round_anew(
         Whether the layer is of a kind whose weights can be written.
     """
     kernel = layer.weights
-    one_group = layer.depthwise or kernel.shape[-1] == layer.input.shape[-1] or len(kernel.shape) == 2
+    one_group = layer.depthwise or kernel.shape[-1] == layer.channels
     symmetric = kernel.quantization.dtype == "int8" and not any(kernel.quantization.zero_point)
     if not (one_group and symmetric and editor.owns_data(kernel.index) and _one_to_one(layer)):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,7 @@ _SAME = 0  # schema.fbs: Padding.SAME
 class Layer:
     """A CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED of a graph.
 
-    What it computes, before its activation: for each output channel o and place, the sum over a patch's entries
+    What it computes, before its activation: for each output channel o and position, the sum over a patch's entries
     k of ``weights[o, k] * patch[k]``, plus ``bias[o]``. Patches are (height, width, channels) of the kernel; in a
     depthwise one, each output channel sees one channel of it only.
 
@@ -59,12 +60,34 @@ class Layer:
         return self.graph.tensors[self.operator.outputs[0]]
 
     @property
+    def dense(self) -> bool:
+        """Whether it is a FULLY_CONNECTED, at one position or, as in attention, at each of a sequence."""
+        return self.operator.name == "FULLY_CONNECTED"
+
+    @property
+    def refinable(self) -> bool:
+        """Whether it is what this class takes it for: constant weights times patches of an activation."""
+        weights, source, output = self.weights, self.input, self.output
+        if weights.data is None or source.data is not None:
+            return False
+        if not self.dense:
+            return len(weights.shape) == len(source.shape) == len(output.shape) == 4
+        # It multiplies the values of the input in runs of the weights' columns, whatever the input's shape.
+        columns = math.prod(weights.shape[1:])
+        return len(weights.shape) == 2 and math.prod(source.shape) == math.prod(self.positions()) * columns
+
+    @property
     def kernel(self) -> tuple[int, int]:
         """Height and width of a patch; (1, 1) for a FULLY_CONNECTED."""
-        if len(self.weights.shape) == 2:
+        if self.dense:
             return 1, 1
         _, height, width, _ = self.weights.shape
         return height, width
+
+    @property
+    def channels(self) -> int:
+        """Channels of a patch."""
+        return self.weights.shape[1] if self.dense else self.input.shape[-1]
 
     def rows(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Weights in the file's shape as (output channels, patch entries)."""
@@ -83,7 +106,7 @@ class Layer:
             rows: weights as `rows` gives them.
             patches: (count, height, width, channels) of the kernel and the input.
         """
-        count, channels = len(patches), self.input.shape[-1]
+        count, channels = len(patches), self.channels
         entries = patches.reshape(count, -1, channels)  # (count, height * width, channels)
         if self.depthwise:
             seen = entries.repeat(len(rows) // channels, axis=2)
@@ -94,19 +117,19 @@ class Layer:
         given = seen @ parts.swapaxes(1, 2)  # (groups, count, channels of the group)
         return np.asarray(given.transpose(1, 0, 2).reshape(count, -1))
 
-    def places(self) -> tuple[int, int]:
-        """Height and width of the output."""
+    def positions(self) -> tuple[int, int]:
+        """Height and width of the output; (1, length) for a FULLY_CONNECTED over a sequence."""
         shape = self.output.shape
-        return (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
+        return (1, math.prod(shape[1:-1])) if self.dense else (shape[1], shape[2])
 
     def patches(
-        self, activations: npt.NDArray[Any], places: npt.NDArray[np.int64], padding: int = 0
+        self, activations: npt.NDArray[Any], positions: npt.NDArray[np.int64], padding: int = 0
     ) -> npt.NDArray[Any]:
-        """Cut the patches at some places out of its input.
+        """Cut the patches at some positions out of its input.
 
         Args:
             activations: (items, ...) of the input tensor's shape, real numbers or the tensor's integers.
-            places: (count,) numbers of places of the output, row by row.
+            positions: (count,) numbers of positions of the output, row by row.
             padding: what stands for 0: the zero point of integers.
 
         Returns:
@@ -114,24 +137,24 @@ class Layer:
         """
         items = len(activations)
         if self.kernel == (1, 1) and self._strides() == (1, 1):
-            flat = activations.reshape(items, int(np.prod(self.places())), -1)
-            return flat[:, places, np.newaxis, np.newaxis, :]
-        rows, columns = np.divmod(places, self.places()[1])
+            flat = activations.reshape(items, int(np.prod(self.positions())), -1)
+            return flat[:, positions, np.newaxis, np.newaxis, :]
+        rows, columns = np.divmod(positions, self.positions()[1])
         height, width, _ = activations.shape[1:]
         down = self._source(0, rows)[:, :, np.newaxis]
         right = self._source(1, columns)[:, np.newaxis, :]
-        # The nearest place inside, where the patch goes over the edge; then padding.
+        # The nearest position inside, where the patch goes over the edge; then padding.
         result = activations[:, down.clip(0, height - 1), right.clip(0, width - 1)]
         result[:, (down < 0) | (down >= height) | (right < 0) | (right >= width)] = padding
         return result
 
     def mean_patch(self, activation: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Mean over all places of the patches: (height, width, channels) of the kernel.
+        """Mean over all positions of the patches: (height, width, channels) of the kernel.
 
         Args:
             activation: one item of the input, or the mean of many; real numbers with 0 for 0.
         """
-        rows, columns = self.places()
+        rows, columns = self.positions()
         if self.kernel == (1, 1) and self._strides() == (1, 1):
             flat = activation.reshape(rows * columns, -1)
             # By a matrix product, several times as fast as ``sum(axis=0)`` of a tall matrix.
@@ -139,7 +162,7 @@ class Layer:
             return np.asarray(summed / len(flat), np.float64)[np.newaxis, np.newaxis]
         height, width, channels = activation.shape
         down, right = self._read_inside
-        # A row of 0 and 1 for each of the kernel's rows: one matrix product sums the rows of all places.
+        # A row of 0 and 1 for each of the kernel's rows: one matrix product sums the rows of all positions.
         chosen = np.stack([np.bincount(numbers, minlength=height) for numbers in down]).astype(activation.dtype)
         summed = (chosen @ activation.reshape(height, -1)).reshape(-1, width, channels)
         patch = np.stack([summed[:, numbers].sum(axis=1, dtype=np.float64) for numbers in right], axis=1)
@@ -147,24 +170,24 @@ class Layer:
 
     @cached_property
     def _read_inside(self) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]]:
-        """Rows of the input that each of the kernel's rows reads at all places, padding left out; and columns."""
-        found = [self._source(axis, np.arange(self.places()[axis])).T for axis in (0, 1)]
+        """Rows of the input that each of the kernel's rows reads at all positions, padding left out; and columns."""
+        found = [self._source(axis, np.arange(self.positions()[axis])).T for axis in (0, 1)]
         down, right = (
             [n[(n >= 0) & (n < size)] for n in f] for f, size in zip(found, self.input.shape[1:3], strict=True)
         )
         return down, right
 
     def _strides(self) -> tuple[int, int]:
-        if self.operator.name == "FULLY_CONNECTED":
+        if self.dense:
             return 1, 1
         return int(self.operator.options.strideH), int(self.operator.options.strideW)
 
-    def _source(self, axis: int, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _source(self, axis: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Rows (axis 0) or columns (axis 1) of the input that patches come from; outside of it is padding.
 
         Args:
             axis: 0 or 1.
-            places: (count,) rows or columns of the output.
+            positions: (count,) rows or columns of the output.
 
         Returns:
             (count, height or width of the kernel).
@@ -173,7 +196,7 @@ class Layer:
         kernel, stride = self.kernel[axis], self._strides()[axis]
         dilation = (options.dilationHFactor, options.dilationWFactor)[axis]
         spread = (kernel - 1) * dilation + 1
-        spare = max(0, (self.places()[axis] - 1) * stride + spread - self.input.shape[1 + axis])
+        spare = max(0, (self.positions()[axis] - 1) * stride + spread - self.input.shape[1 + axis])
         before = spare // 2 if options.padding == _SAME else 0
-        first = places[:, np.newaxis] * stride - before
+        first = positions[:, np.newaxis] * stride - before
         return np.asarray(first + np.arange(kernel) * dilation, np.int64)

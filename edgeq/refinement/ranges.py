@@ -9,7 +9,7 @@ as it was calibrated on others, is widened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgeq.graphs import GraphPair
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.tflite.editing import GraphEditor
-from edgeq.tflite.graph import Graph, Operator, Tensor
+from edgeq.tflite.graph import ABSENT, Graph, Operator, Tensor
 
 __all__ = ["Spread", "adjustable"]
 
@@ -25,7 +25,7 @@ _BINS = 8192
 _REACH = 4.0  # times the present range: how far values are told apart
 _STEPS = 255  # of an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # of the lower and upper end
-_EVERY = 3  # place of an activation that is counted, with all its channels: their ranges differ
+_EVERY = 3  # position of an activation that is counted, with all its channels: their ranges differ
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
 _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "SOFTMAX", "LOGISTIC")
 """Operators whose kernels take an input of any scale; others want their output's."""
@@ -100,8 +100,14 @@ def _least_error(
     return float(lows[a]), float(highs[b])
 
 
-def adjustable(pair: GraphPair, editor: GraphEditor) -> dict[int, Spread]:
-    """Activations whose range may change, by their index in the float model."""
+def adjustable(pair: GraphPair, editor: GraphEditor, unchanged: Collection[int] = ()) -> dict[int, Spread]:
+    """Activations whose range may change, by their index in the float model.
+
+    Args:
+        pair: the two models.
+        editor: of the INT8 model.
+        unchanged: its operators, by index, whose biases will not follow.
+    """
     graph = pair.candidate
     found = {}
     for match in pair.operators:
@@ -112,7 +118,11 @@ def adjustable(pair: GraphPair, editor: GraphEditor) -> dict[int, Spread]:
             and graph.tensors[made].quantization.dtype == "int8"
             and made not in graph.outputs
             and all(reader.name in _TAKE_ANY_SCALE for reader in readers)
-            and all(_bias_can_follow(graph, editor, reader.inputs) for reader in readers if reader.name in WEIGHTED)
+            and all(
+                reader.index not in unchanged and _bias_can_follow(graph, editor, reader.inputs)
+                for reader in readers
+                if reader.name in WEIGHTED
+            )
         ):
             found[match.reference.outputs[0]] = Spread(graph.tensors[made], _may_be_narrowed(operator, readers))
     return found
@@ -126,4 +136,5 @@ def _may_be_narrowed(operator: Operator, readers: Sequence[Operator]) -> bool:
 
 def _bias_can_follow(graph: Graph, editor: GraphEditor, inputs: Sequence[int]) -> bool:
     """Whether a layer's bias, whose scale is that of its input times that of its weights, may be written."""
-    return len(inputs) < 3 or (graph.is_constant(inputs[2]) and editor.owns_data(inputs[2]))
+    bias = inputs[2] if len(inputs) > 2 else ABSENT
+    return bias == ABSENT or (graph.is_constant(bias) and editor.owns_data(bias))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +29,7 @@ METHODS = ("gain", "rounding", "mending", "ranges")
 """What goes beyond correcting biases, which is always done: layers brought back to full strength; weights rounded
 by GPTQ, towards weights that mend what earlier layers got wrong; ranges that suit the images better."""
 
+_WITH_WEIGHTS = (*WEIGHTED, "BATCH_MATMUL", "TRANSPOSE_CONV")
 _CHECK_EVERY = 5
 """One image in so many is kept for checking."""
 
@@ -45,6 +47,7 @@ class Refinement:
             checking, before; in 0..2.
         l1_after: the same after.
         kept: whether the refined model was the better one, and so is the result.
+        skipped_layers: layers that cannot be refined and stay unchanged: index, operator and output of each.
     """
 
     images: int
@@ -53,10 +56,13 @@ class Refinement:
     methods: tuple[str, ...]
     l1_before: float
     l1_after: float
+    skipped_layers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes."""
-        return asdict(self) | {"methods": list(self.methods), "kept": self.kept}
+        """Plain JSON data, with the names of the attributes; `skipped_layers` only where there are any."""
+        facts = asdict(self) | {"methods": list(self.methods), "kept": self.kept}
+        skipped = facts.pop("skipped_layers")
+        return facts | ({"skipped_layers": list(skipped)} if skipped else {})
 
     @property
     def kept(self) -> bool:
@@ -114,8 +120,10 @@ def refine(
         return float(np.abs(found[:, found.shape[1] - expected.shape[1] :] - expected).sum(axis=1).mean())
 
     l1_before = distance(before)
-    layers = [Layer(pair.reference, match.reference) for match in pair.operators if match.candidate.name in WEIGHTED]
-    spreads = adjustable(pair, GraphEditor(integer)) if "ranges" in methods else {}
+    layers, unchanged = _split_layers(pair)
+    if not layers:
+        raise InputError(f"{candidate.path}: has no layer that can be refined")
+    spreads = adjustable(pair, GraphEditor(integer), unchanged) if "ranges" in methods else {}
     tensors = [reference.tensor(image) for image in images]
     sampled = not {"gain", "rounding"}.isdisjoint(methods)  # correcting biases takes means alone
     inputs = observe(pair.reference, layers, tensors, sampled, spreads, reference.runtime, threads, progress)
@@ -124,12 +132,43 @@ def refine(
         fitted = list(spreads.values()) if "ranges" in tried else []
         after = _correct(pair, inputs, fitted, tensors, tried, candidate.runtime, threads, progress)
         progress("Checking", 0, 1)
-        refinement = Refinement(len(images), len(checks), len(layers), ("bias", *tried), l1_before, distance(after))
+        refinement = Refinement(
+            images=len(images),
+            checked_on=len(checks),
+            layers=len(layers),
+            methods=("bias", *tried),
+            l1_before=l1_before,
+            l1_after=distance(after),
+            skipped_layers=tuple(unchanged.values()),
+        )
         progress("Checking", 1, 1)
         if refinement.kept:
             return after, refinement
         pair = pair_graphs(pair.reference, Graph(before, candidate.path))  # as it was
     return before, refinement
+
+
+def _split_layers(pair: GraphPair) -> tuple[list[Layer], dict[int, str]]:
+    """The float model's layers to refine by, and what those that cannot be refined are called, by index in INT8."""
+    layers: list[Layer] = []
+    unchanged: dict[int, str] = {}
+    for match in pair.operators:
+        reference, candidate = Layer(pair.reference, match.reference), Layer(pair.candidate, match.candidate)
+        operator = match.candidate
+        if operator.name in WEIGHTED and _are_alike(reference, candidate):
+            layers.append(reference)
+        elif operator.name in _WITH_WEIGHTS and set(operator.inputs[:2]) - set(pair.candidate.activations(operator)):
+            name = candidate.output.name.partition(";")[0]
+            unchanged[operator.index] = f"{operator.index} {operator.name} {name}".rstrip()
+    return layers, unchanged
+
+
+def _are_alike(reference: Layer, candidate: Layer) -> bool:
+    """Whether two layers can be refined, and read patches of the same size at as many positions."""
+    if not (reference.refinable and candidate.refinable):
+        return False
+    sizes = [(math.prod(layer.positions()), layer.kernel, layer.channels) for layer in (reference, candidate)]
+    return sizes[0] == sizes[1]
 
 
 def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
@@ -163,14 +202,14 @@ def _correct(
     editor = GraphEditor(graph)
     for spread in spreads:
         spread.fit(editor)
-    weighted = {p.candidate.index: p for p in pair.operators if p.candidate.name in WEIGHTED}
+    matches = {match.candidate.index: match for match in pair.operators if match.reference.index in inputs}
     store = ActivationStore(graph, np.concatenate(tensors))
     for done, operator in enumerate(graph.operators, start=1):
-        match = weighted.get(operator.index)
+        match = matches.get(operator.index)
         if match is not None:
             layer, counterpart = Layer(graph, operator), Layer(pair.reference, match.reference)
             expected = inputs[match.reference.index]
-            seen = observe_integers(layer, store.values[layer.input.index], expected.places)
+            seen = observe_integers(layer, store.values[layer.input.index], expected.positions)
             work = editor, layer, counterpart, seen, expected, match.extra_channels
             if "rounding" in methods:
                 round_anew(*work, mending="mending" in methods)

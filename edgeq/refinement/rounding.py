@@ -47,7 +47,7 @@ class Moments:
 
     @classmethod
     def of(cls, reference: Floats, candidate: Floats) -> Moments:
-        """From patches of the same places: ([channels,] rows, entries) each."""
+        """From patches of the same positions: ([channels,] rows, entries) each."""
         x = reference - reference.mean(axis=-2, keepdims=True)
         y = candidate - candidate.mean(axis=-2, keepdims=True)
         turned = y.swapaxes(-1, -2) / np.float32(y.shape[-2])

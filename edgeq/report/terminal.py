@@ -21,6 +21,7 @@ __all__ = ["comparison_lines", "refinement_line", "size", "table"]
 _MOST_FLIPS = 10
 _MOST_CLASSES = 5
 _MOST_LAYERS = 8
+_MOST_SKIPPED = 3
 
 
 def comparison_lines(comparison: Comparison, width: int | None = None) -> list[str]:
@@ -64,12 +65,22 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
 
 
 def refinement_line(refinement: Refinement) -> str:
-    """What refining came to, in one sentence."""
+    """What refining came to, in one sentence, and in another what it left as it was."""
     before, after = f"{refinement.l1_before:.4f}", f"{refinement.l1_after:.4f}"
     seen = f"on the {refinement.checked_on} images kept for checking"
     if not refinement.kept:
         return f"Left unrefined: L1 of probabilities {before}, refined {after} {seen}."
-    return f"Refined on {refinement.images} images: L1 of probabilities {before} before, {after} after {seen}."
+    text = f"Refined on {refinement.images} images: L1 of probabilities {before} before, {after} after {seen}."
+    skipped = refinement.skipped_layers
+    if skipped:
+        more = ", ..." if len(skipped) > _MOST_SKIPPED else ""
+        noun = (
+            "1 layer that cannot be refined stays"
+            if len(skipped) == 1
+            else f"{len(skipped)} layers that cannot be refined stay"
+        )
+        text += f" {noun} unchanged: {', '.join(skipped[:_MOST_SKIPPED])}{more}."
+    return text
 
 
 def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:

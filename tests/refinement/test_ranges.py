@@ -34,7 +34,7 @@ def with_range(editor: GraphEditor, low: float, high: float, operator: int = 2) 
 def fitted(editor: GraphEditor, tensor: Tensor, values: np.ndarray, narrowed: bool = True) -> Quantization:
     """What a tensor's quantization becomes, given values."""
     spread = Spread(tensor, narrowed)
-    for part in np.array_split(values.repeat(3).reshape(-1, 1), 4):  # one place in three counts
+    for part in np.array_split(values.repeat(3).reshape(-1, 1), 4):  # one position in three counts
         spread.add(part)
     spread.fit(editor)
     return editor.graph.tensors[tensor.index].quantization
