@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -19,10 +17,6 @@ from edgeq.comparison import Comparison, compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
 from edgeq.report import comparison_lines
 from edgeq.report.page import require_packages, write_page
-from edgeq.runtime import Model
-
-if TYPE_CHECKING:
-    from edgeq.execution.backend import DevicePlace
 
 __all__ = ["command"]
 
@@ -122,9 +116,9 @@ def command(
             raise click.UsageError(
                 "--max-drop, --min-agreement, --layers and --report compare two models; give REFERENCE and CANDIDATE"
             )
-        from edgeq.cli.compare_places import compare_in_places
+        from edgeq.cli.compare_backends import print_backend_comparison
 
-        compare_in_places(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
+        print_backend_comparison(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
         return
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
@@ -133,15 +127,7 @@ def command(
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()
-    notes: list[str] = []
-    with Progress() as progress, contextlib.ExitStack() as stack:
-
-        def on_device(model: Model) -> DevicePlace:
-            place, emulated = _on_device(hosts[0], model, stack, progress)
-            if emulated:
-                notes.append(f"{hosts[0]} is emulated, so the candidate's latency is not a board's")
-            return place
-
+    with Progress() as progress:
         result = compare(
             reference,
             candidate,
@@ -152,10 +138,9 @@ def command(
             labels_needed=max_drop is not None,
             layer_images=_LAYER_IMAGES if layers or report_path is not None else 0,
             layers_needed=layers,
-            elsewhere=on_device if hosts else None,
+            on=hosts[0] if hosts else None,
             progress=progress,
         )
-    result = replace(result, notes=(*result.notes, *notes))
     show(comparison_lines(result), result.to_json(), json_path)
     if report_path is not None:
         write_page(result, Path(report_path), shlex.join(["edgeq", *sys.argv[1:]]))
@@ -164,18 +149,6 @@ def command(
         complain(reason, "Missed")
     if missed:
         sys.exit(EXIT_GATE_MISSED)
-
-
-def _on_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> tuple[DevicePlace, bool]:
-    """A device with the model on it, connected until the stack is left; and whether it is an emulated one."""
-    from edgeq.device.address import Address
-    from edgeq.device.device import Device
-    from edgeq.device.setup import set_up
-    from edgeq.execution.backend import DevicePlace  # comparing here needs no SSH
-
-    device = stack.enter_context(Device(Address.parse(host), progress))
-    set_up(device)
-    return DevicePlace(device, model, None, "default"), device.machine().emulated_by is not None
 
 
 def _newest_pair(folder: Path) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from edgeq.cli.infer import print_predictions
 from edgeq.cli.output import complain
 from edgeq.cli.progress import Progress
 from edgeq.device.fleet import on_each
-from edgeq.device.inference import Answer, infer_on
+from edgeq.device.inference import DevicePredictions, infer_on
 from edgeq.errors import EXIT_ERROR
 from edgeq.images import expand
 from edgeq.runtime import Model
@@ -53,7 +53,6 @@ def infer_on_devices(
                 runtime=runtime,
                 threads=threads or _THREADS,
                 kernels=kernels,
-                overrides=overrides,
                 send_images=send_images,
             ),
             progress,
@@ -72,7 +71,7 @@ def infer_on_devices(
         sys.exit(EXIT_ERROR)
 
 
-def _show(device: str, answer: Answer, as_json: bool, timed: bool, several: bool) -> None:
+def _show(device: str, answer: DevicePredictions, as_json: bool, timed: bool, several: bool) -> None:
     if answer.error is not None:
         complain(answer.error)
     if as_json:

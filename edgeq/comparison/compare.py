@@ -13,10 +13,11 @@ from statistics import median
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
 from edgeq.comparison.opening import open_both
-from edgeq.comparison.pair import Elsewhere, Outputs, Pair, latency_ms
+from edgeq.comparison.pair import Outputs, Pair, latency_ms
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import EdgeqError, ImageError, InputError
+from edgeq.execution.backend import Backend
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model, available_cores, runtime_version
 from edgeq.tflite.metadata import Overrides
@@ -40,7 +41,7 @@ def compare(
     labels_needed: bool = False,
     layer_images: int = 0,
     layers_needed: bool = True,
-    elsewhere: Callable[[Model], Elsewhere] | None = None,
+    on: str | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
@@ -55,13 +56,14 @@ def compare(
         labels_needed: whether images without known classes are an error.
         layer_images: on how many of the images to compare the models layer by layer as well.
         layers_needed: whether models whose layers do not correspond are an error, or worth a note.
-        elsewhere: given the opened candidate, where it runs instead of here; asked when all else is known to be in
-            order. Its layers are compared here all the same.
+        on: a device, ``[user@]host[:port]``, that runs the candidate; contacted when all else is known to be in order.
+            Layers are compared on this machine all the same.
         progress: called with ("Comparing", images done, images in all).
 
     Raises:
         InputError: the models do not go together, there are no images, or no known classes where needed.
         ModelError: a model cannot be loaded or run.
+        DeviceError: the device cannot be used.
     """
     overrides = overrides or Overrides()
     reference_model, candidate_model, notes = open_both(reference, candidate, runtime, overrides)
@@ -69,29 +71,30 @@ def compare(
 
     def open_pair() -> Pair:
         """Open both again, for one more thread."""
-        return Pair(_open_like(first.reference), _open_like(first.candidate), place)
+        return Pair(_open_like(first.reference), _open_like(first.candidate), backend)
 
     images, label_notes = find_labels(data, first.alignment.classes, first.alignment.labels)
     if labels_needed and all(image.class_index is None for image in images):
         raise InputError(f"{data}: a limit on the top-1 drop needs images with known classes, but {label_notes[0]}")
-    place = elsewhere(first.candidate) if elsewhere else None
-    reference_ms, *here_ms = latency_ms([first.reference] if place else [first.reference, first.candidate])
     tally = Tally(first.alignment.labels)
-    for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or available_cores()), start=1):
-        if isinstance(outputs, ImageError):
-            tally.skipped.append((str(image.path), str(outputs).removeprefix(f"{image.path}: ")))
-        else:
-            tally.add(image, outputs)
-        progress("Comparing", done, len(images))
+    with contextlib.ExitStack() as stack:
+        backend, device_notes = _open_on_device(on, first.candidate, stack, progress) if on else (None, ())
+        reference_ms, *here_ms = latency_ms([first.reference] if backend else [first.reference, first.candidate])
+        for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or available_cores()), start=1):
+            if isinstance(outputs, ImageError):
+                tally.skipped.append((str(image.path), str(outputs).removeprefix(f"{image.path}: ")))
+            else:
+                tally.add(image, outputs)
+            progress("Comparing", done, len(images))
     if not tally.images:
         raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
-    candidate_result = _model_result(first.candidate, median(place.times_ms if place else here_ms), tally.candidate)
-    if place:
-        candidate_result = replace(candidate_result, runtime=f"{place.runtime} on {place.name}")
+    candidate_result = _model_result(first.candidate, median(backend.times_ms if backend else here_ms), tally.candidate)
+    if backend:
+        candidate_result = replace(candidate_result, runtime=f"{backend.runtime} on {backend.name}")
     result = tally.result(
         _model_result(first.reference, reference_ms, tally.reference),
         candidate_result,
-        (*label_notes, *notes, *first.notes()),
+        (*label_notes, *notes, *first.notes(), *device_notes),
     )
     if not layer_images:
         return result
@@ -101,6 +104,20 @@ def compare(
         if layers_needed:
             raise
         return replace(result, notes=(*result.notes, f"layers were not compared: {error}"))
+
+
+def _open_on_device(
+    host: str, model: Model, stack: contextlib.ExitStack, progress: Progress
+) -> tuple[Backend, tuple[str, ...]]:
+    """A device that runs a model, connected until the stack is left; and what to know of it, a sentence each."""
+    from edgeq.device.address import Address
+    from edgeq.device.backend import DeviceBackend
+    from edgeq.device.setup import connected  # comparing here needs no SSH
+
+    device = stack.enter_context(connected(Address.parse(host), progress))
+    emulated = device.machine().emulated_by is not None
+    notes = (f"{host} is emulated, so the candidate's latency is not a board's",) if emulated else ()
+    return DeviceBackend(device, model.path), notes
 
 
 def _with_layers(

@@ -6,34 +6,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
+from edgeq.execution.backend import Backend, InProcessBackend
 from edgeq.files import sha256_of_file
 from edgeq.runtime import Model
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH
 
-__all__ = ["Alignment", "Elsewhere", "Outputs", "Pair", "align", "latency_ms"]
-
-
-class Elsewhere(Protocol):
-    """Where else than here a candidate runs, such as a device. Serves several threads.
-
-    Attributes:
-        name: to show.
-        runtime: name and version; known from the first run on.
-        times_ms: of all runs, on its own clock.
-    """
-
-    name: str
-    runtime: str
-    times_ms: list[float]
-
-    def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run an input tensor; gives the output as the network has it."""
+__all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms"]
 
 
 @dataclass(frozen=True)
@@ -108,17 +92,17 @@ def _has_background(model: Model) -> bool:
 class Pair:
     """A reference and a candidate that look at the same images. One object serves one thread."""
 
-    def __init__(self, reference: Model, candidate: Model, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(self, reference: Model, candidate: Model, backend: Backend | None = None) -> None:
         """Line them up.
 
         Args:
             reference: runs here.
-            candidate: runs here, or
-            elsewhere: there.
+            candidate: prepares the images and reads the outputs.
+            backend: runs the candidate; None runs it here.
         """
         self.reference = reference
         self.candidate = candidate
-        self._run_candidate = elsewhere.run if elsewhere else candidate.invoke
+        self._backend = backend or InProcessBackend(candidate)
         self.alignment = align(reference, candidate)
         self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
 
@@ -157,7 +141,7 @@ class Pair:
         reference_output = reference.invoke(reference.tensor(pixels))
         if candidate.preprocessing.geometry != reference.preprocessing.geometry:
             pixels = candidate.preprocessing.pixels(path)
-        candidate_output = self._run_candidate(candidate.tensor(pixels))
+        candidate_output = self._backend.run(candidate.tensor(pixels))
         p = reference.probabilities(reference_output)[self.alignment.reference_skips :]
         q = candidate.probabilities(candidate_output)[self.alignment.candidate_skips :]
         signal, difference = p, p - q

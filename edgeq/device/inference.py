@@ -1,4 +1,4 @@
-"""Naming what is on images by a model that runs on a device."""
+"""Classifying images with a model that runs on a device."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgeq.classification import Prediction, top_predictions
+from edgeq.device.backend import DeviceBackend
 from edgeq.device.device import Device
 from edgeq.errors import ImageError
 from edgeq.images import decode
 from edgeq.runtime import Model
-from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Answer", "infer_on"]
+__all__ = ["DevicePredictions", "infer_on"]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a device says of one image.
+class DevicePredictions:
+    """What a device predicts for one image.
 
     Attributes:
         file: the image.
@@ -41,9 +41,8 @@ def infer_on(
     runtime: str | None = None,
     threads: int = 4,
     kernels: str = "default",
-    overrides: Overrides | None = None,
     send_images: bool = False,
-) -> list[Answer]:
+) -> list[DevicePredictions]:
     """Run a model on a device on one image after the other.
 
     Args:
@@ -54,27 +53,25 @@ def infer_on(
         runtime: of the device; None takes its fastest.
         threads: of the interpreter there.
         kernels: one of ``edgeq.runtime.KERNELS``.
-        overrides: what the caller knows better than the file, where the device decodes.
-        send_images: whether the images themselves travel and the device decodes them. Else the tensors do, so that
+        send_images: whether the images themselves travel and the device decodes them. Otherwise the tensors do, so that
             both see the same bytes, and the time of decoding is not the device's.
 
     Raises:
-        DeviceError: the device fails, or is gone for good.
+        DeviceError: the device fails, or is unreachable.
     """
-    there = device.open(model.path, runtime, threads, kernels, overrides or Overrides())
-    answers = []
+    backend = DeviceBackend(device, model.path, runtime, threads, kernels)
+    results = []
     for name in images:
         try:
             if send_images:
                 decode(name)  # so that what is no image is not sent
-                output, facts = device.run_image(there, name)
-                times_ms: dict[str, float] = facts["times_ms"]
+                output, times_ms = backend.run_image(name, model.preprocessing)
             else:
-                output, facts = device.run(there, model.tensor(model.preprocessing.pixels(name)))
-                times_ms = {"invoke": facts["times_ms"]["invoke"]}
+                output = backend.run(model.tensor(model.preprocessing.pixels(name)))
+                times_ms = {"invoke": backend.times_ms[-1]}
         except ImageError as error:
-            answers.append(Answer(name, error=error))
+            results.append(DevicePredictions(name, error=error))
             continue
         best = top_predictions(model.probabilities(output), model.labels, top)
-        answers.append(Answer(name, tuple(best), times_ms))
-    return answers
+        results.append(DevicePredictions(name, tuple(best), times_ms))
+    return results
