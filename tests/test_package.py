@@ -46,8 +46,8 @@ DEVICE = [
         "edgeq.quiet",
         "edgeq.runtime",
     ),
-    *("edgeq.benchmarking", "edgeq.benchmarking.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
-    *("edgeq.device.agent", "edgeq.execution.frames"),
+    *("edgeq.benchmarking", "edgeq.cli.bench", "edgeq.report.benchmark"),
+    *("edgeq.device.agent", "edgeq.execution.backend", "edgeq.execution.machine", "edgeq.execution.worker"),
     *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.output_kind", "edgeq.tflite.repair"),
 ]
 DESK_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}
