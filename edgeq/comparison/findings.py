@@ -69,8 +69,8 @@ def _sees_reversed_colours(pair: GraphPair) -> bool:
     first = next((p for p in pair.operators if p.reference.name in WEIGHTED), None)
     if first is None:
         return False
-    expected = pair.reference.tensors[first.reference.inputs[1]].real
-    found = pair.candidate.tensors[first.candidate.inputs[1]].real
+    expected = pair.reference.tensors[first.reference.inputs[1]].dequantize()
+    found = pair.candidate.tensors[first.candidate.inputs[1]].dequantize()
     if expected.shape != found.shape or expected.shape[-1] != 3:
         return False
     noise, reversed_noise = (float(np.sum((found - w) ** 2)) for w in (expected, expected[..., ::-1]))

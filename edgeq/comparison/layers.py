@@ -154,7 +154,7 @@ class _Probe:
             if index in self._counterpart:
                 alone[index] = self._quantized(index, expected)
             else:  # made by an operator that only hands on, which the float model may not have
-                runner = self._runners[self._pair.candidate.makers[index].index]
+                runner = self._runners[self._pair.candidate.producers[index].index]
                 alone[index] = runner.run([self._input(i, expected, alone) for i in runner.inputs])
         return alone[index]
 
@@ -217,7 +217,7 @@ def _weight_sqnr(pair: GraphPair, match: OperatorPair) -> float | None:
     if match.reference.name not in WEIGHTED or match.candidate.name not in WEIGHTED:
         return None
     expected, found = (
-        graph.tensors[operator.inputs[1]].real.ravel()
+        graph.tensors[operator.inputs[1]].dequantize().ravel()
         for graph, operator in ((pair.reference, match.reference), (pair.candidate, match.candidate))
     )
     noise = found[found.size - expected.size :] - expected  # without the background class

@@ -162,8 +162,8 @@ class Pair:
         q = candidate.probabilities(candidate_output)[self.alignment.candidate_skips :]
         signal, difference = p, p - q
         if reference.gives_logits and candidate.gives_logits:
-            signal = reference.real(reference_output)[self.alignment.reference_skips :]
-            difference = signal - candidate.real(candidate_output)[self.alignment.candidate_skips :]
+            signal = reference.dequantize(reference_output)[self.alignment.reference_skips :]
+            difference = signal - candidate.dequantize(candidate_output)[self.alignment.candidate_skips :]
         seen = bool(self._calibrated_on) and sha256_of_file(path)[:FINGERPRINT_LENGTH] in self._calibrated_on
         return Outputs(p, q, float(np.sum(signal**2)), float(np.sum(difference**2)), seen)
 

@@ -66,7 +66,7 @@ def _check(path: str, form: str, io: str, pixels: npt.NDArray[np.uint8]) -> None
         _check_integer(list_operators(path), io)
         _check_io(model, io)
     output = model.invoke(model.tensor(pixels))
-    if not np.all(np.isfinite(model.real(output))):
+    if not np.all(np.isfinite(model.dequantize(output))):
         raise ConversionError("it gives NaN or infinity; check the network's weights")
 
 

@@ -184,7 +184,7 @@ def _likeness(reference: Graph, operator: Operator, candidate: Graph, other: Ope
 
 def _flat_weights(graph: Graph, operator: Operator) -> npt.NDArray[np.float64] | None:
     weights = graph.tensors[operator.inputs[1]]
-    return None if weights.data is None else weights.real.ravel()
+    return None if weights.data is None else weights.dequantize().ravel()
 
 
 def _described(graph: Graph, operator: Operator) -> str:

@@ -44,7 +44,7 @@ def peak_activation_bytes(graph: Graph) -> int:
     """
     end = len(graph.operators)
     born = dict.fromkeys(graph.inputs, 0)
-    born |= {index: operator.index for index, operator in graph.makers.items()}
+    born |= {index: operator.index for index, operator in graph.producers.items()}
     last = {index: max(o.index for o in readers) for index, readers in graph.consumers.items()}
     last |= dict.fromkeys(graph.outputs, end)
     alive = np.zeros(end + 1, np.int64)

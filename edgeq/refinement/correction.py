@@ -12,24 +12,24 @@ import numpy.typing as npt
 
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
-from edgeq.refinement.rounding import Moments, mended_weights, round_weights
+from edgeq.refinement.rounding import Moments, compensated_weights, round_weights
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Tensor
 
-__all__ = ["correct_bias", "correct_gain", "round_anew"]
+__all__ = ["correct_bias", "correct_scale", "gptq_round"]
 
 _LEAST_SLOPE = 0.5  # a layer that has lost more than half its signal has another fault than rounding
 _INT8_WEIGHTS = (-127, 127)  # TFLite's quantization specification leaves out -128
 
 
-def round_anew(
+def gptq_round(
     editor: GraphEditor,
     layer: Layer,
     reference: Layer,
     seen: Inputs,
     expected: Inputs,
     extra: int,
-    mending: bool = False,
+    compensate: bool = False,
 ) -> bool:
     """Round the float layer's weights anew, so that the error is least on what the integer layer reads.
 
@@ -38,9 +38,9 @@ def round_anew(
         layer: in it.
         reference: its counterpart in the float network.
         seen: what the integer layer reads.
-        expected: what the float layer reads, at the same places.
+        expected: what the float layer reads, at the same positions.
         extra: output channels of the integer layer in front of the common ones; they stay as they are.
-        mending: whether to aim at the weights that make most of the integer inputs instead of the float ones.
+        compensate: whether to aim at the weights that make most of the integer inputs instead of the float ones.
 
     Returns:
         Whether the layer is of a kind whose weights can be written.
@@ -53,7 +53,7 @@ def round_anew(
     scale = _channel_scales(layer)[extra:]
     moments = Moments.of(_rows(reference, expected), _rows(layer, seen))
     weights = _real_rows(reference)
-    target = mended_weights(weights, moments) if mending else weights
+    target = compensated_weights(weights, moments) if compensate else weights
     rounded = round_weights(target, scale.astype(np.float32), moments, *_INT8_WEIGHTS)
     assert kernel.data is not None
     rows = layer.rows(kernel.data).copy()
@@ -62,14 +62,14 @@ def round_anew(
     return True
 
 
-def correct_gain(
+def correct_scale(
     editor: GraphEditor, layer: Layer, reference: Layer, seen: Inputs, expected: Inputs, extra: int
 ) -> bool:
     """Scale an integer layer's weights by one factor, so that its outputs follow the float layer's with slope 1.
 
     Whatever clips or smooths an activation takes some of its variance away, and what every layer loses multiplies:
     MobileNetV2's 53 layers lose a tenth of the logits' spread. One factor a layer, as its many samples tell it far
-    better than each channel's few. Takes the weights as they are now; arguments as those of :func:`round_anew`.
+    better than each channel's few. Takes the weights as they are now; arguments as those of :func:`gptq_round`.
 
     Returns:
         Whether the layer has scales of its own and a slope that makes sense.
@@ -96,7 +96,7 @@ def correct_bias(
     """Write the bias that gives an integer layer the float layer's mean output, channel by channel.
 
     Takes the weights as they are now (Nagel et al. 2019, Data-Free Quantization, arXiv 1906.04721, section 4.2);
-    arguments as those of :func:`round_anew`.
+    arguments as those of :func:`gptq_round`.
 
     Returns:
         Whether the layer has a bias of its own to write.
@@ -104,12 +104,12 @@ def correct_bias(
     bias = layer.bias
     if bias is None or not _writable(editor, bias):
         return False
-    wanted = reference.respond(reference.rows(reference.weights.real), expected.mean[np.newaxis])[0]
+    wanted = reference.respond(reference.rows(reference.weights.dequantize()), expected.mean[np.newaxis])[0]
     if reference.bias is not None:
-        wanted = wanted + reference.bias.real.ravel()
-    given = layer.respond(layer.rows(layer.weights.real), seen.mean[np.newaxis])[0]
+        wanted = wanted + reference.bias.dequantize().ravel()
+    given = layer.respond(layer.rows(layer.weights.dequantize()), seen.mean[np.newaxis])[0]
     scale = layer.input.quantization.scale[0] * np.asarray(layer.weights.quantization.scale)
-    corrected = bias.real.ravel().copy()
+    corrected = bias.dequantize().ravel().copy()
     corrected[extra:] = wanted - given[extra:]
     limits = np.iinfo(np.int32)
     steps = np.clip(np.rint(corrected / scale), limits.min, limits.max)
@@ -133,7 +133,7 @@ def _rows(layer: Layer, inputs: Inputs) -> npt.NDArray[np.float32]:
 
 def _real_rows(layer: Layer) -> npt.NDArray[np.float32]:
     """A layer's weights as they are now: (output channels, patch entries) float32."""
-    return layer.rows(layer.weights.real).astype(np.float32)
+    return layer.rows(layer.weights.dequantize()).astype(np.float32)
 
 
 def _one_to_one(layer: Layer) -> bool:

@@ -94,19 +94,19 @@ class Layer:
         given = seen @ parts.swapaxes(1, 2)  # (groups, count, channels of the group)
         return np.asarray(given.transpose(1, 0, 2).reshape(count, -1))
 
-    def places(self) -> tuple[int, int]:
+    def output_size(self) -> tuple[int, int]:
         """Height and width of the output."""
         shape = self.output.shape
         return (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
 
     def patches(
-        self, activations: npt.NDArray[Any], places: npt.NDArray[np.int64], padding: int = 0
+        self, activations: npt.NDArray[Any], positions: npt.NDArray[np.int64], padding: int = 0
     ) -> npt.NDArray[Any]:
-        """Cut the patches at some places out of its input.
+        """Cut the patches at some positions out of its input.
 
         Args:
             activations: (items, ...) of the input tensor's shape, real numbers or the tensor's integers.
-            places: (count,) numbers of places of the output, row by row.
+            positions: (count,) numbers of positions of the output, row by row.
             padding: what stands for 0: the zero point of integers.
 
         Returns:
@@ -114,9 +114,9 @@ class Layer:
         """
         items = len(activations)
         if self.kernel == (1, 1) and self._strides() == (1, 1):
-            flat = activations.reshape(items, int(np.prod(self.places())), -1)
-            return flat[:, places, np.newaxis, np.newaxis, :]
-        rows, columns = np.divmod(places, self.places()[1])
+            flat = activations.reshape(items, int(np.prod(self.output_size())), -1)
+            return flat[:, positions, np.newaxis, np.newaxis, :]
+        rows, columns = np.divmod(positions, self.output_size()[1])
         height, width, _ = activations.shape[1:]
         down = self._source(0, rows)[:, :, np.newaxis]
         right = self._source(1, columns)[:, np.newaxis, :]
@@ -126,12 +126,12 @@ class Layer:
         return result
 
     def mean_patch(self, activation: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Mean over all places of the patches: (height, width, channels) of the kernel.
+        """Mean over all positions of the patches: (height, width, channels) of the kernel.
 
         Args:
             activation: one item of the input, or the mean of many; real numbers with 0 for 0.
         """
-        rows, columns = self.places()
+        rows, columns = self.output_size()
         if self.kernel == (1, 1) and self._strides() == (1, 1):
             flat = activation.reshape(rows * columns, -1)
             # By a matrix product, several times as fast as ``sum(axis=0)`` of a tall matrix.
@@ -139,7 +139,7 @@ class Layer:
             return np.asarray(summed / len(flat), np.float64)[np.newaxis, np.newaxis]
         height, width, channels = activation.shape
         down, right = self._read_inside
-        # A row of 0 and 1 for each of the kernel's rows: one matrix product sums the rows of all places.
+        # A row of 0 and 1 for each of the kernel's rows: one matrix product sums the rows of all positions.
         chosen = np.stack([np.bincount(numbers, minlength=height) for numbers in down]).astype(activation.dtype)
         summed = (chosen @ activation.reshape(height, -1)).reshape(-1, width, channels)
         patch = np.stack([summed[:, numbers].sum(axis=1, dtype=np.float64) for numbers in right], axis=1)
@@ -147,8 +147,8 @@ class Layer:
 
     @cached_property
     def _read_inside(self) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]]:
-        """Rows of the input that each of the kernel's rows reads at all places, padding left out; and columns."""
-        found = [self._source(axis, np.arange(self.places()[axis])).T for axis in (0, 1)]
+        """Rows of the input that each of the kernel's rows reads at all positions, padding left out; and columns."""
+        found = [self._source(axis, np.arange(self.output_size()[axis])).T for axis in (0, 1)]
         down, right = (
             [n[(n >= 0) & (n < size)] for n in f] for f, size in zip(found, self.input.shape[1:3], strict=True)
         )
@@ -159,12 +159,12 @@ class Layer:
             return 1, 1
         return int(self.operator.options.strideH), int(self.operator.options.strideW)
 
-    def _source(self, axis: int, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _source(self, axis: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Rows (axis 0) or columns (axis 1) of the input that patches come from; outside of it is padding.
 
         Args:
             axis: 0 or 1.
-            places: (count,) rows or columns of the output.
+            positions: (count,) rows or columns of the output.
 
         Returns:
             (count, height or width of the kernel).
@@ -173,7 +173,7 @@ class Layer:
         kernel, stride = self.kernel[axis], self._strides()[axis]
         dilation = (options.dilationHFactor, options.dilationWFactor)[axis]
         spread = (kernel - 1) * dilation + 1
-        spare = max(0, (self.places()[axis] - 1) * stride + spread - self.input.shape[1 + axis])
+        spare = max(0, (self.output_size()[axis] - 1) * stride + spread - self.input.shape[1 + axis])
         before = spare // 2 if options.padding == _SAME else 0
-        first = places[:, np.newaxis] * stride - before
+        first = positions[:, np.newaxis] * stride - before
         return np.asarray(first + np.arange(kernel) * dilation, np.int64)

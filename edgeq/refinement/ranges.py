@@ -19,7 +19,7 @@ from edgeq.graphs.pairing import WEIGHTED
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Operator, Tensor
 
-__all__ = ["Spread", "adjustable"]
+__all__ = ["RangeObserver", "range_observers"]
 
 _BINS = 8192
 _REACH = 4.0  # times the present range: how far values are told apart
@@ -31,7 +31,7 @@ _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "S
 """Operators whose kernels take an input of any scale; others want their output's."""
 
 
-class Spread:
+class RangeObserver:
     """How the values of a float activation are spread, and the range for them in the INT8 model."""
 
     def __init__(self, tensor: Tensor, narrowed: bool) -> None:
@@ -100,7 +100,7 @@ def _least_error(
     return float(lows[a]), float(highs[b])
 
 
-def adjustable(pair: GraphPair, editor: GraphEditor) -> dict[int, Spread]:
+def range_observers(pair: GraphPair, editor: GraphEditor) -> dict[int, RangeObserver]:
     """Activations whose range may change, by their index in the float model."""
     graph = pair.candidate
     found = {}
@@ -114,7 +114,7 @@ def adjustable(pair: GraphPair, editor: GraphEditor) -> dict[int, Spread]:
             and all(reader.name in _TAKE_ANY_SCALE for reader in readers)
             and all(_bias_can_follow(graph, editor, reader.inputs) for reader in readers if reader.name in WEIGHTED)
         ):
-            found[match.reference.outputs[0]] = Spread(graph.tensors[made], _may_be_narrowed(operator, readers))
+            found[match.reference.outputs[0]] = RangeObserver(graph.tensors[made], _may_be_narrowed(operator, readers))
     return found
 
 

@@ -13,11 +13,11 @@ from edgeq.errors import InputError
 from edgeq.graphs import GraphPair, OperatorRunner, pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
-from edgeq.refinement.correction import correct_bias, correct_gain, round_anew
+from edgeq.refinement.correction import correct_bias, correct_scale, gptq_round
 from edgeq.refinement.flow import Flow
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs, observe, observe_integers
-from edgeq.refinement.ranges import Spread, adjustable
+from edgeq.refinement.ranges import RangeObserver, range_observers
 from edgeq.runtime import Model
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Operator, read_graph
@@ -115,13 +115,13 @@ def refine(
 
     l1_before = distance(before)
     layers = [Layer(pair.reference, match.reference) for match in pair.operators if match.candidate.name in WEIGHTED]
-    spreads = adjustable(pair, GraphEditor(integer)) if "ranges" in methods else {}
+    observers = range_observers(pair, GraphEditor(integer)) if "ranges" in methods else {}
     tensors = [reference.tensor(image) for image in images]
     sampled = not {"gain", "rounding"}.isdisjoint(methods)  # correcting biases takes means alone
-    inputs = observe(pair.reference, layers, tensors, sampled, spreads, reference.runtime, threads, progress)
+    inputs = observe(pair.reference, layers, tensors, sampled, observers, reference.runtime, threads, progress)
     tensors = [candidate.tensor(image) for image in images]
     for tried in _fewer_and_fewer(methods):
-        fitted = list(spreads.values()) if "ranges" in tried else []
+        fitted = list(observers.values()) if "ranges" in tried else []
         after = _correct(pair, inputs, fitted, tensors, tried, candidate.runtime, threads, progress)
         progress("Checking", 0, 1)
         refinement = Refinement(len(images), len(checks), len(layers), ("bias", *tried), l1_before, distance(after))
@@ -151,7 +151,7 @@ def _check_integer(graph: Graph, operator: Operator) -> None:
 def _correct(
     pair: GraphPair,
     inputs: Mapping[int, Inputs],
-    spreads: Sequence[Spread],
+    observers: Sequence[RangeObserver],
     tensors: Sequence[npt.NDArray[Any]],
     methods: Collection[str],
     runtime: str,
@@ -161,8 +161,8 @@ def _correct(
     """Correct all layers of the pair's INT8 model, of which `tensors` are the inputs: its content."""
     graph = pair.candidate
     editor = GraphEditor(graph)
-    for spread in spreads:
-        spread.fit(editor)
+    for observer in observers:
+        observer.fit(editor)
     weighted = {p.candidate.index: p for p in pair.operators if p.candidate.name in WEIGHTED}
     flow = Flow(graph, np.concatenate(tensors))
     for done, operator in enumerate(graph.operators, start=1):
@@ -170,12 +170,12 @@ def _correct(
         if match is not None:
             layer, counterpart = Layer(graph, operator), Layer(pair.reference, match.reference)
             expected = inputs[match.reference.index]
-            seen = observe_integers(layer, flow.values[layer.input.index], expected.places)
+            seen = observe_integers(layer, flow.values[layer.input.index], expected.positions)
             work = editor, layer, counterpart, seen, expected, match.extra_channels
             if "rounding" in methods:
-                round_anew(*work, mending="mending" in methods)
+                gptq_round(*work, compensate="mending" in methods)
             if "gain" in methods:
-                correct_gain(*work)
+                correct_scale(*work)
             correct_bias(*work)
         flow.run(OperatorRunner(graph, operator, runtime, threads), operator.outputs[0])
         progress("Refining", done, len(graph.operators))

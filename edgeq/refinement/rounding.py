@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Moments", "mended_weights", "round_weights"]
+__all__ = ["Moments", "compensated_weights", "round_weights"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,14 +47,14 @@ class Moments:
 
     @classmethod
     def of(cls, reference: Floats, candidate: Floats) -> Moments:
-        """From patches of the same places: ([channels,] rows, entries) each."""
+        """From patches of the same positions: ([channels,] rows, entries) each."""
         x = reference - reference.mean(axis=-2, keepdims=True)
         y = candidate - candidate.mean(axis=-2, keepdims=True)
         turned = y.swapaxes(-1, -2) / np.float32(y.shape[-2])
         return cls(turned @ y, (turned @ x).swapaxes(-1, -2))
 
 
-def mended_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE) -> Floats:
+def compensated_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE) -> Floats:
     """The weights that make most of the integer inputs, near the float ones.
 
     Args:

@@ -179,7 +179,7 @@ class Model:
             raise ModelError(f"{self.path}: running the model failed ({one_line(error)})") from None
         return result
 
-    def real(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def dequantize(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Dequantize an output tensor: (outputs,) float64, probabilities or logits as the network has them."""
         return self.output.quantization.dequantize(output).reshape(-1)
 
@@ -190,7 +190,7 @@ class Model:
         classes. Probabilities that the network gives are left as they are: INT8 ones come in steps of 1/256
         and need not sum to 1.
         """
-        real = self.real(output)
+        real = self.dequantize(output)
         if real.size == 1:
             # By tanh, as exp() of a far logit overflows.
             second = (1 + float(np.tanh(real[0] / 2))) / 2 if self.gives_logits else float(real[0])

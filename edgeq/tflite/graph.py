@@ -41,8 +41,7 @@ class Tensor:
     quantization: Quantization
     data: npt.NDArray[Any] | None
 
-    @property
-    def real(self) -> npt.NDArray[np.float64]:
+    def dequantize(self) -> npt.NDArray[np.float64]:
         """A constant's values as real numbers, of its shape."""
         assert self.data is not None
         return self.quantization.dequantize(self.data)
@@ -124,7 +123,7 @@ class Graph:
         return {index: tuple(found) for index, found in readers.items()}
 
     @cached_property
-    def makers(self) -> dict[int, Operator]:
+    def producers(self) -> dict[int, Operator]:
         """The operator that computes each tensor."""
         return {index: operator for operator in self.operators for index in operator.outputs}
 

@@ -54,10 +54,10 @@ def output_kind(interpreter: Any, output: int) -> str:
     """
     operators = _operators_of(interpreter)
     while True:
-        makers = [operator for operator in operators if output in operator.outputs]
-        if not makers or makers[-1].name not in _TRANSPARENT:
-            return "probabilities" if makers and makers[-1].name in ("SOFTMAX", "LOGISTIC") else "logits"
-        output = makers[-1].inputs[0]
+        producers = [operator for operator in operators if output in operator.outputs]
+        if not producers or producers[-1].name not in _TRANSPARENT:
+            return "probabilities" if producers and producers[-1].name in ("SOFTMAX", "LOGISTIC") else "logits"
+        output = producers[-1].inputs[0]
 
 
 def _operators_of(interpreter: Any) -> list[Operator]:

@@ -182,7 +182,7 @@ def test_layers_are_measured_as_their_definitions_say(models: tuple[Path, Path],
     assert row.sqnr_db == pytest.approx(10 * math.log10(x @ x / np.sum((y - x) ** 2)), abs=1e-3)
     assert row.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), abs=1e-5)
     weights = [
-        g.tensors[o.inputs[1]].real.ravel()
+        g.tensors[o.inputs[1]].dequantize().ravel()
         for g, o in ((pair.reference, match.reference), (pair.candidate, match.candidate))
     ]
     noise = np.sum((weights[1] - weights[0]) ** 2)

@@ -18,7 +18,7 @@ from edgeq.graphs import OperatorRunner, TappedRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.preprocessing import NORMALIZATIONS
 from edgeq.refinement import METHODS, Refinement, refine
-from edgeq.refinement.correction import correct_gain
+from edgeq.refinement.correction import correct_scale
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
 from edgeq.runtime import RUNTIMES, Model
@@ -173,7 +173,7 @@ class TestBiases:
         for operator in graphs[0].operators:
             if operator.name in WEIGHTED:
                 made = graphs[0].tensors[operator.outputs[0]].quantization.scale[0]
-                original, broken, mended = (g.tensors[operator.inputs[2]].real / made for g in graphs)
+                original, broken, mended = (g.tensors[operator.inputs[2]].dequantize() / made for g in graphs)
                 assert np.abs(mended - original).max() < 2.5  # steps of the output
                 if operator.index in (0, graphs[0].operators[-2].index):
                     assert np.abs(broken - original).max() > 4
@@ -259,7 +259,7 @@ class TestGain:
         layer, counterpart = (Layer(g, g.operators[self.LAYER]) for g in (graph, reference))
         patches = np.random.default_rng(0).normal(size=(300, *layer.kernel, layer.input.shape[-1])).astype(np.float32)
         inputs = Inputs(patches.mean(axis=0, dtype=np.float64), np.zeros(0, np.int64), patches)
-        assert not correct_gain(editor, layer, counterpart, inputs, inputs, 0)
+        assert not correct_scale(editor, layer, counterpart, inputs, inputs, 0)
         np.testing.assert_array_equal(self.scales(editor.graph), before)
 
 

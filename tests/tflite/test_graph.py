@@ -83,8 +83,10 @@ class TestReading:
         graph = read_graph(blocks.int8)
         for operator in graph.operators:
             assert all(operator in graph.consumers[index] for index in operator.inputs)
-            assert all(graph.makers[index] is operator for index in operator.outputs)
-        assert set(graph.makers) | {*graph.inputs} == {t.index for t in graph.tensors if not graph.is_constant(t.index)}
+            assert all(graph.producers[index] is operator for index in operator.outputs)
+        assert set(graph.producers) | {*graph.inputs} == {
+            t.index for t in graph.tensors if not graph.is_constant(t.index)
+        }
 
     def test_weights_as_real_numbers(self, blocks: IntegerPair) -> None:
         """Per channel, within half a step of the float file's."""
@@ -92,7 +94,9 @@ class TestReading:
             graph.tensors[graph.operators[0].inputs[1]] for graph in map(read_graph, (blocks.fp32, blocks.int8))
         )
         assert len(rounded.quantization.scale) == rounded.shape[0] == 8
-        steps = np.abs(rounded.real - exact.real).reshape(8, -1).max(axis=1) / rounded.quantization.scale
+        steps = (
+            np.abs(rounded.dequantize() - exact.dequantize()).reshape(8, -1).max(axis=1) / rounded.quantization.scale
+        )
         assert 0.1 < steps.max() <= 0.5 + 1e-4
 
 
