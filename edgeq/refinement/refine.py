@@ -140,7 +140,7 @@ def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
 
 def _check_integer(graph: Graph, operator: Operator) -> None:
     """The INT8 model's operator is integer."""
-    types = {graph.tensors[index].quantization.dtype for index in (*graph.activations(operator), *operator.outputs)}
+    types = graph.dtypes((*graph.activations(operator), *operator.outputs))
     if not types <= {"int8", "uint8"}:
         raise InputError(
             f"{graph.path}: is not full-integer INT8: its operator {operator.index} ({operator.name}) works on "

@@ -102,7 +102,7 @@ class Model:
         try:
             self.input = self._only_tensor("input", self._interpreter.get_input_details())
             self.output = self._only_tensor("output", self._interpreter.get_output_details())
-            kind = self.metadata.output or self._output_kind()
+            kind = self.metadata.output or self._read_output_kind()
         except UnicodeDecodeError:
             raise ModelError(f"{self.path}: a tensor's name is not UTF-8") from None
         self.layout = self._find_layout()
@@ -269,10 +269,10 @@ class Model:
             return ()  # another tool's text file that is no list of labels
         return labels
 
-    def _output_kind(self) -> str:
-        from edgeq.tflite.output_kind import output_kind  # only for files that do not say
+    def _read_output_kind(self) -> str:
+        from edgeq.tflite.output_kind import read_output_kind  # only for files without edgeq's metadata
 
-        return output_kind(self._interpreter, self.output.index)
+        return read_output_kind(self.path)
 
     def _input_table(self) -> npt.NDArray[Any]:
         normalized = self.preprocessing.normalized_values()

@@ -1,7 +1,7 @@
-"""Telling a cut-off model from a whole one, as tflite-runtime and tensorflow crash on the former.
+"""Tell a truncated model from a whole one: tflite-runtime and tensorflow crash on a truncated one.
 
-ai-edge-litert verifies a file itself. For the others, everything that a model's tables point to must lie
-within the file: a copy that was interrupted then gets an error instead of a segmentation fault.
+ai-edge-litert verifies a file itself. For the other runtimes, everything that a model's tables point to must lie
+within the file. An interrupted copy is then reported as an error instead of a segmentation fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["is_whole"]
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether all that a .tflite file's tables point to is there; reads little more than the tables."""
+    """Tell whether everything that a .tflite file's tables point to is in the file; reads little but the tables."""
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             return _tables_fit(content)

@@ -23,7 +23,6 @@ from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quantization import Quantization
 from edgeq.runtime import KERNELS, RUNTIMES, Model
 from edgeq.tflite.metadata import ModelMetadata, Overrides
-from edgeq.tflite.output_kind import list_operators
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLOURS = ("blue", "green", "red")
@@ -226,17 +225,6 @@ def test_the_last_telling_operator_says_what_the_output_is(make, end, kernels) -
     tensors = [tensor((1, 4, 6, 3)), constant(1, 2), *[tensor((1, 3))] * 3, constant(1, 3)]
     model = make(tiny_model(tensors, steps, outputs=(output,)), kernels=kernels)
     assert model.gives_logits == (end not in ("softmax", "sigmoid", "reshaped softmax"))
-
-
-@pytest.mark.parametrize("runtime", ["ai-edge-litert", "tensorflow"])
-def test_operators_are_listed_in_order(make, runtime) -> None:
-    if importlib.util.find_spec(RUNTIMES[runtime].partition(".")[0]) is None:
-        pytest.skip(f"{runtime} is not installed")
-    path = make(channel_means(then="SOFTMAX")).path
-    mean, softmax_ = list_operators(path, runtime)
-    assert (mean.name, mean.inputs, mean.outputs) == ("MEAN", (0, 1), (2,))
-    assert (mean.input_types, mean.output_types) == (("float32", "int32"), ("float32",))
-    assert (softmax_.name, softmax_.inputs, softmax_.outputs) == ("SOFTMAX", (2,), (3,))
 
 
 # Inputs and outputs

@@ -57,10 +57,8 @@ def buffers(content: bytes) -> list[tuple[int, int]]:
     """Position and length of the data of each buffer of a model (field 4 of the root, field 0 of each)."""
     found = []
     for buffer in flatbuffer.root(content).tables(4):
-        place = buffer.place(0)
-        if place is not None:
-            start = place + int.from_bytes(content[place : place + 4], "little")
-            found.append((start + 4, int.from_bytes(content[start : start + 4], "little")))
+        if buffer.position_of(0) is not None:
+            found.append(buffer.vector(0))
     return found
 
 
