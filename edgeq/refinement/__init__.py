@@ -1,4 +1,4 @@
-"""Making an INT8 model agree better with the float model it came from, at no run-time cost."""
+"""Make an INT8 model agree better with the float model it was made from, at no run-time cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refining an INT8 model: layer after layer, on the runtime's own integer kernels, then checked on images apart."""
+"""Refine an INT8 model layer by layer on the runtime's own integer kernels, and check it on other images."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ from edgeq.tflite.graph import Graph, Operator, read_graph
 __all__ = ["METHODS", "Refinement", "refine"]
 
 METHODS = ("gain", "rounding", "mending", "ranges")
-"""What goes beyond correcting biases, which is always done: layers brought back to full strength; weights rounded
-by GPTQ, towards weights that mend what earlier layers got wrong; ranges that suit the images better."""
+"""Corrections on top of bias correction, which is always done: ``gain`` corrects the slope of a layer's outputs,
+``rounding`` rounds the weights with GPTQ, ``mending`` rounds towards weights that compensate for errors of earlier
+layers (QEP, GPTAQ), and ``ranges`` fits the activations' ranges. Files store these names in their provenance."""
 
 _CHECK_EVERY = 5
-"""One image in so many is kept for checking."""
+"""One image in this many is kept for checking."""
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What refining a model came to.
+    """The result of refining a model.
 
     Attributes:
-        images: how many it was refined on.
-        checked_on: how many others it was checked on.
+        images: how many images it was refined on.
+        checked_on: how many other images it was checked on.
         layers: how many layers were corrected.
-        methods: what was applied: ``bias`` and some of `METHODS`; where all of them did not help, fewer were tried.
-        l1_before: mean sum of absolute differences of probabilities from the float model's, on the images for
-            checking, before; in 0..2.
-        l1_after: the same after.
-        kept: whether the refined model was the better one, and so is the result.
+        methods: what was applied: ``bias`` and some of `METHODS`; fewer where all together did not help.
+        l1_before: mean sum of absolute differences of probabilities from the float model's, in 0..2, on the images
+            for checking, before refining.
+        l1_after: the same after refining.
+        kept: whether the refined model was better and is the result.
     """
 
     images: int
@@ -60,7 +61,7 @@ class Refinement:
 
     @property
     def kept(self) -> bool:
-        """Whether refining helped on images that it had not seen."""
+        """Whether refining helped on the images for checking, which took no part in it."""
         return self.l1_after < self.l1_before
 
 
@@ -73,26 +74,26 @@ def refine(
     threads: int = 2,
     progress: Progress = no_progress,
 ) -> tuple[bytes, Refinement]:
-    """Refine an INT8 model so that it agrees with the float model it was made from.
+    """Refine an INT8 model so that it agrees better with the float model it was made from.
 
-    One image in five is kept apart. Over the others, each integer layer is corrected and then run, so that the
-    next one sees what the corrected layers before it really produce. Only numbers change:
-    weights, biases, scales and zero points. The file keeps its length, operators and speed.
+    One image in five is kept for checking. On the others, each integer layer is corrected and then run, so that the
+    next layer is corrected on what the corrected layers before it really produce. Only weights, biases, scales and
+    zero points change: the content keeps its length, and the model its operators and its speed.
 
     Args:
         reference: the float model.
-        candidate: the INT8 model, made from it by whichever tool.
-        pixels: representative images as the models see them, (height, width, channels) uint8 each.
-        methods: some of `METHODS`; none corrects the biases alone.
+        candidate: the INT8 model, made from it by any converter.
+        pixels: representative images of the models' input size, (height, width, channels) uint8 each.
+        methods: some of `METHODS`; empty corrects the biases alone.
         threads: how many the runtime may use.
         progress: called with (stage, done, total).
 
     Returns:
-        The content of the better one of the two INT8 models, before and after, and what came of it.
+        The content of the better INT8 model, either as it was or refined, and the measurements.
 
     Raises:
         InputError: the models do not correspond, or too few images.
-        ModelError: a runtime refuses a part of a model.
+        ModelError: the runtime cannot run a part of a model.
     """
     if len(pixels) < _CHECK_EVERY:
         raise InputError(f"{len(pixels)} images are too few to refine {candidate.path}; take {_CHECK_EVERY} or more")
@@ -100,7 +101,7 @@ def refine(
     images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
     before = candidate.path.read_bytes()
     integer = Graph(before, candidate.path)
-    for operator in integer.operators:  # before pairing, which would find fault with a float file for other reasons
+    for operator in integer.operators:  # before pairing, whose message about a float file would mislead
         if operator.name in WEIGHTED:
             _check_integer(integer, operator)
     pair = pair_graphs(read_graph(reference.path), integer)
@@ -133,13 +134,13 @@ def refine(
 
 
 def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
-    """What to try, until something helps: all methods, then without the last of them, and so on."""
+    """What to try until something helps: all methods, then without the last one, and so on."""
     wanted = tuple(method for method in METHODS if method in methods)
     return [wanted[:count] for count in range(len(wanted), 0, -1)] or [()]
 
 
 def _check_integer(graph: Graph, operator: Operator) -> None:
-    """The INT8 model's operator is integer."""
+    """Raise an InputError if an operator's activations are not 8-bit integers."""
     types = graph.dtypes((*graph.activations(operator), *operator.outputs))
     if not types <= {"int8", "uint8"}:
         raise InputError(
@@ -158,7 +159,7 @@ def _correct(
     threads: int,
     progress: Progress,
 ) -> bytes:
-    """Correct all layers of the pair's INT8 model, of which `tensors` are the inputs: its content."""
+    """Correct all layers of the pair's INT8 model on its input tensors, and return its content."""
     graph = pair.candidate
     editor = GraphEditor(graph)
     for observer in observers:
@@ -185,6 +186,6 @@ def _correct(
 def _probabilities(
     model: Model, content: bytes, pixels: Sequence[npt.NDArray[np.uint8]], threads: int
 ) -> npt.NDArray[np.float64]:
-    """What a model with the numbers of `content` says of images: (images, classes)."""
+    """Probabilities that `model` with the numbers of `content` gives for images: (images, classes)."""
     changed = model.with_content(content, threads)
     return np.stack([changed.probabilities(changed.invoke(changed.tensor(image))) for image in pixels])
