@@ -48,7 +48,8 @@ DEVICE = [
     ),
     *("edgeq.benchmarking", "edgeq.benchmarking.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
     *("edgeq.device.agent", "edgeq.execution.frames"),
-    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.output_kind", "edgeq.tflite.repair"),
+    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.integrity"),
+    *("edgeq.tflite.output_kind", "edgeq.tflite.repair"),
 ]
 DESK_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}
 """Not to be had on a device, or too slow to import there."""

@@ -56,7 +56,7 @@ def command(
 
     The operators of the two files are paired by what they do. Layer after layer, weights are rounded anew, ranges
     narrowed and biases corrected, each layer seeing what the corrected integer layers before it produce. The
-    file keeps its length, its operators and its speed. One photo in five is kept for checking: if the result is
+    model keeps its size, its operators and its speed. One photo in five is kept for checking: if the result is
     not better on those, the model stays as it is. `edgeq convert --int8` does the same by itself.
 
     \b

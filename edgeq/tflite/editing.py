@@ -28,8 +28,8 @@ class GraphEditor:
         self.graph = graph
         self._content = bytearray(graph.content)
         root = flatbuffer.root(self._content)
-        self._buffers = root.tables(schema.MODEL_BUFFERS)
-        self._tensors = root.tables(schema.MODEL_SUBGRAPHS)[0].tables(schema.SUBGRAPH_TENSORS)
+        self._buffers = root.tables(schema.Model.BUFFERS)
+        self._tensors = root.tables(schema.Model.SUBGRAPHS)[0].tables(schema.Subgraph.TENSORS)
         # Converters store equal constants once, also for tensors that mean different things.
         self._uses = Counter(tensor.buffer for part in graph.model.subgraphs for tensor in part.tensors)
 
@@ -56,7 +56,7 @@ class GraphEditor:
         assert data.dtype == tensor.data.dtype
         number = self.graph.model.subgraphs[0].tensors[index].buffer
         raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-        start, length = self._buffers[number].vector(schema.BUFFER_DATA)
+        start, length = self._buffers[number].vector(schema.Buffer.DATA)
         buffer = self.graph.model.buffers[number]
         if not length:  # outside the flatbuffer
             start = buffer.offset
@@ -73,10 +73,10 @@ class GraphEditor:
             zero_point: as many as `scale`; None leaves it.
         """
         tensor = self.graph.tensors[index]
-        table = self._tensors[index].table(schema.TENSOR_QUANTIZATION)
+        table = self._tensors[index].table(schema.Tensor.QUANTIZATION)
         assert table is not None
         scales = np.asarray(scale, "<f4")
-        start, length = table.vector(schema.QUANTIZATION_SCALE)
+        start, length = table.vector(schema.Quantization.SCALE)
         assert length == scales.size
         assert all(math.isfinite(s) and s > 0 for s in scales)
         self._content[start : start + scales.nbytes] = scales.tobytes()
@@ -85,7 +85,7 @@ class GraphEditor:
         changed = replace(tensor.quantization, scale=tuple(float(s) for s in scales))
         if zero_point is not None:
             points = np.asarray(zero_point, "<i8")
-            start, length = table.vector(schema.QUANTIZATION_ZERO_POINT)
+            start, length = table.vector(schema.Quantization.ZERO_POINT)
             assert length == points.size
             self._content[start : start + points.nbytes] = points.tobytes()
             parameters.zeroPoint = points

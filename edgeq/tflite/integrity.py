@@ -32,25 +32,25 @@ def _tables_fit(content: mmap.mmap) -> bool:
         start, length = table.vector(field)
         return start + item_bytes * length <= size
 
-    subgraphs = model.tables(schema.MODEL_SUBGRAPHS)
+    subgraphs = model.tables(schema.Model.SUBGRAPHS)
     for subgraph in subgraphs:
-        for tensor in subgraph.tables(schema.SUBGRAPH_TENSORS):
-            quantization = tensor.table(schema.TENSOR_QUANTIZATION)
-            if not (fits(tensor, schema.TENSOR_SHAPE, 4) and fits(tensor, schema.TENSOR_NAME, 1)):
+        for tensor in subgraph.tables(schema.Subgraph.TENSORS):
+            quantization = tensor.table(schema.Tensor.QUANTIZATION)
+            if not (fits(tensor, schema.Tensor.SHAPE, 4) and fits(tensor, schema.Tensor.NAME, 1)):
                 return False
             if quantization and not (
-                fits(quantization, schema.QUANTIZATION_SCALE, 4)
-                and fits(quantization, schema.QUANTIZATION_ZERO_POINT, 8)
+                fits(quantization, schema.Quantization.SCALE, 4)
+                and fits(quantization, schema.Quantization.ZERO_POINT, 8)
             ):
                 return False
-        for operator in subgraph.tables(schema.SUBGRAPH_OPERATORS):
-            operator.table(schema.OPERATOR_OPTIONS)
-            if not (fits(operator, schema.OPERATOR_INPUTS, 4) and fits(operator, schema.OPERATOR_OUTPUTS, 4)):
+        for operator in subgraph.tables(schema.Subgraph.OPERATORS):
+            operator.table(schema.Operator.OPTIONS)
+            if not (fits(operator, schema.Operator.INPUTS, 4) and fits(operator, schema.Operator.OUTPUTS, 4)):
                 return False
-        if not (fits(subgraph, schema.SUBGRAPH_INPUTS, 4) and fits(subgraph, schema.SUBGRAPH_OUTPUTS, 4)):
+        if not (fits(subgraph, schema.Subgraph.INPUTS, 4) and fits(subgraph, schema.Subgraph.OUTPUTS, 4)):
             return False
-    for buffer in model.tables(schema.MODEL_BUFFERS):
-        outside = buffer.scalar(schema.BUFFER_OFFSET, "<Q") + buffer.scalar(schema.BUFFER_SIZE, "<Q")
-        if not fits(buffer, schema.BUFFER_DATA, 1) or outside > size:
+    for buffer in model.tables(schema.Model.BUFFERS):
+        outside = buffer.scalar(schema.Buffer.OFFSET, "<Q") + buffer.scalar(schema.Buffer.SIZE, "<Q")
+        if not fits(buffer, schema.Buffer.DATA, 1) or outside > size:
             return False
-    return bool(subgraphs) and fits(model, schema.MODEL_OPERATOR_CODES, 4)
+    return bool(subgraphs) and fits(model, schema.Model.OPERATOR_CODES, 4)

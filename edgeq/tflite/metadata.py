@@ -156,16 +156,18 @@ def read_standard_normalization(path: str | Path) -> tuple[tuple[float, ...], tu
     content = Path(path).read_bytes()
     try:
         model = flatbuffer.root(content)
-        for entry in model.tables(schema.MODEL_METADATA):
-            if entry.raw(schema.METADATA_NAME) != b"TFLITE_METADATA":
+        for entry in model.tables(schema.Model.METADATA):
+            if entry.raw(schema.Metadata.NAME) != b"TFLITE_METADATA":
                 continue
-            buffer = model.tables(schema.MODEL_BUFFERS)[entry.scalar(schema.METADATA_BUFFER, "<I")]
-            metadata = flatbuffer.root(buffer.raw(schema.BUFFER_DATA))
-            image = metadata.tables(schema.MODEL_METADATA_SUBGRAPHS)[0].tables(schema.SUBGRAPH_METADATA_INPUTS)[0]
-            for unit in image.tables(schema.TENSOR_METADATA_PROCESS_UNITS):
-                options = unit.table(schema.PROCESS_UNIT_OPTIONS)
-                if options and unit.scalar(schema.PROCESS_UNIT_TYPE, "<b") == schema.PROCESS_UNIT_IS_NORMALIZATION:
-                    return options.floats(schema.NORMALIZATION_MEAN), options.floats(schema.NORMALIZATION_STD)
+            buffer = model.tables(schema.Model.BUFFERS)[entry.scalar(schema.Metadata.BUFFER, "<I")]
+            metadata = flatbuffer.root(buffer.raw(schema.Buffer.DATA))
+            image = metadata.tables(schema.ModelMetadata.SUBGRAPHS)[0].tables(schema.SubgraphMetadata.INPUTS)[0]
+            for unit in image.tables(schema.TensorMetadata.PROCESS_UNITS):
+                options = unit.table(schema.ProcessUnit.OPTIONS)
+                if options and unit.scalar(schema.ProcessUnit.TYPE, "<b") == schema.ProcessUnit.IS_NORMALIZATION:
+                    return options.floats(schema.NormalizationOptions.MEAN), options.floats(
+                        schema.NormalizationOptions.STD
+                    )
     except (struct.error, IndexError):
         return None  # no metadata, or none that can be read: the quantization may still tell
     return None

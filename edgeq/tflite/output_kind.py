@@ -40,16 +40,16 @@ def read_output_kind(path: str | Path) -> str:
 def _kind_of_output(model: flatbuffer.Table) -> str:
     # Newer converters write the number to a field of its own and at most 127 to the old one.
     codes = [
-        max(code.scalar(schema.OPERATOR_CODE_DEPRECATED, "<b"), code.scalar(schema.OPERATOR_CODE_BUILTIN, "<i"))
-        for code in model.tables(schema.MODEL_OPERATOR_CODES)
+        max(code.scalar(schema.OperatorCode.DEPRECATED_BUILTIN, "<b"), code.scalar(schema.OperatorCode.BUILTIN, "<i"))
+        for code in model.tables(schema.Model.OPERATOR_CODES)
     ]
-    graph = model.tables(schema.MODEL_SUBGRAPHS)[0]
-    output = graph.integers(schema.SUBGRAPH_OUTPUTS)[0]
-    for operator in reversed(graph.tables(schema.SUBGRAPH_OPERATORS)):  # they are in the order of execution
-        if output not in operator.integers(schema.OPERATOR_OUTPUTS):
+    graph = model.tables(schema.Model.SUBGRAPHS)[0]
+    output = graph.integers(schema.Subgraph.OUTPUTS)[0]
+    for operator in reversed(graph.tables(schema.Subgraph.OPERATORS)):  # they are in the order of execution
+        if output not in operator.integers(schema.Operator.OUTPUTS):
             continue
-        code = codes[operator.scalar(schema.OPERATOR_CODE_INDEX, "<I")]
+        code = codes[operator.scalar(schema.Operator.CODE_INDEX, "<I")]
         if code not in _TRANSPARENT:
             return "probabilities" if code in _PROBABILITIES else "logits"
-        output = operator.integers(schema.OPERATOR_INPUTS)[0]
+        output = operator.integers(schema.Operator.INPUTS)[0]
     return "logits"

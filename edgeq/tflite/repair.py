@@ -27,10 +27,10 @@ def repaired_model(path: str | Path, complaint: str) -> bytes | None:
     if "quantized_dimension must be in range" not in complaint:
         return None
     content = bytearray(Path(path).read_bytes())
-    for subgraph in flatbuffer.root(content).tables(schema.MODEL_SUBGRAPHS):
-        for tensor in subgraph.tables(schema.SUBGRAPH_TENSORS):
-            quantization = tensor.table(schema.TENSOR_QUANTIZATION)
-            position = quantization and quantization.position_of(schema.QUANTIZATION_DIMENSION)
-            if position and tensor.length(schema.TENSOR_SHAPE) == 1:
+    for subgraph in flatbuffer.root(content).tables(schema.Model.SUBGRAPHS):
+        for tensor in subgraph.tables(schema.Subgraph.TENSORS):
+            quantization = tensor.table(schema.Tensor.QUANTIZATION)
+            position = quantization and quantization.position_of(schema.Quantization.DIMENSION)
+            if position and tensor.length(schema.Tensor.SHAPE) == 1:
                 content[position : position + 4] = bytes(4)  # an int32
     return bytes(content)

@@ -104,7 +104,7 @@ class TestWidened:
         assert found.real_range == pytest.approx((0, float(values.max())), rel=1e-3)
         assert fitted(editor, editor.graph.tensors[tensor.index], 0.1 * values, narrowed=False) == found
 
-    def test_a_model_calibrated_on_other_images_is_mended(self, blocks: IntegerPair, tmp_path: Path) -> None:
+    def test_a_model_calibrated_on_other_images_is_corrected(self, blocks: IntegerPair, tmp_path: Path) -> None:
         """One whose ranges are less than half of what the images take, also where activations are clamped."""
         editor = GraphEditor(read_graph(blocks.int8))
         graph = editor.graph

@@ -163,7 +163,7 @@ class TestBiases:
             editor.set_data(bias.index, (bias.data + steps).astype(np.int32))
         return written(editor.content, folder, "damaged.tflite")
 
-    def test_that_were_damaged_are_mended(self, blocks: IntegerPair, tmp_path: Path) -> None:
+    def test_that_were_damaged_are_corrected(self, blocks: IntegerPair, tmp_path: Path) -> None:
         path = self.damaged(blocks, tmp_path)
         content, result = refine(*opened(blocks, path), blocks.pixels, **BIAS_ONLY)
         assert result.kept
@@ -173,8 +173,8 @@ class TestBiases:
         for operator in graphs[0].operators:
             if operator.name in WEIGHTED:
                 made = graphs[0].tensors[operator.outputs[0]].quantization.scale[0]
-                original, broken, mended = (g.tensors[operator.inputs[2]].dequantize() / made for g in graphs)
-                assert np.abs(mended - original).max() < 2.5  # steps of the output
+                original, broken, corrected = (g.tensors[operator.inputs[2]].dequantize() / made for g in graphs)
+                assert np.abs(corrected - original).max() < 2.5  # steps of the output
                 if operator.index in (0, graphs[0].operators[-2].index):
                     assert np.abs(broken - original).max() > 4
 
