@@ -31,6 +31,7 @@ _HOMES = {
     "convert": "edgeq.conversion",
     "read_metadata": "edgeq.tflite.metadata",
     "top_predictions": "edgeq.classification",
+    "write_report": "edgeq.report",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "convert",
     "read_metadata",
     "top_predictions",
+    "write_report",
 ]
 
 

@@ -23,7 +23,7 @@ __all__ = ["command"]
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many labels to print.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image, each on a line.")
 @click.option("--time", "timed", is_flag=True, help="Also print decode, preprocess and invoke times.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the interpreter. Default: the cores, up to 4.")
 @click.option(

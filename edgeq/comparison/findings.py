@@ -29,7 +29,7 @@ _ENOUGH_PHOTOS = 100
 
 
 def find_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> tuple[str, ...]:
-    """What is broken, in the order of the network, a sentence each without its full stop.
+    """What is broken, in the order of the network, as sentences without a full stop.
 
     Args:
         reference: the float model.
@@ -116,7 +116,7 @@ def _why(layer: LayerDrift) -> str:
 def find_advice(
     comparison: Comparison, candidate: Model, layers: Sequence[LayerDrift], is_broken: bool
 ) -> tuple[str, ...]:
-    """What to try next, a sentence each without its full stop.
+    """What to try next, as sentences without a full stop.
 
     Args:
         comparison: what was measured on the images.
@@ -128,17 +128,17 @@ def find_advice(
     if comparison.calibration_overlap:
         advice.append("compare on photos that the model was not calibrated on")
     if is_broken:
-        return (*advice, "mend what is broken first, or convert again from the float network")
+        return (*advice, "fix what is broken first, or convert again from the float network")
     if comparison.agreement >= _WELL:
         return tuple(advice)
     provenance = candidate.metadata.provenance
     if not provenance.get("refinement"):
-        advice.append("this model is not refined: edgeq refine mends rounding at no cost in size or speed")
+        advice.append("this model is not refined: edgeq refine corrects rounding at no cost in size or speed")
     count = provenance.get("calibration", {}).get("count", _ENOUGH_PHOTOS)
     if count < _ENOUGH_PHOTOS:
         advice.append(f"it was calibrated on {count} photos: take {_ENOUGH_PHOTOS} or more, like those it will see")
     narrow = [layer for layer in layers if layer.saturation > _SATURATION]
     if narrow:
         advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on photos like these")
-    advice.append("where that does not help, edgeq convert --int16x8 keeps 16 bits in activations")
+    advice.append("if nothing else helps, edgeq convert --int16x8 keeps activations in 16 bits")
     return tuple(advice)

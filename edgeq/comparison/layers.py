@@ -1,4 +1,4 @@
-"""Drift layer by layer: what each integer operator does beside its float counterpart, and which one is to blame.
+"""Drift layer by layer: how each integer operator compares with its float counterpart, and which one is to blame.
 
 An operator far down shows the errors of all before it. So each is also run alone: on the float model's own input,
 quantized. What is wrong then is its own doing (its weights' rounding, its output's range, its bias).
@@ -48,13 +48,13 @@ def measure_layers(
         progress: called with ("Comparing layers", done, total).
 
     Returns:
-        One entry an operator and one for the input, worst first: by SQNR alone, in decibels.
+        One entry per operator and one for the input, worst first: by SQNR alone, in decibels.
 
     Raises:
         ModelError: a runtime refuses a part of a model.
     """
     probe = _Probe(reference, candidate, pair)
-    tallies = [_Tally() for _ in range(len(pair.operators) + 1)]
+    tallies = [_ActivationSums() for _ in range(len(pair.operators) + 1)]
     for done, (seen, other) in enumerate(images, start=1):
         for tally, values in zip(tallies, probe.run(seen, other), strict=True):
             tally.add(*values)
@@ -70,7 +70,7 @@ def _worst_first(drift: LayerDrift) -> float:
 
 
 @dataclass
-class _Tally:
+class _ActivationSums:
     """Sums over the images of one activation: float x, integer y, and integer alone z, as real numbers."""
 
     xx: float = 0.0
@@ -86,7 +86,7 @@ class _Tally:
     high: float = -np.inf
 
     def add(self, x: Reals, y: Reals, z: Reals, tensor: Tensor) -> None:
-        """Add one image: (places, channels) each, and the INT8 model's tensor."""
+        """Add one image: (positions, channels) each, and the INT8 model's tensor."""
         self.xx += float(np.vdot(x, x))
         self.xy += float(np.vdot(x, y))
         self.yy += float(np.vdot(y, y))
@@ -153,7 +153,7 @@ class _Probe:
         if index not in alone:
             if index in self._counterpart:
                 alone[index] = self._quantized(index, expected)
-            else:  # made by an operator that only hands on, which the float model may not have
+            else:  # made by an operator that only passes values through, which the float model may not have
                 runner = self._runners[self._pair.candidate.makers[index].index]
                 alone[index] = runner.run([self._input(i, expected, alone) for i in runner.inputs])
         return alone[index]
@@ -165,7 +165,7 @@ class _Probe:
     def histograms(
         self,
         numbers: Sequence[int],
-        tallies: Sequence[_Tally],
+        tallies: Sequence[_ActivationSums],
         images: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
     ) -> dict[int, Histogram]:
         """Histograms of some activations (0 is the input) over a few images."""
@@ -186,7 +186,7 @@ class _Probe:
         return found
 
 
-def _drift(pair: GraphPair, number: int, tally: _Tally) -> LayerDrift:
+def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
     """What the sums over one activation mean; number 0 is the input."""
     match = pair.operators[number - 1] if number else None
     made = match.reference.outputs[0] if match else pair.reference.inputs[0]
