@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import Any
@@ -10,9 +11,9 @@ import click
 
 from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option
 from edgeq.cli.output import complain
-from edgeq.cli.progress import Progress
 from edgeq.errors import EXIT_ERROR
 from edgeq.inference import classify_all
+from edgeq.progress import no_progress
 from edgeq.report.predictions import prediction_lines
 from edgeq.runtime import KERNELS
 
@@ -64,7 +65,9 @@ def command(
       edgeq infer photos/ --model m.tflite --on pi@raspberrypi
       edgeq infer cat.jpg --model theirs.tflite --normalize 0..1 --labels labels.txt
     """
-    with Progress() as progress:
+    if hosts:
+        from edgeq.cli.progress import Progress  # only devices take so long, and every start-up millisecond counts
+    with Progress() if hosts else contextlib.nullcontext(no_progress) as progress:
         results = classify_all(
             images,
             model_path,
@@ -77,10 +80,10 @@ def command(
             send_images=send_images,
             progress=progress,
         )
-        if hosts:  # they are done before the first result comes, and so is the progress
-            results = iter(list(results))
+        # Devices are done before the first result comes, and then so is their progress.
+        shown = list(results) if hosts else results
     failed = False
-    for result in results:
+    for result in shown:
         if result.error is not None:
             failed = True
             complain(result.error)

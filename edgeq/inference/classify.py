@@ -82,7 +82,7 @@ def classify_all(
     on: str | Sequence[str] = (),
     send_images: bool = False,
     progress: Progress = no_progress,
-) -> Iterator[Classification]:
+) -> Generator[Classification, None, None]:
     """Classify one image after the other; the next is decoded in a thread meanwhile.
 
     Nothing happens before the first result is asked for. `images` may be an endless generator, such as a camera's

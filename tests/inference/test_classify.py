@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +223,7 @@ class TestAhead:
     def test_closing_ends_the_thread(self, model: Model) -> None:
         running = False
 
-        def images() -> Iterator[Source]:
+        def images() -> Generator[Source, None, None]:
             nonlocal running
             while True:
                 running = True
