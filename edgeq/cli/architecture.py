@@ -23,6 +23,7 @@ class Size(click.ParamType[Any]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Parse the option's value into (height, width)."""
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
         if not match:
             self.fail(

@@ -1,4 +1,7 @@
-"""The job of `edgeq compare`, as a plain loop on one thread: compare.py REFERENCE CANDIDATE FOLDER"""
+"""The job of `edgeq compare`, as a plain loop on one thread.
+
+Usage: compare.py REFERENCE CANDIDATE FOLDER
+"""
 
 import sys
 from pathlib import Path

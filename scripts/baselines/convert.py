@@ -1,4 +1,7 @@
-"""The job of `edgeq convert --int8`, as a bare TFLiteConverter script: convert.py WEIGHTS CALIBRATION_FOLDER OUT"""
+"""The job of `edgeq convert --int8`, as a bare TFLiteConverter script.
+
+Usage: convert.py WEIGHTS CALIBRATION_FOLDER OUT
+"""
 
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ model.load_weights(weights)
 
 
 def representative_dataset():
+    """Yield 100 photos as the network sees them."""
     for path in sorted(Path(folder).rglob("*.jpg"))[:100]:
         image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         side = min(image.size) * 0.875

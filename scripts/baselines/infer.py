@@ -1,4 +1,7 @@
-"""The job of `edgeq infer`, as one would write it by hand: infer.py MODEL LABELS IMAGE"""
+"""The job of `edgeq infer`, as one would write it by hand.
+
+Usage: infer.py MODEL LABELS IMAGE
+"""
 
 import sys
 from pathlib import Path
