@@ -15,6 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Classification": "edgeq.classification",
     "Comparison": "edgeq.comparison",
     "ConvertedModel": "edgeq.conversion",
     "EdgeqError": "edgeq.errors",
@@ -24,13 +25,17 @@ _HOMES = {
     "Prediction": "edgeq.classification",
     "Preprocessing": "edgeq.preprocessing",
     "Quantization": "edgeq.quantization",
+    "classify": "edgeq.inference",
+    "classify_all": "edgeq.inference",
     "compare": "edgeq.comparison",
     "convert": "edgeq.conversion",
     "read_metadata": "edgeq.tflite.metadata",
     "top_predictions": "edgeq.classification",
+    "write_report": "edgeq.report",
 }
 
 __all__ = [
+    "Classification",
     "Comparison",
     "ConvertedModel",
     "EdgeqError",
@@ -41,10 +46,13 @@ __all__ = [
     "Preprocessing",
     "Quantization",
     "__version__",
+    "classify",
+    "classify_all",
     "compare",
     "convert",
     "read_metadata",
     "top_predictions",
+    "write_report",
 ]
 
 

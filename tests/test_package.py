@@ -46,6 +46,7 @@ DEVICE = [
         "edgeq.quiet",
         "edgeq.runtime",
     ),
+    *("edgeq.inference", "edgeq.inference.classify", "edgeq.report.predictions"),
     *("edgeq.benchmarking", "edgeq.benchmarking.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
     *("edgeq.device.agent", "edgeq.execution.frames"),
     *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.integrity"),

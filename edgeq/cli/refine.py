@@ -13,7 +13,7 @@ from edgeq.calibration import MINIMUM_IMAGES, choose_images, shipped_images
 from edgeq.cli.options import calibration_count_option, make_overrides, model_options, runtime_option
 from edgeq.cli.output import list_skipped
 from edgeq.cli.progress import Progress
-from edgeq.comparison.opening import open_both
+from edgeq.comparison.pair import open_both
 from edgeq.files import replacing
 from edgeq.images import require_folder
 from edgeq.refinement import METHODS, refine

@@ -140,5 +140,5 @@ def find_advice(
     narrow = [layer for layer in layers if layer.saturation > _SATURATION]
     if narrow:
         advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on photos like these")
-    advice.append("where that does not help, edgeq convert --int16x8 keeps 16 bits in activations")
+    advice.append("if nothing else helps, edgeq convert --int16x8 keeps activations in 16 bits")
     return tuple(advice)

@@ -54,7 +54,7 @@ def measure_layers(
         ModelError: the runtime cannot run a part of a model.
     """
     probe = _Probe(reference, candidate, pair)
-    tallies = [_Tally() for _ in range(len(pair.operators) + 1)]
+    tallies = [_ActivationSums() for _ in range(len(pair.operators) + 1)]
     for done, (seen, other) in enumerate(images, start=1):
         for tally, values in zip(tallies, probe.run(seen, other), strict=True):
             tally.add(*values)
@@ -70,7 +70,7 @@ def _worst_first(drift: LayerDrift) -> float:
 
 
 @dataclass
-class _Tally:
+class _ActivationSums:
     """Sums over the images for one activation: float x, integer y, and integer alone z, as real numbers."""
 
     xx: float = 0.0
@@ -165,7 +165,7 @@ class _Probe:
     def histograms(
         self,
         numbers: Sequence[int],
-        tallies: Sequence[_Tally],
+        tallies: Sequence[_ActivationSums],
         images: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
     ) -> dict[int, Histogram]:
         """Histograms of some activations (0 is the input) over a few images."""
@@ -186,7 +186,7 @@ class _Probe:
         return found
 
 
-def _drift(pair: GraphPair, number: int, tally: _Tally) -> LayerDrift:
+def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
     """What the sums over one activation mean; number 0 is the input."""
     match = pair.operators[number - 1] if number else None
     made = match.reference.outputs[0] if match else pair.reference.inputs[0]

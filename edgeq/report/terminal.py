@@ -38,7 +38,7 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         noun = "flip" if len(comparison.flips) == 1 else "flips"
         lines += ["", f"{len(comparison.flips)} {noun}{_first(shown, comparison.flips)}:"]
         lines += table([("image", "class", "reference", "candidate"), *map(_flip, shown)], width)
-    if any(drift.images > 1 for drift in comparison.classes):  # one image a class: the flips say it all
+    if any(drift.images > 1 for drift in comparison.classes):  # one image per class: the flips say it all
         worst = comparison.classes[:_MOST_CLASSES]
         lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
         rows = [

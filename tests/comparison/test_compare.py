@@ -20,7 +20,7 @@ from PIL import Image
 from edgeq.calibration import choose_images
 from edgeq.comparison import Comparison, compare
 from edgeq.conversion import FORMATS, convert
-from edgeq.errors import InputError, ModelError, UnknownNormalizationError
+from edgeq.errors import DeviceError, InputError, ModelError, UnknownNormalizationError
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
@@ -347,11 +347,11 @@ class TestResult:
         assert calls == [("Comparing", done, 36) for done in range(1, 37)]
 
 
-def test_a_candidate_that_runs_elsewhere(right: Path, make: Make, photos: Path) -> None:
-    """Its outputs, times and runtime are those of the other place, whatever the same file would do here."""
+def test_a_candidate_that_a_backend_runs(right: Path, make: Make, photos: Path) -> None:
+    """Its outputs, times and runtime are those of the backend, whatever the same file would do in this process."""
     wrong = Model(make("darkest", lambda x: tf.nn.softmax(-4 * means(x))))
 
-    class Place:
+    class Kitchen:
         name, runtime = "the kitchen", "?"
 
         def __init__(self) -> None:
@@ -362,13 +362,33 @@ def test_a_candidate_that_runs_elsewhere(right: Path, make: Make, photos: Path) 
             self.times_ms.append(5.0 + len(self.times_ms) % 3)
             return wrong.invoke(tensor)
 
-    place = Place()
-    result = compare(right, right, photos, elsewhere=lambda candidate: place, workers=1)
+    backend = Kitchen()
+    result = compare(right, right, photos, on=backend, workers=1)
     assert (result.reference.top1, result.candidate.top1, result.agreement) == (1, 0, 0)
-    assert len(place.times_ms) == result.images
+    assert len(backend.times_ms) == result.images
     assert result.candidate.latency_ms == 6
     assert result.candidate.runtime == "a runtime 1.0 on the kitchen"
     assert result.reference.runtime.startswith(wrong.runtime)
+
+
+def test_a_device_is_contacted_last(right: Path, photos: Path, tmp_path: Path) -> None:
+    """And not for a comparison that cannot be made anyway."""
+    with pytest.raises(InputError, match="no such folder"):
+        compare(right, right, tmp_path / "missing", on="pi@127.0.0.1:9")
+    with pytest.raises(DeviceError, match=r"pi@127\.0\.0\.1:9: cannot be reached"):
+        compare(right, right, photos, on="pi@127.0.0.1:9")
+
+
+def test_layers_that_do_not_correspond(right: Path, colour_models: Path, photos: Path) -> None:
+    """They are an error only where they were asked for."""
+    other = colour_models / "colours_int8.tflite"
+    with pytest.raises(InputError, match="do not correspond"):
+        compare(right, other, photos, layers=True)
+    result = compare(right, other, photos, layers="auto")
+    assert result.layers is None
+    assert "do not correspond" in result.notes[-1]
+    same = compare(right, right, photos, layers="auto", layer_images=2)
+    assert same.layers is not None
 
 
 class TestFailures:

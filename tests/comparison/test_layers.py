@@ -65,7 +65,7 @@ def broken(models: tuple[Path, Path], images: Path, tmp_path: Path) -> Callable[
         assert metadata.preprocessing is not None
         spec = replace(metadata.preprocessing, **preprocessing)  # type: ignore[arg-type]
         path.write_bytes(repack(editor.content, replace(metadata, preprocessing=spec)))
-        return compare(models[0], path, images, layer_images=4)
+        return compare(models[0], path, images, layers=True, layer_images=4)
 
     return compare_changed
 
@@ -163,7 +163,7 @@ def test_layers_are_measured_as_their_definitions_say(models: tuple[Path, Path],
     from edgeq.graphs import TappedRunner
     from edgeq.runtime import Model
 
-    comparison = compare(*models, images, layer_images=1)
+    comparison = compare(*models, images, layers=True, layer_images=1)
     assert comparison.layers is not None
     pair = pair_graphs(*map(read_graph, models))
     match = next(p for p in pair.operators[VICTIM:] if "CONV" in p.reference.name)
@@ -190,13 +190,13 @@ def test_layers_are_measured_as_their_definitions_say(models: tuple[Path, Path],
 
 
 def test_a_models_drift_from_itself_is_none(models: tuple[Path, Path], images: Path) -> None:
-    comparison = compare(models[1], models[1], images, layer_images=2)
+    comparison = compare(models[1], models[1], images, layers=True, layer_images=2)
     assert comparison.layers is not None
     assert all(layer.sqnr_db is None and layer.alone_sqnr_db is None for layer in comparison.layers)
 
 
 def test_the_worst_layers_have_histograms_and_all_is_json(models: tuple[Path, Path], images: Path) -> None:
-    comparison = compare(*models, images, layer_images=2)
+    comparison = compare(*models, images, layers=True, layer_images=2)
     assert comparison.layers is not None
     with_histogram = [layer.histogram is not None for layer in comparison.layers]
     assert with_histogram == sorted(with_histogram, reverse=True)
