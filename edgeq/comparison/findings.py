@@ -29,7 +29,7 @@ _ENOUGH_PHOTOS = 100
 
 
 def find_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> tuple[str, ...]:
-    """What is broken, in the order of the network, as sentences without a full stop.
+    """What is broken, in the order of the network, a sentence each without its full stop.
 
     Args:
         reference: the float model.
@@ -116,7 +116,7 @@ def _why(layer: LayerDrift) -> str:
 def find_advice(
     comparison: Comparison, candidate: Model, layers: Sequence[LayerDrift], is_broken: bool
 ) -> tuple[str, ...]:
-    """What to try next, as sentences without a full stop.
+    """What to try next, a sentence each without its full stop.
 
     Args:
         comparison: what was measured on the images.
@@ -128,12 +128,12 @@ def find_advice(
     if comparison.calibration_overlap:
         advice.append("compare on photos that the model was not calibrated on")
     if is_broken:
-        return (*advice, "fix what is broken first, or convert again from the float network")
+        return (*advice, "mend what is broken first, or convert again from the float network")
     if comparison.agreement >= _WELL:
         return tuple(advice)
     provenance = candidate.metadata.provenance
     if not provenance.get("refinement"):
-        advice.append("this model is not refined: edgeq refine corrects rounding at no cost in size or speed")
+        advice.append("this model is not refined: edgeq refine mends rounding at no cost in size or speed")
     count = provenance.get("calibration", {}).get("count", _ENOUGH_PHOTOS)
     if count < _ENOUGH_PHOTOS:
         advice.append(f"it was calibrated on {count} photos: take {_ENOUGH_PHOTOS} or more, like those it will see")

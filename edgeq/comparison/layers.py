@@ -1,4 +1,4 @@
-"""Drift layer by layer: how each integer operator compares with its float counterpart, and which one is to blame.
+"""Drift layer by layer: what each integer operator does beside its float counterpart, and which one is to blame.
 
 An operator far down shows the errors of all before it. So each is also run alone: on the float model's own input,
 quantized. What is wrong then is its own doing (its weights' rounding, its output's range, its bias).
@@ -48,7 +48,7 @@ def measure_layers(
         progress: called with ("Comparing layers", done, total).
 
     Returns:
-        One entry per operator and one for the input, worst first: by SQNR alone, in decibels.
+        One entry an operator and one for the input, worst first: by SQNR alone, in decibels.
 
     Raises:
         ModelError: a runtime refuses a part of a model.
@@ -86,7 +86,7 @@ class _ActivationSums:
     high: float = -np.inf
 
     def add(self, x: Reals, y: Reals, z: Reals, tensor: Tensor) -> None:
-        """Add one image: (positions, channels) each, and the INT8 model's tensor."""
+        """Add one image: (places, channels) each, and the INT8 model's tensor."""
         self.xx += float(np.vdot(x, x))
         self.xy += float(np.vdot(x, y))
         self.yy += float(np.vdot(y, y))
@@ -153,7 +153,7 @@ class _Probe:
         if index not in alone:
             if index in self._counterpart:
                 alone[index] = self._quantized(index, expected)
-            else:  # made by an operator that only passes values through, which the float model may not have
+            else:  # made by an operator that only hands on, which the float model may not have
                 runner = self._runners[self._pair.candidate.makers[index].index]
                 alone[index] = runner.run([self._input(i, expected, alone) for i in runner.inputs])
         return alone[index]
