@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
-from edgeq.comparison.opening import open_both
-from edgeq.comparison.pair import Elsewhere, Outputs, Pair, latency_ms
+from edgeq.comparison.pair import Elsewhere, Outputs, Pair, latency_ms, open_both
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import EdgeqError, ImageError, InputError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import InputError
+from edgeq.errors import InputError, UnknownNormalizationError
 from edgeq.files import sha256_of_file
 from edgeq.runtime import Model
-from edgeq.tflite.metadata import FINGERPRINT_LENGTH
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
 
-__all__ = ["Alignment", "Elsewhere", "Outputs", "Pair", "align", "latency_ms"]
+__all__ = ["Alignment", "Elsewhere", "Outputs", "Pair", "align", "latency_ms", "open_both"]
 
 
 class Elsewhere(Protocol):
@@ -194,3 +194,35 @@ def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s:
         if time.perf_counter() - start > at_most_s:
             break
     return [median(record) for record in times]
+
+
+def open_both(
+    reference: str | Path, candidate: str | Path, runtime: str | None = None, overrides: Overrides | None = None
+) -> tuple[Model, Model, list[str]]:
+    """Open two models; one that does not say how its input is normalized takes it from the other.
+
+    Args:
+        reference: a .tflite file.
+        candidate: another.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
+        overrides: what the caller knows better than the files, for both.
+
+    Returns:
+        Both, and what was done, a sentence each.
+
+    Raises:
+        ModelError: one cannot be loaded.
+        UnknownNormalizationError: neither says how its input is normalized.
+    """
+    overrides = overrides or Overrides()
+    models: list[Model] = []
+    notes = []
+    for path, other in ((reference, candidate), (candidate, reference)):
+        try:
+            models.append(Model(path, runtime=runtime, overrides=overrides))
+        except UnknownNormalizationError:
+            spec = Model(other, runtime=runtime, overrides=overrides).preprocessing
+            borrowed = replace(overrides, normalization=(spec.mean, spec.std))
+            models.append(Model(path, runtime=runtime, overrides=borrowed))
+            notes.append(f"took the normalization of {path} from {other}")
+    return models[0], models[1], notes

@@ -22,7 +22,7 @@ from edgeq.runtime import Model
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Operator, read_graph
 
-__all__ = ["METHODS", "Refinement", "refine"]
+__all__ = ["METHODS", "Refinement", "refine_model"]
 
 METHODS = ("gain", "rounding", "mending", "ranges")
 """What goes beyond correcting biases, which is always done: layers brought back to full strength; weights rounded
@@ -64,7 +64,7 @@ class Refinement:
         return self.l1_after < self.l1_before
 
 
-def refine(
+def refine_model(
     reference: Model,
     candidate: Model,
     pixels: Sequence[npt.NDArray[np.uint8]],
