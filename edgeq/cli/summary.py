@@ -7,8 +7,7 @@ import click
 from edgeq.cli.architecture import BUILDING, architecture_options, chosen_output_stride, res_option
 from edgeq.cli.output import refuse_given, show
 from edgeq.cli.progress import Progress
-from edgeq.networks import Architecture, default_output_stride
-from edgeq.networks.sizes import summarize
+from edgeq.networks import Architecture, default_output_stride, summarize
 from edgeq.report.network import summary_lines
 
 __all__ = ["command"]
