@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Refine an INT8 model, made by whichever tool, so that it agrees better with its FP32 model.
 
-    The operators of the two files are paired by what they do. Layer after layer, weights are rounded anew, ranges
+    The operators of the two files are paired by what they do. Layer after layer, weights are rounded again, ranges
     narrowed and biases corrected, each layer seeing what the corrected integer layers before it produce. The
     file keeps its length, its operators and its speed. One photo in five is kept for checking: if the result is
     not better on those, the model stays as it is. `edgeq convert --int8` does the same by itself.

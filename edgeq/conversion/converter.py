@@ -50,7 +50,7 @@ class FrozenNetwork:
             targets: where the file is to run, see ``edgeq.inspection.TARGETS``.
 
         Raises:
-            ConversionError: the converter refused.
+            ConversionError: the converter does not support the network.
         """
         import tensorflow as tf
 

@@ -86,7 +86,8 @@ def convert_network(
         The files in the order of `FORMATS`, the float32 reference first.
 
     Raises:
-        ConversionError: the converter refused, or a file failed verification; no file is touched then.
+        ConversionError: the converter does not support the network, or a file failed verification; then no file is
+            touched.
         InputError: the folder cannot be written to.
     """
     from edgeq.conversion.converter import freeze
