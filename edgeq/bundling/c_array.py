@@ -10,13 +10,13 @@ from edgeq.runtime import Model
 from edgeq.tflite.archive import split
 from edgeq.tflite.metadata import Overrides
 
-__all__ = ["make_c_array"]
+__all__ = ["write_c_array"]
 
 _ALIGNMENT = 16  # TensorFlow Lite for Microcontrollers reads tables and weights in place
 _BYTES_A_LINE = 12
 
 
-def make_c_array(model: str | Path, folder: str | Path, overrides: Overrides | None = None) -> tuple[Path, Path]:
+def write_c_array(model: str | Path, folder: str | Path, overrides: Overrides | None = None) -> tuple[Path, Path]:
     """Write ``NAME.h`` and ``NAME.c``, which both C and C++ compile.
 
     The array holds the flatbuffer alone: what edgeq appends to a file for other programs only costs flash here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.refinement.refine import METHODS, Refinement, refine
+from edgeq.refinement.files import RefinedModel, refine, refine_content
+from edgeq.refinement.refine import METHODS, Refinement, refine_model
 
-__all__ = ["METHODS", "Refinement", "refine"]
+__all__ = ["METHODS", "RefinedModel", "Refinement", "refine", "refine_content", "refine_model"]

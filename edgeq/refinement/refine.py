@@ -22,7 +22,7 @@ from edgeq.runtime import Model
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Operator, read_graph
 
-__all__ = ["METHODS", "Refinement", "refine"]
+__all__ = ["METHODS", "Refinement", "refine_model"]
 
 METHODS = ("gain", "rounding", "mending", "ranges")
 """Corrections on top of bias correction, which is always done: ``gain`` corrects the slope of a layer's outputs,
@@ -65,7 +65,7 @@ class Refinement:
         return self.l1_after < self.l1_before
 
 
-def refine(
+def refine_model(
     reference: Model,
     candidate: Model,
     pixels: Sequence[npt.NDArray[np.uint8]],

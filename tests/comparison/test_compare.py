@@ -19,7 +19,7 @@ from PIL import Image
 
 from edgeq.calibration import choose_images
 from edgeq.comparison import Comparison, compare
-from edgeq.conversion import FORMATS, convert
+from edgeq.conversion import FORMATS, convert_network
 from edgeq.errors import DeviceError, InputError, ModelError, UnknownNormalizationError
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
@@ -52,7 +52,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         if not path.is_file():
             height, width = preprocessing.height, preprocessing.width
             network = Network(name, height, width, 3, len(labels), function, None)
-            convert(network, preprocessing, [], out, labels=labels, silence=quiet)
+            convert_network(network, preprocessing, [], out, labels=labels)
         return path
 
     return make
@@ -305,7 +305,7 @@ class TestCalibrationImages:
         """Whatever they are called and wherever they lie by then."""
         chosen = choose_images(photos, COLOURS_INPUT, count=12)
         network = open_network(colour_network)
-        convert(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=chosen, silence=quiet)
+        convert_network(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=chosen)
         models = [tmp_path / f"colours_{form}.tflite" for form in ("fp32", "int8")]
         assert compare(*models, photos).calibration_overlap == 12
         elsewhere = tmp_path / "elsewhere"

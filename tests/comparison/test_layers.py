@@ -32,13 +32,13 @@ VICTIM = 20
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A trained network, the one that comes with edgeq: float and INT8."""
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import build_network
 
     network = build_network("mobilenet_v2", SIDE, SIDE, weights="bundled")
     calibration = choose_images(shipped_images(), network.preprocessing, count=20)
     out = tmp_path_factory.mktemp("layers")
-    float_model, integer_model = convert(network, network.preprocessing, ["int8"], out, calibration=calibration)
+    float_model, integer_model = convert_network(network, network.preprocessing, ["int8"], out, calibration=calibration)
     return float_model.path, integer_model.path
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from edgeq.calibration import choose_images, shipped_images
-from edgeq.conversion import convert
+from edgeq.conversion import convert_network
 from edgeq.graphs import OperatorRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.networks import open_network
 from edgeq.preprocessing import Preprocessing
-from edgeq.quiet import quiet
 from edgeq.refinement.layers import Layer
 from edgeq.tflite.graph import Graph, read_graph
 
@@ -62,7 +61,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
     preprocessing = Preprocessing(HEIGHT, WIDTH, crop=1.0)
     chosen = choose_images(shipped_images(), preprocessing, count=20)
     network = open_network(folder / "kinds.keras")
-    convert(network, preprocessing, ["int8"], folder, calibration=chosen, refined=False, silence=quiet)
+    convert_network(network, preprocessing, ["int8"], folder, calibration=chosen, refine=False)
     return {form: read_graph(folder / f"kinds_{form}.tflite") for form in FORMS}
 
 

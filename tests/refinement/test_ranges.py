@@ -11,7 +11,7 @@ from conftest import IntegerPair
 
 from edgeq.graphs import pair_graphs
 from edgeq.quantization import Quantization
-from edgeq.refinement import refine
+from edgeq.refinement import refine_model
 from edgeq.refinement.ranges import RangeObserver, range_observers
 from edgeq.runtime import Model
 from edgeq.tflite.editing import GraphEditor
@@ -122,10 +122,10 @@ class TestWidened:
                 editor.set_data(bias, np.rint(data / 0.4).astype(np.int32))
         (tmp_path / "narrow.tflite").write_bytes(editor.content)
         reference, candidate = Model(blocks.fp32), Model(tmp_path / "narrow.tflite")
-        content, result = refine(reference, candidate, blocks.pixels)
+        content, result = refine_model(reference, candidate, blocks.pixels)
         assert result.l1_before > 0.1
         assert result.l1_after < 0.25 * result.l1_before
-        _, without = refine(reference, candidate, blocks.pixels, methods=("gain", "rounding", "mending"))
+        _, without = refine_model(reference, candidate, blocks.pixels, methods=("gain", "rounding", "mending"))
         assert result.l1_after < 0.5 * without.l1_after
         ranges = [g.tensors[g.operators[0].outputs[0]].quantization.real_range for g in (graph, Graph(content, "m"))]
         assert ranges[1][1] > 2 * ranges[0][1]

@@ -564,7 +564,7 @@ def test_cut_off_files_are_model_errors_and_no_crash(colour_models, tmp_path, ru
 def io_models(colour_network, photos, tmp_path_factory) -> dict[str, Path]:
     """The INT8 file again, with other types of input and output."""
     from edgeq.calibration import choose_images
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import open_network
 
     preprocessing = Preprocessing(32, 32, crop=1.0)
@@ -573,8 +573,8 @@ def io_models(colour_network, photos, tmp_path_factory) -> dict[str, Path]:
     found = {}
     for io_type in ("int8", "uint8", "float32"):
         out = tmp_path_factory.mktemp(io_type)
-        convert(
-            network, preprocessing, ["int8"], out, calibration=calibration, io=io_type, labels=COLOURS, refined=False
+        convert_network(
+            network, preprocessing, ["int8"], out, calibration=calibration, io=io_type, labels=COLOURS, refine=False
         )
         found["int8" if io_type == "int8" else f"int8 of {io_type}"] = out / "colours_int8.tflite"
     return found

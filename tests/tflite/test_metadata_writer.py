@@ -15,7 +15,7 @@ import pytest
 from conftest import COLOURS, Finished, colour_picture
 
 from edgeq.calibration import choose_images
-from edgeq.conversion import FORMATS, convert
+from edgeq.conversion import FORMATS, convert_network
 from edgeq.networks import open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
@@ -49,7 +49,7 @@ def uint8_model(colour_network: Path, photos: Path, tmp_path_factory: pytest.Tem
     chosen = choose_images(photos, COLOURS_INPUT, count=12)
     network = open_network(colour_network)
     labels = tuple(COLOURS)
-    convert(network, COLOURS_INPUT, ["int8"], out, calibration=chosen, io="uint8", labels=labels, silence=quiet)
+    convert_network(network, COLOURS_INPUT, ["int8"], out, calibration=chosen, io="uint8", labels=labels)
     return out / "colours_int8.tflite"
 
 
