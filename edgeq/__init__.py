@@ -15,11 +15,11 @@ import importlib
 __version__ = "0.1.0"
 
 _NAMES = {
-    "edgeq.benchmarking": ("Benchmark", "Configuration", "Measurement", "bench"),
+    "edgeq.benchmarking": ("Benchmark", "Measurement", "bench", "bench_devices"),
     "edgeq.bundling": ("Bundle", "bundle", "write_c_array"),
     "edgeq.calibration": ("CalibrationSet", "SyntheticSet", "choose_images", "synthesize_calibration"),
     "edgeq.classification": ("Classification", "Prediction", "top_predictions"),
-    "edgeq.comparison": ("Comparison", "LayerDrift", "ModelResult", "compare"),
+    "edgeq.comparison": ("BackendComparison", "Comparison", "LayerDrift", "ModelResult", "compare", "compare_backends"),
     "edgeq.conversion": ("Conversion", "ConvertedModel", "convert"),
     "edgeq.errors": ("EdgeqError",),
     "edgeq.inference": ("classify", "classify_all"),

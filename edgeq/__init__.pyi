@@ -1,9 +1,9 @@
 """What `edgeq` has, for type checkers and editors; at run time its names are loaded when they are first used."""
 
 from edgeq.benchmarking import Benchmark as Benchmark
-from edgeq.benchmarking import Configuration as Configuration
 from edgeq.benchmarking import Measurement as Measurement
 from edgeq.benchmarking import bench as bench
+from edgeq.benchmarking import bench_devices as bench_devices
 from edgeq.bundling import Bundle as Bundle
 from edgeq.bundling import bundle as bundle
 from edgeq.bundling import write_c_array as write_c_array
@@ -14,10 +14,12 @@ from edgeq.calibration import synthesize_calibration as synthesize_calibration
 from edgeq.classification import Classification as Classification
 from edgeq.classification import Prediction as Prediction
 from edgeq.classification import top_predictions as top_predictions
+from edgeq.comparison import BackendComparison as BackendComparison
 from edgeq.comparison import Comparison as Comparison
 from edgeq.comparison import LayerDrift as LayerDrift
 from edgeq.comparison import ModelResult as ModelResult
 from edgeq.comparison import compare as compare
+from edgeq.comparison import compare_backends as compare_backends
 from edgeq.conversion import Conversion as Conversion
 from edgeq.conversion import ConvertedModel as ConvertedModel
 from edgeq.conversion import convert as convert

@@ -115,9 +115,9 @@ def command(
             raise click.UsageError(
                 "--max-drop, --min-agreement, --layers and --report compare two models; give REFERENCE and CANDIDATE"
             )
-        from edgeq.cli.compare_places import compare_in_places
+        from edgeq.cli.compare_backends import print_backend_comparison
 
-        compare_in_places(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
+        print_backend_comparison(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
         return
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")

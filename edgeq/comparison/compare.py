@@ -13,10 +13,11 @@ from statistics import median
 from typing import Literal
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
-from edgeq.comparison.pair import Backend, Outputs, Pair, latency_ms, open_both
+from edgeq.comparison.pair import Outputs, Pair, latency_ms, open_both
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import EdgeqError, ImageError, InputError
+from edgeq.execution.backend import Backend
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model, available_cores, runtime_version
 from edgeq.tflite.metadata import Overrides
@@ -104,15 +105,13 @@ def _backend(
         yield on, ()
         return
     from edgeq.device.address import Address
-    from edgeq.device.device import Device
-    from edgeq.device.setup import set_up
-    from edgeq.execution.backend import DevicePlace  # comparing on this host needs no SSH
+    from edgeq.device.backend import DeviceBackend
+    from edgeq.device.setup import connected  # comparing on this host needs no SSH
 
-    with Device(Address.parse(on), progress) as device:
-        set_up(device)
+    with connected(Address.parse(on), progress) as device:
         emulated = device.machine().emulated_by is not None
         note = f"{on} is emulated, so the candidate's latency is not a board's"
-        yield DevicePlace(device, model, None, "default"), (note,) if emulated else ()
+        yield DeviceBackend(device, model.path), (note,) if emulated else ()
 
 
 def _measure(

@@ -6,34 +6,18 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError, UnknownNormalizationError
+from edgeq.execution.backend import Backend, InProcessBackend
 from edgeq.files import sha256_of_file
 from edgeq.runtime import Model
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
 
-__all__ = ["Alignment", "Backend", "Outputs", "Pair", "align", "latency_ms", "open_both"]
-
-
-class Backend(Protocol):
-    """Where a candidate runs instead of in this process, such as a device. Serves several threads.
-
-    Attributes:
-        name: to show.
-        runtime: name and version; known from the first run on.
-        times_ms: of all runs, on its own clock.
-    """
-
-    name: str
-    runtime: str
-    times_ms: list[float]
-
-    def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run an input tensor and return the output as the network has it."""
+__all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms", "open_both"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +102,7 @@ class Pair:
         """
         self.reference = reference
         self.candidate = candidate
-        self._run_candidate = backend.run if backend else candidate.invoke
+        self._backend = backend or InProcessBackend(candidate)
         self.alignment = align(reference, candidate)
         self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
 
@@ -157,7 +141,7 @@ class Pair:
         reference_output = reference.invoke(reference.tensor(pixels))
         if candidate.preprocessing.geometry != reference.preprocessing.geometry:
             pixels = candidate.preprocessing.pixels(path)
-        candidate_output = self._run_candidate(candidate.tensor(pixels))
+        candidate_output = self._backend.run(candidate.tensor(pixels))
         p = reference.probabilities(reference_output)[self.alignment.reference_skips :]
         q = candidate.probabilities(candidate_output)[self.alignment.candidate_skips :]
         signal, difference = p, p - q

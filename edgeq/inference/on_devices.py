@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeq.classification import Classification, top_predictions
+from edgeq.device.backend import DeviceBackend
 from edgeq.device.device import Device
 from edgeq.device.fleet import on_each
 from edgeq.errors import ImageError, InputError
 from edgeq.images import Source, decode, source_name
 from edgeq.progress import Progress
 from edgeq.runtime import Model
-from edgeq.tflite.metadata import Overrides
 
 __all__ = ["classify_on"]
 
@@ -53,22 +53,19 @@ def classify_on(
             raise InputError(f"{source_name(source)}: devices take files; standard input and streams are for this host")
         if send_images and not isinstance(source, str | Path):
             raise InputError(f"{source_name(source)}: only files can be sent for a device to decode")
-    spec = model.preprocessing
-    overrides = Overrides((spec.mean, spec.std), spec.channels, spec.crop)
 
     def run(device: Device) -> list[Classification]:
-        remote = device.open(model.path, runtime, threads, kernels, overrides)
+        backend = DeviceBackend(device, model.path, runtime, threads, kernels)
         name = str(device.address)
         results = []
         for source in sources:
             try:
                 if send_images:
                     decode(source)  # so that what is no image is not sent
-                    output, facts = device.run_image(remote, str(source))
-                    times_ms: dict[str, float] = facts["times_ms"]
+                    output, times_ms = backend.run_image(str(source), model.preprocessing)
                 else:
-                    output, facts = device.run(remote, model.tensor(model.preprocessing.pixels(source)))
-                    times_ms = {"invoke": facts["times_ms"]["invoke"]}
+                    output = backend.run(model.tensor(model.preprocessing.pixels(source)))
+                    times_ms = {"invoke": backend.times_ms[-1]}
             except ImageError as error:
                 results.append(Classification(source_name(source), device=name, error=error))
                 continue

@@ -19,8 +19,10 @@ from PIL import Image
 
 from edgeq.calibration import choose_images
 from edgeq.comparison import Comparison, compare
+from edgeq.comparison.pair import Pair
 from edgeq.conversion import FORMATS, convert_network
 from edgeq.errors import DeviceError, InputError, ModelError, UnknownNormalizationError
+from edgeq.execution.backend import WorkerBackend
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
@@ -352,7 +354,7 @@ def test_a_candidate_that_a_backend_runs(right: Path, make: Make, photos: Path) 
     wrong = Model(make("darkest", lambda x: tf.nn.softmax(-4 * means(x))))
 
     class Kitchen:
-        name, runtime = "the kitchen", "?"
+        name, runtime, kernels = "the kitchen", "?", "default"
 
         def __init__(self) -> None:
             self.times_ms: list[float] = []
@@ -362,6 +364,9 @@ def test_a_candidate_that_a_backend_runs(right: Path, make: Make, photos: Path) 
             self.times_ms.append(5.0 + len(self.times_ms) % 3)
             return wrong.invoke(tensor)
 
+        def close(self) -> None:
+            pass
+
     backend = Kitchen()
     result = compare(right, right, photos, on=backend, workers=1)
     assert (result.reference.top1, result.candidate.top1, result.agreement) == (1, 0, 0)
@@ -369,6 +374,19 @@ def test_a_candidate_that_a_backend_runs(right: Path, make: Make, photos: Path) 
     assert result.candidate.latency_ms == 6
     assert result.candidate.runtime == "a runtime 1.0 on the kitchen"
     assert result.reference.runtime.startswith(wrong.runtime)
+
+
+def test_a_candidate_on_another_backend(right: Path, make: Make, photos: Path) -> None:
+    """Its outputs are the backend's, whatever the same file would do here."""
+    wrong = make("darkest", lambda x: tf.nn.softmax(-4 * means(x)))
+    model = Model(right)
+    photo = next(photos.rglob("*.jpg"))
+    with WorkerBackend(wrong) as backend:
+        outputs = Pair(model, Model(right), backend).run(photo)
+    assert np.array_equal(outputs.reference, model.classify(photo))
+    assert np.array_equal(outputs.candidate, Model(wrong).classify(photo))
+    assert outputs.reference.argmax() != outputs.candidate.argmax()
+    assert len(backend.times_ms) == 1
 
 
 def test_a_device_is_contacted_last(right: Path, photos: Path, tmp_path: Path) -> None:
