@@ -47,8 +47,8 @@ DEVICE = [
         "edgeq.runtime",
     ),
     *("edgeq.inference", "edgeq.inference.classify", "edgeq.report.predictions"),
-    *("edgeq.benchmarking", "edgeq.benchmarking.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
-    *("edgeq.device.agent", "edgeq.execution.frames"),
+    *("edgeq.benchmarking", "edgeq.cli.bench", "edgeq.report.benchmark"),
+    *("edgeq.device.agent", "edgeq.execution.frames", "edgeq.execution.serving", "edgeq.execution.worker"),
     *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.integrity"),
     *("edgeq.tflite.output_kind", "edgeq.tflite.repair"),
 ]
