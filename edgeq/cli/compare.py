@@ -13,15 +13,14 @@ import click
 from edgeq.cli.options import make_overrides, model_options, on_option, runtimes_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
-from edgeq.comparison import Comparison, compare
+from edgeq.comparison import compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
-from edgeq.report import comparison_lines
-from edgeq.report.page import require_packages, write_page
+from edgeq.report import comparison_lines, write_report
+from edgeq.report.page import require_packages
 
 __all__ = ["command"]
 
 _MODELS = Path("models")
-_LAYER_IMAGES = 24  # enough for two digits of an SQNR
 
 
 class _Share(click.FloatRange):
@@ -136,15 +135,14 @@ def command(
             workers=workers,
             overrides=make_overrides(**about_model),
             labels_needed=max_drop is not None,
-            layer_images=_LAYER_IMAGES if layers or report_path is not None else 0,
-            layers_needed=layers,
+            layers=layers or ("auto" if report_path is not None else False),
             on=hosts[0] if hosts else None,
             progress=progress,
         )
     show(comparison_lines(result), result.to_json(), json_path)
     if report_path is not None:
-        write_page(result, Path(report_path), shlex.join(["edgeq", *sys.argv[1:]]))
-    missed = _missed(result, max_drop, min_agreement)
+        write_report(result, report_path, shlex.join(["edgeq", *sys.argv[1:]]))
+    missed = result.missed_limits(max_drop, min_agreement)
     for reason in missed:
         complain(reason, "Missed")
     if missed:
@@ -165,15 +163,3 @@ def _newest_pair(folder: Path) -> tuple[str, str]:
         )
     reference, candidate = max(pairs, key=lambda pair: (pair[1].stat().st_mtime, pair[1].name))
     return str(reference), str(candidate)
-
-
-def _missed(result: Comparison, max_drop: float | None, min_agreement: float | None) -> list[str]:
-    """Why the comparison misses its limits; empty if it does not."""
-    reasons = []
-    if max_drop is not None:
-        assert result.top1_drop is not None
-        if result.top1_drop > max_drop:
-            reasons.append(f"top-1 drops by {result.top1_drop:.4f}, more than {max_drop}")
-    if min_agreement is not None and result.agreement < min_agreement:
-        reasons.append(f"agreement is {result.agreement:.4f}, less than {min_agreement}")
-    return reasons

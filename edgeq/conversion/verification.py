@@ -16,7 +16,7 @@ from edgeq.conversion.formats import Format
 from edgeq.errors import ConversionError, EdgeqError, WorkerDiedError
 from edgeq.execution.process import WorkerProcess
 from edgeq.runtime import Model
-from edgeq.tflite.output_kind import Operator, list_operators
+from edgeq.tflite.graph import Graph, read_graph
 
 __all__ = ["verify"]
 
@@ -53,22 +53,22 @@ def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...]
     """Raise a `ConversionError` that says what is wrong with a file, if anything is; runs in the worker process."""
     model = Model(path)
     if form == "int8":
-        _check_integer(list_operators(path), io)
+        _check_integer(read_graph(path), io)
         _check_io(model, io)
     pixels = np.frombuffer(content, np.uint8).reshape(shape)
     output = model.invoke(model.tensor(pixels))
-    if not np.all(np.isfinite(model.real(output))):
+    if not np.all(np.isfinite(model.dequantize(output))):
         raise ConversionError("it gives NaN or infinity; check the network's weights")
 
 
-def _check_integer(operators: list[Operator], io: str) -> None:
+def _check_integer(graph: Graph, io: str) -> None:
     """Every tensor of every operator is integer; with float I/O, but for the conversions at the two ends."""
-    ends = (operators[0], operators[-1]) if io == "float32" else ()
+    ends = (graph.operators[0], graph.operators[-1]) if io == "float32" else ()
     culprits = set()
-    for operator in operators:
+    for operator in graph.operators:
         if operator in ends and operator.name in _BOUNDARY_OPERATORS:
             continue
-        floats = {t for t in operator.input_types + operator.output_types if t not in _INTEGER_TYPES}
+        floats = graph.dtypes((*operator.inputs, *operator.outputs)).difference(_INTEGER_TYPES)
         if floats:
             culprits.add(f"{operator.name} ({', '.join(sorted(floats))})")
     if culprits:

@@ -14,12 +14,14 @@ from edgeq.networks.architecture import OUTPUT_STRIDES, Architecture, default_ou
 from edgeq.networks.bundled import bundled_for
 from edgeq.networks.imagenet import IMAGENET_CLASSES, imagenet_labels, imagenet_weights
 from edgeq.networks.network import Network, require_tensorflow
+from edgeq.quiet import quiet
 
 __all__ = ["NAMED_WEIGHTS", "build_network", "load_weights", "randomize"]
 
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled", "none")
 
 
+@quiet()
 def build_network(
     family: str = "mobilenet_v2",
     height: int = 224,

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import edgeq
 from edgeq.errors import EdgeqError, InputError
 from edgeq.preprocessing import Preprocessing, default_crop
 from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Network", "require_tensorflow"]
+__all__ = ["Network", "require_tensorflow", "tool_versions"]
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,17 @@ def require_tensorflow() -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # read by Keras as it is imported
     if importlib.util.find_spec("tensorflow") is None:
         raise EdgeqError("this needs TensorFlow, which is not installed: pip install 'edgeq[convert]'")
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages that decide what is in a file that edgeq makes, for its provenance."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        "edgeq": edgeq.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,4 +1,4 @@
-"""What a network's layers see of the calibration images: means of their input patches, and a sample of them."""
+"""Inputs of a network's layers over the calibration images: mean patches, and a sample of patches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from edgeq.graphs import TappedRunner
 from edgeq.progress import Progress
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.ranges import Spread
+from edgeq.refinement.ranges import RangeObserver
 from edgeq.tflite.graph import Graph
 
 __all__ = ["Inputs", "observe", "observe_integers"]
 
 _SAMPLED_ENTRIES = 1 << 20
-"""Numbers kept of each layer's patches, which bounds memory however many images there are."""
+"""Values kept of each layer's patches: this bounds the memory, whatever the number of images."""
 
 _FEWEST_ROWS = 512
 _MOST_ROWS = 8192
@@ -26,25 +26,25 @@ _MOST_ROWS = 8192
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one layer reads.
+    """Inputs of one layer over all images.
 
     Attributes:
-        mean: of all patches of all images, (kernel height, kernel width, channels) float64.
-        places: of its output whose patches are in the sample, (places,) numbers, row by row.
-        patches: a sample of them, image after image, (count, kernel height, kernel width, channels) float32.
+        mean: of all patches of all images, (kernel height, kernel width, input channels) float64.
+        positions: output positions whose patches are in the sample, as indices row by row.
+        patches: the sample, image after image, (count, kernel height, kernel width, input channels) float32.
     """
 
     mean: npt.NDArray[np.float64]
-    places: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
     patches: npt.NDArray[np.float32]
 
 
-def _choose_places(layer: Layer, images: int) -> npt.NDArray[np.int64]:
-    """The places of a layer's output whose patches are sampled, of every image the same; sorted.
+def _choose_positions(layer: Layer, images: int) -> npt.NDArray[np.int64]:
+    """Choose the output positions of a layer whose patches are sampled, the same for every image; sorted.
 
-    So many that the layer's second moments are known: a few thousand patches in all, fewer of large ones.
+    The sample must determine the layer's second moments: it has a few thousand patches in all, fewer of large ones.
     """
-    available = layer.places()[0] * layer.places()[1]
+    available = layer.output_size()[0] * layer.output_size()[1]
     entries = int(np.prod(layer.kernel)) * layer.input.shape[-1]
     wanted = min(_MOST_ROWS, max(_FEWEST_ROWS, _SAMPLED_ENTRIES // entries))
     count = min(available, -(-wanted // images))
@@ -57,28 +57,28 @@ def observe(
     layers: Sequence[Layer],
     tensors: Sequence[npt.NDArray[Any]],
     sampled: bool,
-    spreads: Mapping[int, Spread],
+    observers: Mapping[int, RangeObserver],
     runtime: str | None,
     threads: int,
     progress: Progress,
 ) -> dict[int, Inputs]:
-    """Run a float network over the images and keep what its layers see; one pass, whatever their number.
+    """Run a float network once over the images and record the inputs of its layers.
 
     Args:
         graph: the float network.
-        layers: of it.
-        tensors: its input, one an image.
+        layers: its layers to observe.
+        tensors: input tensors, one per image.
         sampled: whether to keep a sample of the patches, or only their means.
-        spreads: of activations, by index, which take in all values.
+        observers: range observers by index of the activation; each gets all values.
         runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
         threads: how many the kernels may use.
         progress: called with ("Observing the float network", done, total).
 
     Returns:
-        What each layer reads, by the index of its operator.
+        The inputs of each layer, by the index of its operator.
     """
-    places = [_choose_places(layer, len(tensors)) if sampled else np.zeros(0, np.int64) for layer in layers]
-    wanted = [layer.input.index for layer in layers] + list(spreads)
+    positions = [_choose_positions(layer, len(tensors)) if sampled else np.zeros(0, np.int64) for layer in layers]
+    wanted = [layer.input.index for layer in layers] + list(observers)
     runner = TappedRunner(graph, wanted, runtime, threads)
     means: list[Any] = [0.0 for _ in layers]
     samples: list[list[Any]] = [[] for _ in layers]
@@ -87,29 +87,29 @@ def observe(
         for number, layer in enumerate(layers):
             activation = found[layer.input.index]
             means[number] = means[number] + layer.mean_patch(activation[0])
-            samples[number].append(layer.patches(activation, places[number])[0])
-        for index, spread in spreads.items():
-            spread.add(found[index])
-        del found, activation  # views, which would keep the runner from running again
+            samples[number].append(layer.patches(activation, positions[number])[0])
+        for index, observer in observers.items():
+            observer.add(found[index])
+        del found, activation  # views into the runner's memory, which keep it from running again
         progress("Observing the float network", done, len(tensors))
     return {
         layer.operator.index: Inputs(mean / len(tensors), chosen, np.concatenate(sample))
-        for layer, mean, chosen, sample in zip(layers, means, places, samples, strict=True)
+        for layer, mean, chosen, sample in zip(layers, means, positions, samples, strict=True)
     }
 
 
-def observe_integers(layer: Layer, activations: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> Inputs:
-    """What an integer layer sees, as real numbers.
+def observe_integers(layer: Layer, activations: npt.NDArray[Any], positions: npt.NDArray[np.int64]) -> Inputs:
+    """Record the inputs of an integer layer as real numbers.
 
     Args:
         layer: of the integer network.
-        activations: its input of all images, (images, ...) as the network has it.
-        places: to sample.
+        activations: its input for all images, (images, ...) of the input's integer type.
+        positions: output positions whose patches are sampled.
     """
     quantization = layer.input.quantization
     scale, zero_point = quantization.scale[0], quantization.zero_point[0]
-    # The zero point becomes 0, as padding stands for 0; the scale comes last, so that sums are of integers.
+    # Subtract the zero point, because padding stands for 0. Apply the scale last: sums of integers are exact.
     mean = activations.sum(axis=0, dtype=np.int32) / len(activations) - zero_point
-    patches = layer.patches(activations, places, zero_point).reshape(-1, *layer.kernel, layer.input.shape[-1])
+    patches = layer.patches(activations, positions, zero_point).reshape(-1, *layer.kernel, layer.input.shape[-1])
     real = (patches.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    return Inputs(layer.mean_patch(mean) * scale, places, real)
+    return Inputs(layer.mean_patch(mean) * scale, positions, real)

@@ -15,7 +15,8 @@ import pytest
 from conftest import colour_picture
 from PIL import Image
 
-from edgeq.bundling import make_bundle, run
+from edgeq.bundling import bundle as make_bundle
+from edgeq.bundling import run
 from edgeq.classification import top_predictions
 from edgeq.device.wheels import Platform, requirements
 from edgeq.errors import InputError

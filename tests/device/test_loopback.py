@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, colour_picture
+from edgeq.device.inference import infer_on
 
 from edgeq.benchmarking import bench, bench_devices
 from edgeq.comparison import compare
 from edgeq.comparison.across_backends import compare_backends
 from edgeq.device.address import Address
 from edgeq.device.backend import DeviceBackend
-from edgeq.device.inference import infer_on
 from edgeq.device.setup import connected
 from edgeq.device.wheels import requirements
 from edgeq.errors import ConnectionLostError, DeviceError, InputError

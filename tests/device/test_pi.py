@@ -24,6 +24,7 @@ from edgeq.device.device import Device
 from edgeq.device.setup import remove
 from edgeq.errors import ConnectionLostError, DeviceError
 from edgeq.execution.backend import WorkerBackend
+from edgeq.inference import classify_all
 from edgeq.runtime import Model
 
 from .conftest import Board, run
@@ -112,6 +113,16 @@ class TestInference:
         lines = [json.loads(line) for line in there.out.splitlines()]
         assert {line.pop("device") for line in lines} == {ready.host}
         assert lines == [json.loads(line) for line in run(ready, *arguments).out.splitlines()]
+
+    def test_from_python_whatever_an_image_comes_as(self, there: Board, colour_models: Path, photos_20: Path) -> None:
+        path = colour_models / "colours_int8.tflite"
+        photo = photos_20 / "00.jpg"
+        images = [photo, photo.read_bytes(), np.asarray(colour_picture("red", 1))]
+        here = list(classify_all(images, path, kernels="reference"))
+        found = list(classify_all(images, path, kernels="reference", on=[there.host, "kitchen"]))
+        assert [result.device for result in found] == [there.host] * 3 + ["kitchen"] * 3
+        assert [result.predictions for result in found] == [result.predictions for result in here] * 2
+        assert all(set(result.times_ms) == {"invoke"} for result in found)
 
     def test_names_that_a_shell_would_run(self, ready: Board, colour_models: Path, tmp_path: Path) -> None:
         evil = tmp_path / "$(touch pwned);`touch pwned` 'x\".jpg"
