@@ -1,58 +1,50 @@
 """edgeq: quantize image classifiers to INT8 TFLite models, and run and compare them where it counts.
 
-The device half of the package (images, preprocessing, quantization, metadata, runtime, classification) needs
-numpy, Pillow, click and one TFLite runtime. The desk half (networks, calibration, conversion, comparison)
-also builds and converts networks; only it imports TensorFlow, and only when that is used.
+Each job of the command line is one function here. The device half of the package (images, preprocessing, quantization,
+metadata, runtime, classification, benchmarking) needs numpy, Pillow, click and one TFLite runtime. The host half
+(networks, training, calibration, conversion) imports TensorFlow, and only when it is used.
 
-Names are loaded when they are first used, so ``import edgeq`` costs next to nothing.
+Names are loaded when they are first used, so ``import edgeq`` costs next to nothing; ``__init__.pyi`` beside this file
+tells type checkers what they are.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Comparison": "edgeq.comparison",
-    "ConvertedModel": "edgeq.conversion",
-    "EdgeqError": "edgeq.errors",
-    "Model": "edgeq.runtime",
-    "ModelMetadata": "edgeq.tflite.metadata",
-    "Overrides": "edgeq.tflite.metadata",
-    "Prediction": "edgeq.classification",
-    "Preprocessing": "edgeq.preprocessing",
-    "Quantization": "edgeq.quantization",
-    "compare": "edgeq.comparison",
-    "convert": "edgeq.conversion",
-    "read_metadata": "edgeq.tflite.metadata",
-    "top_predictions": "edgeq.classification",
+_NAMES = {
+    "edgeq.benchmarking": ("Benchmark", "Measurement", "bench", "bench_devices"),
+    "edgeq.bundling": ("Bundle", "bundle", "write_c_array"),
+    "edgeq.calibration": ("CalibrationSet", "SyntheticSet", "choose_images", "synthesize_calibration"),
+    "edgeq.classification": ("Classification", "Prediction", "top_predictions"),
+    "edgeq.comparison": ("BackendComparison", "Comparison", "LayerDrift", "ModelResult", "compare", "compare_backends"),
+    "edgeq.conversion": ("Conversion", "ConvertedModel", "convert"),
+    "edgeq.errors": ("EdgeqError",),
+    "edgeq.inference": ("classify", "classify_all"),
+    "edgeq.inspection": ("Inspection", "TargetReport", "check_target", "inspect"),
+    "edgeq.networks": ("Architecture", "Network", "NetworkSummary", "build_network", "open_network", "summarize"),
+    "edgeq.preprocessing": ("Preprocessing", "parse_normalization"),
+    "edgeq.quantization": ("Quantization",),
+    "edgeq.refinement": ("RefinedModel", "Refinement", "refine"),
+    "edgeq.report": ("write_report",),
+    "edgeq.runtime": ("Model",),
+    "edgeq.tflite.metadata": ("ModelMetadata", "Overrides", "read_labels", "read_metadata"),
+    "edgeq.training": ("Plan", "Trained", "train"),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "Comparison",
-    "ConvertedModel",
-    "EdgeqError",
-    "Model",
-    "ModelMetadata",
-    "Overrides",
-    "Prediction",
-    "Preprocessing",
-    "Quantization",
-    "__version__",
-    "compare",
-    "convert",
-    "read_metadata",
-    "top_predictions",
-]
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 (classes come before functions, as capitals do)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'edgeq' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # found without this function from now on
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return list(__all__)

@@ -1,14 +1,21 @@
-"""From probabilities to named predictions."""
+"""What a classifier says of an image: named classes with probabilities.
+
+NumPy is imported where it is used, so that the first image can be decoded while NumPy is being loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+from edgeq.errors import EdgeqError
 
-__all__ = ["Prediction", "top_predictions"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Classification", "Prediction", "top_predictions"]
 
 
 @dataclass(frozen=True)
@@ -26,15 +33,48 @@ class Prediction:
     probability: float
 
 
+@dataclass(frozen=True)
+class Classification:
+    """What a model says of one image, on this host or on a device.
+
+    Attributes:
+        file: the image's path as it was given; ``image`` for one without a name, ``-`` for standard input. None where
+            a device failed before it came to an image.
+        predictions: the most probable classes, best first; empty where there is an error.
+        times_ms: how long each step took, in milliseconds: ``decode``, ``preprocess``, ``invoke``. A device that is
+            sent tensors reports ``invoke`` alone.
+        device: the device that ran the model, as the caller named it; None for this host.
+        error: why there are no predictions, or None.
+    """
+
+    file: str | None
+    predictions: tuple[Prediction, ...] = ()
+    times_ms: dict[str, float] = field(default_factory=dict)
+    device: str | None = None
+    error: EdgeqError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data: what is known of ``device`` and ``file``, then ``error``, or the other attributes."""
+        document = {key: value for key in ("device", "file") if (value := getattr(self, key)) is not None}
+        if self.error is not None:
+            return document | {"error": str(self.error).removeprefix(f"{self.file}: ")}
+        return document | {"predictions": [asdict(p) for p in self.predictions], "times_ms": self.times_ms}
+
+
 def top_predictions(
     probabilities: npt.NDArray[np.float64], labels: Sequence[str] = (), count: int = 5
 ) -> list[Prediction]:
-    """The `count` most probable classes, best first; equal ones in order of their index.
+    """Name the `count` most probable classes, best first; equal ones in the order of their index.
 
     Args:
         probabilities: (classes,) float64.
-        labels: one a class, or empty.
+        labels: one per class, or empty.
         count: how many; never more than there are classes.
+
+    Returns:
+        The classes, their probabilities rounded to six digits.
     """
+    import numpy as np
+
     order = np.argsort(-probabilities, kind="stable")[:count]
     return [Prediction(int(i), labels[i] if labels else str(int(i)), round(float(probabilities[i]), 6)) for i in order]

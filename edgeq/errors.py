@@ -10,7 +10,8 @@
     ├── ConversionError           the converter refused, or its result is not what was asked for
     ├── DeviceError               a device cannot do what was asked of it, or lacks something
     │   └── ConnectionLostError   it cannot be reached, or no longer
-    └── RuntimeUnavailableError   no TFLite runtime, or not the one that was asked for
+    ├── RuntimeUnavailableError   no TFLite runtime, or not the one that was asked for
+    └── WorkerDiedError           a worker process ended, most often because native code crashed
 
 A message says what was wrong, in which file, and what to do about it. Anything else that escapes from
 edgeq is a bug in edgeq and may show a traceback.
@@ -32,6 +33,7 @@ __all__ = [
     "UnavailableWeightsError",
     "UnknownNormalizationError",
     "WeightsError",
+    "WorkerDiedError",
     "one_line",
 ]
 
@@ -92,6 +94,18 @@ class ConnectionLostError(DeviceError):
 
 class RuntimeUnavailableError(EdgeqError):
     """No TFLite runtime is installed, or not the one that was asked for."""
+
+
+class WorkerDiedError(EdgeqError):
+    """A worker process ended instead of answering.
+
+    Attributes:
+        code: exit code; negative is the number of a signal.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def one_line(error: BaseException | str, limit: int = 200) -> str:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from PIL import Image, UnidentifiedImageError
 
 from edgeq.errors import ImageError, InputError, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "NOT_AN_IMAGE",
@@ -25,10 +29,12 @@ __all__ = [
     "is_image",
     "require_folder",
     "skipped_note",
+    "source_name",
 ]
 
-Source = str | Path | bytes | BinaryIO | Image.Image
-"""An image: a file's path, its bytes, an open binary file, or a Pillow image."""
+Source: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | npt.NDArray[np.uint8]"
+"""An image: a file's path, its bytes, an open binary file, a Pillow image, or an array: (height, width, 3) uint8 RGB,
+(height, width, 4) with transparency or (height, width) grey. OpenCV's arrays are BGR: give ``frame[:, :, ::-1]``."""
 
 NOT_AN_IMAGE = "not an image by its name"
 """Why a file of a folder was skipped that was not even opened."""
@@ -144,7 +150,7 @@ def decode(
     Raises:
         ImageError: the file cannot be read, is no image, or is damaged.
     """
-    name = _name(source)
+    name = source_name(source)
     try:
         with _open(source) as image:
             if enough is not None:
@@ -165,7 +171,8 @@ def decode(
         raise ImageError(f"{name}: damaged or unreadable image ({one_line(error)})") from None
 
 
-def _name(source: Source) -> str:
+def source_name(source: Source) -> str:
+    """What messages call an image: its path or name, else ``image``."""
     if isinstance(source, str | Path):
         return str(source)
     return str(getattr(source, "filename", None) or getattr(source, "name", None) or "image")
@@ -174,6 +181,14 @@ def _name(source: Source) -> str:
 def _open(source: Source) -> Image.Image:
     if isinstance(source, Image.Image):
         return source.copy()  # the caller keeps the original, whatever the `with` closes
+    if hasattr(source, "__array_interface__"):
+        array: Any = source
+        try:
+            return Image.fromarray(array).copy()  # a camera may reuse the array for its next frame
+        except TypeError:
+            raise ImageError(
+                f"{array.dtype} array of shape {array.shape}; an image is uint8 of shape (height, width, 3), RGB"
+            ) from None
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 

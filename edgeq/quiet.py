@@ -3,34 +3,78 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
 
-__all__ = ["quiet"]
+__all__ = ["heard", "quiet"]
 
-_lock = threading.Lock()
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_lock = threading.RLock()
 _inside = 0  # how many contexts are open, over all threads
 _saved: dict[int, int] = {}  # file descriptor to the duplicate that restores it
+_verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
 
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
     """Send everything written to file descriptors 1 and 2 nowhere, unless `verbose`.
 
-    Also what Python code prints in the meantime. Whoever has to be heard (a progress bar) writes to a
-    duplicate of the descriptor made before. The descriptors belong to the whole process: where several threads
-    are inside, the first to enter silences and the last to leave restores.
+    Also what Python code prints in the meantime, but for callbacks that went through `heard`. The descriptors belong
+    to the whole process: where several threads are inside, the first to enter silences and the last to leave
+    restores.
+
+    Args:
+        verbose: whether to leave the descriptors alone, here and in every `quiet` within this one.
     """
-    if verbose:
-        yield
+    if verbose or _verbose.get():
+        token = _verbose.set(True)
+        try:
+            yield
+        finally:
+            _verbose.reset(token)
         return
     _enter()
     try:
         yield
     finally:
         _leave()
+
+
+def heard(callback: Callable[P, T]) -> Callable[P, T]:
+    """Let a caller's function print as usual where a library function calls it within `quiet`."""
+
+    @functools.wraps(callback)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+        with _aloud():
+            return callback(*arguments, **keywords)
+
+    return call
+
+
+@contextlib.contextmanager
+def _aloud() -> Iterator[None]:
+    """Restore the descriptors for a moment; other threads wait before they enter or leave `quiet`."""
+    with _lock:
+        if _saved:
+            _flush()
+        muted = {descriptor: os.dup(descriptor) for descriptor in _saved}
+        for descriptor, copy in _saved.items():
+            os.dup2(copy, descriptor)
+        try:
+            yield
+        finally:
+            if _saved:
+                _flush()
+            for descriptor, copy in muted.items():
+                os.dup2(copy, descriptor)
+                os.close(copy)
 
 
 def _enter() -> None:

@@ -200,7 +200,7 @@ def colour_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def colour_models(colour_network: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the colour network's files in all formats: colours_fp32.tflite, colours_int8.tflite, ..."""
     from edgeq.calibration import choose_images
-    from edgeq.conversion import FORMATS, convert
+    from edgeq.conversion import FORMATS, convert_network
     from edgeq.networks import open_network
     from edgeq.preprocessing import Preprocessing
 
@@ -208,7 +208,7 @@ def colour_models(colour_network: Path, photos: Path, tmp_path_factory: pytest.T
     preprocessing = Preprocessing(32, 32, crop=1.0)
     calibration = choose_images(photos, preprocessing, count=30)
     network = open_network(colour_network)
-    convert(network, preprocessing, list(FORMATS), out, calibration=calibration, labels=tuple(COLOURS))
+    convert_network(network, preprocessing, list(FORMATS), out, calibration=calibration, labels=tuple(COLOURS))
     return out
 
 
@@ -216,7 +216,7 @@ def colour_models(colour_network: Path, photos: Path, tmp_path_factory: pytest.T
 def mobilenet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with mobilenet_v2_0.35_96_fp32.tflite and _int8.tflite: random weights, 10 classes."""
     from edgeq.calibration import choose_images, shipped_images
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import build_network
     from edgeq.preprocessing import Preprocessing
 
@@ -224,7 +224,7 @@ def mobilenet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     preprocessing = Preprocessing(96, 96, crop=1.0)
     calibration = choose_images(shipped_images(), preprocessing, count=12)
     network = build_network("mobilenet_v2", 96, 96, alpha=0.35, classes=10, weights="none")
-    convert(network, preprocessing, ["int8"], out, calibration=calibration)
+    convert_network(network, preprocessing, ["int8"], out, calibration=calibration)
     return out
 
 
@@ -286,32 +286,30 @@ def blocks_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blocks(blocks_network: Path, tmp_path_factory: pytest.TempPathFactory) -> IntegerPair:
     """The files of that network, blocks_fp32.tflite and blocks_int8.tflite."""
     from edgeq.calibration import choose_images, shipped_images
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import open_network
     from edgeq.preprocessing import Preprocessing
-    from edgeq.quiet import quiet
 
     out = tmp_path_factory.mktemp("blocks")
     preprocessing = Preprocessing(32, 32, crop=1.0)
     calibration = choose_images(shipped_images(), preprocessing, count=40)
     network = open_network(blocks_network)
     labels = tuple("abcdef")
-    convert(network, preprocessing, ["int8"], out, calibration=calibration, labels=labels, refined=False, silence=quiet)
+    convert_network(network, preprocessing, ["int8"], out, calibration=calibration, labels=labels, refine=False)
     return IntegerPair(out / "blocks_fp32.tflite", out / "blocks_int8.tflite", list(calibration.pixels))
 
 
 @pytest.fixture(scope="session")
 def coral_pair(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """MobileNetV2 with ImageNet's weights as our float file, and Coral's own integer file of the same weights."""
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import build_network
     from edgeq.preprocessing import Preprocessing
-    from edgeq.quiet import quiet
 
     out = tmp_path_factory.mktemp("coral")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))
         network = build_network("mobilenet_v2", 224, 224, weights="imagenet")
-    convert(network, Preprocessing(224, 224), [], out, silence=quiet)
+    convert_network(network, Preprocessing(224, 224), [], out)
     (path,) = out.glob("*_fp32.tflite")
     return path, shared / "models" / "coral" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"

@@ -11,8 +11,8 @@ import pytest
 from conftest import NO_NETWORK, Finished
 
 from edgeq.runtime import Model
+from edgeq.tflite.graph import read_graph
 from edgeq.tflite.metadata import read_metadata
-from edgeq.tflite.output_kind import list_operators
 
 pytest.importorskip("tensorflow")
 
@@ -48,9 +48,9 @@ def models(split: tuple[Path, Path], shared: Path, tmp_path_factory: pytest.Temp
 
 def test_the_integer_file_is_integer_throughout(models: Path) -> None:
     path = models / "mobilenet_v2_1.0_224_int8.tflite"
-    operators = list_operators(path)
-    assert {t for o in operators for t in o.input_types + o.output_types} == {"int8", "int32"}
-    names = [operator.name for operator in operators]
+    graph = read_graph(path)
+    assert graph.dtypes(i for o in graph.operators for i in (*o.inputs, *o.outputs)) == {"int8", "int32"}
+    names = [operator.name for operator in graph.operators]
     # The published architecture: 35 convolutions (one the stem, one the last), 17 depthwise ones, 10 shortcuts.
     assert (names.count("CONV_2D"), names.count("DEPTHWISE_CONV_2D"), names.count("ADD")) == (35, 17, 10)
     assert path.stat().st_size < 0.3 * (models / "mobilenet_v2_1.0_224_fp32.tflite").stat().st_size

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import edgeq as package
-from edgeq.quiet import quiet
+from edgeq.quiet import heard, quiet
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
@@ -43,9 +43,11 @@ DEVICE = [
         "edgeq.quiet",
         "edgeq.runtime",
     ),
-    *("edgeq.benchmarking", "edgeq.benchmarking.worker", "edgeq.cli.bench", "edgeq.report.benchmark"),
-    *("edgeq.device.agent", "edgeq.execution.frames"),
-    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.output_kind", "edgeq.tflite.repair"),
+    *("edgeq.inference", "edgeq.inference.classify", "edgeq.report.predictions"),
+    *("edgeq.benchmarking", "edgeq.cli.bench", "edgeq.report.benchmark"),
+    *("edgeq.device.agent", "edgeq.execution.backend", "edgeq.execution.machine", "edgeq.execution.worker"),
+    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.integrity"),
+    *("edgeq.tflite.output_kind", "edgeq.tflite.repair"),
 ]
 DESK_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}
 """Not to be had on a device, or too slow to import there."""
@@ -234,6 +236,27 @@ def test_quiet_within_quiet_stays_quiet(capfd) -> None:
         os.write(1, b"unheard\n")
     os.write(1, b"heard\n")
     assert capfd.readouterr().out == "heard\n"
+
+
+def test_what_is_verbose_keeps_all_within_it_verbose(capfd) -> None:
+    with quiet(verbose=True), quiet():
+        os.write(1, b"heard\n")
+    with quiet():
+        os.write(1, b"unheard\n")
+    assert capfd.readouterr().out == "heard\n"
+
+
+def test_a_caller_s_function_is_heard_within_quiet(capfd) -> None:
+    say = heard(lambda text: os.write(1, text.encode() + b"\n") - 1)
+    with quiet():
+        os.write(1, b"unheard\n")
+        with quiet():
+            assert say("heard") == 5
+        with pytest.raises(ZeroDivisionError):
+            heard(lambda: 1 / 0)()
+        os.write(1, b"unheard\n")
+    assert say("heard again") == 11
+    assert capfd.readouterr() == ("heard\nheard again\n", "")
 
 
 def open_descriptors() -> int:

@@ -1,5 +1,6 @@
 """edgeq as users install it: a built wheel, away from the repository."""
 
+import ast
 import os
 import re
 import subprocess
@@ -74,6 +75,27 @@ def test_the_installed_copy_has_a_network_of_its_own(installed, tmp_path):
     photo = installed / "edgeq" / "shipped" / "calibration" / "leaves_000.jpg"
     (model,) = (tmp_path / "models").glob("*.tflite")
     assert "%" in run(installed, tmp_path, "-m", "edgeq", "infer", photo, "--model", model)
+
+
+def test_every_job_in_one_script(installed, colour_network, photos, tmp_path):
+    script = ROOT / "docs" / "example.py"
+    nodes = list(ast.walk(ast.parse(script.read_text())))
+    assert [name.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names] == [
+        "edgeq"
+    ]
+    assert len(script.read_text().splitlines()) <= 40
+    (tmp_path / "my_model.keras").symlink_to(colour_network)
+    (tmp_path / "photos").symlink_to(photos)
+    printed = run(installed, tmp_path, script).splitlines()
+    jobs = [line.partition(":")[0] for line in printed]
+    classified = [line for line in printed if line.startswith("classified")]
+    assert list(dict.fromkeys(jobs)) == [
+        *("converted", "refined", "classified", "compared", "inspected", "measured", "bundled")
+    ]
+    assert len(classified) == 12
+    assert all(line.endswith(" as red") for line in classified)
+    assert f"inspected: all integers, {32 * 32 * (27 + 9) + 9} multiply-adds" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "my_model.keras", "my_model.zip", "photos"]
 
 
 def test_a_device_downloads_no_tensorflow(wheel):

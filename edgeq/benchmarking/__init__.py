@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.benchmarking.bench import Configuration, bench, configurations
-from edgeq.benchmarking.machine import Machine, read_machine
+from edgeq.benchmarking.benchmark import bench, bench_devices
 from edgeq.benchmarking.result import Benchmark, Failure, Measurement
 
-__all__ = [
-    "Benchmark",
-    "Configuration",
-    "Failure",
-    "Machine",
-    "Measurement",
-    "bench",
-    "configurations",
-    "read_machine",
-]
+__all__ = ["Benchmark", "Failure", "Measurement", "bench", "bench_devices"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeq.benchmarking.machine import Machine
+from edgeq.execution.machine import Machine
 
 __all__ = ["Benchmark", "Failure", "Measurement"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.bundling.bundle import Bundle, make_bundle
-from edgeq.bundling.c_array import make_c_array
+from edgeq.bundling.bundle import Bundle, bundle
+from edgeq.bundling.c_array import write_c_array
 
-__all__ = ["Bundle", "make_bundle", "make_c_array"]
+__all__ = ["Bundle", "bundle", "write_c_array"]

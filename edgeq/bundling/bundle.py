@@ -22,7 +22,7 @@ from edgeq.runtime import Model
 from edgeq.tflite.graph import read_graph
 from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Bundle", "make_bundle"]
+__all__ = ["Bundle", "bundle"]
 
 _SELF_TEST_IMAGES = 3
 _TEMPLATES = Path(__file__).parent
@@ -38,29 +38,31 @@ class Bundle:
         files: their names, sorted.
     """
 
-    path: str
+    path: Path
     size_bytes: int
     files: tuple[str, ...]
 
 
-def make_bundle(
-    model: str | Path, target: str | Path, overrides: Overrides | None = None, wheels: Platform | None = None
+def bundle(
+    model: str | Path, out: str | Path, *, wheels: str | None = None, overrides: Overrides | None = None
 ) -> Bundle:
-    """Make a bundle and run its self-test; nothing is written if that fails.
+    """Put a model and all that runs it into one folder or zip, and run its self-test; write nothing if that fails.
 
     Args:
-        model: an image classifier.
-        target: a folder, or a zip by its name's end.
+        model: an image classifier, a .tflite file.
+        out: a folder, or a zip by its name's end; an older bundle is replaced.
+        wheels: platform whose packages come along, such as ``linux_aarch64-cp311``; None leaves them to the package
+            index.
         overrides: what the caller knows better than the file.
-        wheels: platform whose packages come along; None leaves them to the package index.
 
     Raises:
-        ModelError: no image classifier.
-        InputError: the target is in the way, or cannot be written.
-        DeviceError: wheels cannot be had.
+        ModelError: the file is not an image classifier.
+        InputError: something else is in the way, the files cannot be written, or there is no such platform.
+        DeviceError: the wheels are unavailable.
         EdgeqError: the bundle does not give what the model gives.
     """
-    target = Path(target)
+    platform = Platform.parse(wheels) if wheels else None
+    target = Path(out)
     as_zip = target.suffix.lower() == ".zip"
     if not as_zip:
         _require_replaceable(target)
@@ -72,18 +74,18 @@ def make_bundle(
         _write_self_test(loaded, folder / "selftest")
         tflite_runtime = not check_target(read_graph(model), "tflite-runtime").obstacles
         _write_text_files(folder, Path(model), tflite_runtime)
-        if wheels:
+        if platform:
             (folder / "wheels").mkdir()
-            download_wheels(requirements(wheels.python, tflite_runtime), wheels, folder / "wheels")
+            download_wheels(requirements(platform.python, tflite_runtime), platform, folder / "wheels")
         _check(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         names = tuple(path.relative_to(folder).as_posix() for path in files)
-        bundle = Bundle(str(target), sum(path.stat().st_size for path in files), names)
+        made = Bundle(target, sum(path.stat().st_size for path in files), names)
         if as_zip:
             _zip(folder, part, target.stem)
         else:
             _require_replaceable(target)  # minutes have passed
-    return bundle
+    return made
 
 
 def _require_replaceable(target: Path) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 
 from edgeq.files import replacing
 from edgeq.runtime import Model
+from edgeq.tflite.archive import split
 from edgeq.tflite.metadata import Overrides
 
-__all__ = ["make_c_array"]
+__all__ = ["write_c_array"]
 
 _ALIGNMENT = 16  # TensorFlow Lite for Microcontrollers reads tables and weights in place
 _BYTES_A_LINE = 12
 
 
-def make_c_array(model: str | Path, folder: str | Path, overrides: Overrides | None = None) -> tuple[Path, Path]:
+def write_c_array(model: str | Path, folder: str | Path, overrides: Overrides | None = None) -> tuple[Path, Path]:
     """Write ``NAME.h`` and ``NAME.c``, which both C and C++ compile.
 
     The array holds the flatbuffer alone: what edgeq appends to a file for other programs only costs flash here.
@@ -36,21 +36,12 @@ def make_c_array(model: str | Path, folder: str | Path, overrides: Overrides | N
     loaded = Model(model, overrides=overrides)
     name = re.sub(r"\W", "_", Path(model).stem, flags=re.ASCII).lower()
     name = f"model_{name}" if not name[:1].isalpha() else name
-    content = _flatbuffer(Path(model))
+    content, _ = split(Path(model).read_bytes(), model)
     targets = [Path(folder) / f"{name}.h", Path(folder) / f"{name}.c"]
     with replacing(targets) as (header, source):
         header.write_text(_header(name, loaded, len(content)), "utf-8")
         source.write_text(_source(name, loaded, content), "utf-8")
     return targets[0], targets[1]
-
-
-def _flatbuffer(path: Path) -> bytes:
-    """A file's content up to the zip that may follow it."""
-    content = path.read_bytes()
-    if not zipfile.is_zipfile(path):
-        return content
-    with zipfile.ZipFile(path) as archive:
-        return content[: min((info.header_offset for info in archive.infolist()), default=len(content))]
 
 
 def _header(name: str, model: Model, size: int) -> str:

@@ -2,7 +2,7 @@
 """Name what is on photos, with the model that lies beside this file.
 
     python run.py photo.jpg               its five most probable classes
-    python run.py --json photos/*.jpg     one JSON object a line and photo, for programs
+    python run.py --json photos/*.jpg     one JSON object per photo and line, for programs
     python run.py --self-test             whether this machine gives the very bytes that the model should give
 
 Needs Python 3.9 or newer and what requirements.txt lists: numpy, Pillow, and tflite-runtime or ai-edge-litert.
@@ -114,7 +114,7 @@ def import_runtime() -> Any:
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """A picture of 8 bits a channel; what is transparent lies on white, 16-bit grey is scaled."""
+    """Convert to 8 bits per channel; transparent pixels lie on white, 16-bit grey is scaled."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) / 257.0).round().astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -125,7 +125,7 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def self_test() -> int:
-    """Run the photos of selftest/ under the reference kernels, and compare with what the desk got."""
+    """Run the photos of selftest/ under the reference kernels, and compare with the host's outputs."""
     classifier = Classifier(reference=True)
     expected = json.loads((HERE / "selftest" / "expected.json").read_text("utf-8"))
     for name, output in expected.items():
@@ -146,7 +146,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", nargs="*", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=5, help="how many classes to print (default 5)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--self-test", action="store_true", help="check this machine's outputs, and print OK")
     options = parser.parse_args()
     if options.self_test:

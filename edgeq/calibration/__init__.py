@@ -1,12 +1,24 @@
-"""The representative dataset: which images a network is calibrated on."""
+"""The representative dataset: which images a network is calibrated on, or how to make some."""
 
 from __future__ import annotations
 
 from edgeq.calibration.representative import (
     MINIMUM_IMAGES,
     CalibrationSet,
+    CalibrationSource,
     choose_images,
+    require_images,
     shipped_images,
 )
+from edgeq.calibration.synthetic_set import SyntheticSet, synthesize_calibration
 
-__all__ = ["MINIMUM_IMAGES", "CalibrationSet", "choose_images", "shipped_images"]
+__all__ = [
+    "MINIMUM_IMAGES",
+    "CalibrationSet",
+    "CalibrationSource",
+    "SyntheticSet",
+    "choose_images",
+    "require_images",
+    "shipped_images",
+    "synthesize_calibration",
+]

@@ -10,9 +10,18 @@ import click
 
 from edgeq.networks import FAMILIES, OUTPUT_STRIDES, choose_output_stride
 
-__all__ = ["Size", "architecture_options", "chosen_output_stride", "res_option"]
+__all__ = ["BUILDING", "Size", "architecture_options", "chosen_output_stride", "res_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+BUILDING = {
+    "family": "--network",
+    "alpha": "--alpha",
+    "output_stride": "--output-stride",
+    "head": "--head",
+    "classes": "--classes",
+}
+"""Options that only a network built here has a use for: parameters, and their names on the command line."""
 
 _AUTO = "auto"
 

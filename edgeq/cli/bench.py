@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from edgeq.benchmarking import bench, configurations
+from edgeq.benchmarking import bench, bench_devices
 from edgeq.cli.options import on_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
@@ -54,9 +54,9 @@ def command(
 ) -> None:
     """Measure how fast models run: cold load, first inference, then median, p90, p99 and minimum.
 
-    Each model runs in each way (runtime, XNNPACK or not, threads) in a process of its own, so that its memory and
-    its crashes are its own. All of them take turns: a machine's speed drifts, and ratios hold all the same. Any
-    .tflite will do; its inputs are noise.
+    Each model runs in each way (runtime, XNNPACK or not, threads) in a process of its own, so its memory and its
+    crashes are its own. They take turns, as many at a time as fit into a quarter of the free memory, and always the
+    models in one way: a machine's speed drifts, but ratios hold. Any .tflite will do; its inputs are noise.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ def command(
         _bench_on(hosts, models, runtimes, threads, seconds, json_path)
         return
     with Progress() as progress:
-        result = bench(configurations(models, runtimes, threads), seconds, progress)
+        result = bench(models, runtimes=runtimes, threads=threads, seconds=seconds, progress=progress)
     show(benchmark_lines(result), result.to_json(), json_path)
 
 
@@ -83,10 +83,8 @@ def _bench_on(
     json_path: str | None,
 ) -> None:
     """Measure on devices, side by side; exits with 2 if one of them failed."""
-    from edgeq.device.fleet import on_each  # measuring here needs no SSH
-
     with Progress() as progress:
-        outcomes = on_each(hosts, lambda device: device.bench(models, runtimes, threads, seconds), progress)
+        outcomes = bench_devices(models, hosts, runtimes=runtimes, threads=threads, seconds=seconds, progress=progress)
     entries = [
         {"device": o.device, "benchmark": o.result and o.result.to_json(), "error": o.error and str(o.error)}
         for o in outcomes

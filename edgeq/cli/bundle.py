@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from edgeq.bundling import make_bundle, make_c_array
+from edgeq.bundling import bundle, write_c_array
 from edgeq.cli.options import channels_option, crop_option, labels_option, make_overrides, normalize_option
-from edgeq.device.wheels import Platform
-from edgeq.report import size
+from edgeq.report.files import bundle_lines
 
 __all__ = ["command"]
 
@@ -57,8 +55,7 @@ def command(model: str, target: str, wheels: str | None, c_array: bool, **about_
     if c_array:
         if wheels or target.lower().endswith(".zip"):
             raise click.UsageError("--c-array goes into a folder, and needs no --wheels")
-        for path in make_c_array(model, target, overrides):
+        for path in write_c_array(model, target, overrides):
             click.echo(path)
         return
-    bundle = make_bundle(model, Path(target), overrides, Platform.parse(wheels) if wheels else None)
-    click.echo(f"{bundle.path}  {size(bundle.size_bytes)}, {len(bundle.files)} files; its self-test passes here")
+    click.echo("\n".join(bundle_lines(bundle(model, target, wheels=wheels, overrides=overrides))))

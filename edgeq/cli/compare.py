@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgeq.cli.options import make_overrides, model_options, on_option, runtimes_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
-from edgeq.comparison import Comparison, compare
+from edgeq.comparison import compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
-from edgeq.report import comparison_lines
-from edgeq.report.page import require_packages, write_page
-from edgeq.runtime import Model
-
-if TYPE_CHECKING:
-    from edgeq.execution.backend import DevicePlace
+from edgeq.report import comparison_lines, write_report
+from edgeq.report.page import require_packages
 
 __all__ = ["command"]
 
 _MODELS = Path("models")
-_LAYER_IMAGES = 24  # enough for two digits of an SQNR
 
 
 class _Share(click.FloatRange):
@@ -122,9 +115,9 @@ def command(
             raise click.UsageError(
                 "--max-drop, --min-agreement, --layers and --report compare two models; give REFERENCE and CANDIDATE"
             )
-        from edgeq.cli.compare_places import compare_in_places
+        from edgeq.cli.compare_backends import print_backend_comparison
 
-        compare_in_places(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
+        print_backend_comparison(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
         return
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
@@ -133,15 +126,7 @@ def command(
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()
-    notes: list[str] = []
-    with Progress() as progress, contextlib.ExitStack() as stack:
-
-        def on_device(model: Model) -> DevicePlace:
-            place, emulated = _on_device(hosts[0], model, stack, progress)
-            if emulated:
-                notes.append(f"{hosts[0]} is emulated, so the candidate's latency is not a board's")
-            return place
-
+    with Progress() as progress:
         result = compare(
             reference,
             candidate,
@@ -150,32 +135,18 @@ def command(
             workers=workers,
             overrides=make_overrides(**about_model),
             labels_needed=max_drop is not None,
-            layer_images=_LAYER_IMAGES if layers or report_path is not None else 0,
-            layers_needed=layers,
-            elsewhere=on_device if hosts else None,
+            layers=layers or ("auto" if report_path is not None else False),
+            on=hosts[0] if hosts else None,
             progress=progress,
         )
-    result = replace(result, notes=(*result.notes, *notes))
     show(comparison_lines(result), result.to_json(), json_path)
     if report_path is not None:
-        write_page(result, Path(report_path), shlex.join(["edgeq", *sys.argv[1:]]))
-    missed = _missed(result, max_drop, min_agreement)
+        write_report(result, report_path, shlex.join(["edgeq", *sys.argv[1:]]))
+    missed = result.missed_limits(max_drop, min_agreement)
     for reason in missed:
         complain(reason, "Missed")
     if missed:
         sys.exit(EXIT_GATE_MISSED)
-
-
-def _on_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> tuple[DevicePlace, bool]:
-    """A device with the model on it, connected until the stack is left; and whether it is an emulated one."""
-    from edgeq.device.address import Address
-    from edgeq.device.device import Device
-    from edgeq.device.setup import set_up
-    from edgeq.execution.backend import DevicePlace  # comparing here needs no SSH
-
-    device = stack.enter_context(Device(Address.parse(host), progress))
-    set_up(device)
-    return DevicePlace(device, model, None, "default"), device.machine().emulated_by is not None
 
 
 def _newest_pair(folder: Path) -> tuple[str, str]:
@@ -192,15 +163,3 @@ def _newest_pair(folder: Path) -> tuple[str, str]:
         )
     reference, candidate = max(pairs, key=lambda pair: (pair[1].stat().st_mtime, pair[1].name))
     return str(reference), str(candidate)
-
-
-def _missed(result: Comparison, max_drop: float | None, min_agreement: float | None) -> list[str]:
-    """Why the comparison misses its limits; empty if it does not."""
-    reasons = []
-    if max_drop is not None:
-        assert result.top1_drop is not None
-        if result.top1_drop > max_drop:
-            reasons.append(f"top-1 drops by {result.top1_drop:.4f}, more than {max_drop}")
-    if min_agreement is not None and result.agreement < min_agreement:
-        reasons.append(f"agreement is {result.agreement:.4f}, less than {min_agreement}")
-    return reasons

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 
 import click
 
 from edgeq.cli.output import show
 from edgeq.errors import EXIT_GATE_MISSED
-from edgeq.inspection import TARGETS, check_target, inspect
-from edgeq.report.inspection import inspection_lines, target_lines
-from edgeq.tflite.graph import read_graph
+from edgeq.inspection import TARGETS, inspect
+from edgeq.report.inspection import inspection_lines
 
 __all__ = ["command"]
 
@@ -46,10 +44,7 @@ def command(model: str, targets: tuple[str, ...], json_path: str | None) -> None
 
     With --target it exits with 0 if nothing is known against any of them, 1 if something is, 2 on errors.
     """
-    graph = read_graph(model)
-    inspection = inspect(graph)
-    reports = [check_target(graph, target) for target in targets]
-    lines = [*inspection_lines(inspection), *(line for report in reports for line in ("", *target_lines(report)))]
-    show(lines, {**inspection.to_json(), "targets": [asdict(report) for report in reports]}, json_path)
-    if any(report.obstacles for report in reports):
+    inspection = inspect(model, targets)
+    show(inspection_lines(inspection), inspection.to_json(), json_path)
+    if any(report.obstacles for report in inspection.targets):
         sys.exit(EXIT_GATE_MISSED)

@@ -42,7 +42,7 @@ crop_option = click.option(
 labels_option = click.option(
     "--labels",
     metavar="FILE|DIR",
-    help="Names of the classes: a text file, one a line, or a folder whose sub-folders' names they are.",
+    help="Names of the classes: a text file, one per line, or a folder whose sub-folders' names they are.",
 )
 channels_option = click.option(
     "--channels",

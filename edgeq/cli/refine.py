@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
-from edgeq.calibration import MINIMUM_IMAGES, choose_images, shipped_images
+from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.options import calibration_count_option, make_overrides, model_options, runtime_option
-from edgeq.cli.output import list_skipped
+from edgeq.cli.output import show
 from edgeq.cli.progress import Progress
-from edgeq.comparison.opening import open_both
-from edgeq.files import replacing
-from edgeq.images import require_folder
-from edgeq.refinement import METHODS, refine
-from edgeq.report import refinement_line
-from edgeq.runtime import available_cores
-from edgeq.tflite.metadata import FINGERPRINT_LENGTH, read_metadata
+from edgeq.refinement import refine
+from edgeq.report.files import refined_lines
 
 __all__ = ["command"]
 
@@ -54,9 +46,9 @@ def command(
 ) -> None:
     """Refine an INT8 model, made by whichever tool, so that it agrees better with its FP32 model.
 
-    The operators of the two files are paired by what they do. Layer after layer, weights are rounded anew, ranges
+    The operators of the two files are paired by what they do. Layer after layer, weights are rounded again, ranges
     narrowed and biases corrected, each layer seeing what the corrected integer layers before it produce. The
-    file keeps its length, its operators and its speed. One photo in five is kept for checking: if the result is
+    model keeps its size, its operators and its speed. One photo in five is kept for checking: if the result is
     not better on those, the model stays as it is. `edgeq convert --int8` does the same by itself.
 
     \b
@@ -65,35 +57,17 @@ def command(
       edgeq refine float.tflite vendor_int8.tflite --calib photos/ --out better.tflite --normalize -1..1
       edgeq refine m_fp32.tflite m_int8.tflite --bias-only --json
     """
-    folder = require_folder(calib) if calib is not None else shipped_images()
-    target = Path(out) if out else Path(candidate).with_name(f"{Path(candidate).stem}_refined.tflite")
     with Progress() as progress:
-        float_model, integer_model, notes = open_both(reference, candidate, runtime, make_overrides(**about_model))
-        chosen = choose_images(folder, integer_model.preprocessing, calib_count, seed, progress)
-        content, refinement = refine(
-            float_model,
-            integer_model,
-            chosen.pixels,
-            methods=() if bias_only else METHODS,
-            threads=available_cores(),
+        refined = refine(
+            reference,
+            candidate,
+            out,
+            calibration=calib,
+            count=calib_count,
+            seed=seed,
+            bias_only=bias_only,
+            runtime=runtime,
+            overrides=make_overrides(**about_model),
             progress=progress,
         )
-    metadata = read_metadata(candidate)
-    if metadata.provenance:  # a file of edgeq's says what happened to it; others stay byte for byte but for the numbers
-        from edgeq.tflite.metadata_writer import repack
-
-        record = refinement.to_json()
-        seen = sorted({digest[:FINGERPRINT_LENGTH] for digest in chosen.digests} - metadata.calibrated_on)
-        if seen:  # other photos than it was calibrated on: a comparison must know them, though the file grows by that
-            record["fingerprints"] = seen
-        content = repack(content, replace(metadata, provenance=metadata.provenance | {"refinement": record}))
-    with replacing([target]) as (part,):
-        part.write_bytes(content)
-    if as_json:
-        click.echo(json.dumps({"path": str(target), **refinement.to_json()}, indent=1))
-        return
-    click.echo(f"{target}")
-    click.echo(refinement_line(refinement))
-    for note in notes:
-        click.echo(f"Note: {note}.")
-    list_skipped(chosen.skipped)
+    show(refined_lines(refined), refined.to_json(), "-" if as_json else None)

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-from pathlib import Path
-
 import click
 
-from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
-from edgeq.cli.output import given_options, show
+from edgeq.cli.architecture import BUILDING, architecture_options, chosen_output_stride, res_option
+from edgeq.cli.output import refuse_given, show
 from edgeq.cli.progress import Progress
-from edgeq.errors import ModelError
-from edgeq.networks import Architecture, build_keras_model, default_output_stride, open_network
-from edgeq.networks.sizes import Summary, summarize
-from edgeq.quiet import quiet
-from edgeq.report.summary import summary_lines
+from edgeq.networks import Architecture, default_output_stride, summarize
+from edgeq.report.network import summary_lines
 
 __all__ = ["command"]
-
-# Options that only a network built here has a use for.
-_BUILDING = {
-    "family": "--network",
-    "alpha": "--alpha",
-    "output_stride": "--output-stride",
-    "head": "--head",
-    "classes": "--classes",
-}
 
 
 @click.command("summary")
@@ -63,31 +47,15 @@ def command(
       edgeq summary --alpha 0.35 --res 32 --output-stride 8 --json -
       edgeq summary my_model.keras
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    given = given_options(_BUILDING)
-    if source is not None and given:
-        named = ", ".join(name for key, name in _BUILDING.items() if key in given)
-        raise click.UsageError(f"{named}: only for networks that edgeq builds; SOURCE brings its own")
+    if source is not None:
+        refuse_given(BUILDING, "only for networks that edgeq builds; SOURCE brings its own")
+
+    def architecture() -> Architecture:
+        height, width = size or (224, 224)
+        stride = chosen_output_stride(output_stride, height, width) or default_output_stride(height, width)
+        return Architecture(family, height, width, 1.0 if alpha is None else alpha, stride, classes, head)
+
     with Progress() as progress:
         progress("Loading TensorFlow", 0, 1)
-        with quiet(verbose):
-            if source is None:
-                height, width = size or (224, 224)
-                stride = chosen_output_stride(output_stride, height, width) or default_output_stride(height, width)
-                width_multiplier = 1.0 if alpha is None else alpha
-                summary = _built(Architecture(family, height, width, width_multiplier, stride, classes, head))
-            else:
-                summary = _opened(source, size)
+        summary = summarize(architecture() if source is None else source, size=size, verbose=verbose)
     show(summary_lines(summary), summary.to_json(), json_path)
-
-
-def _built(architecture: Architecture) -> Summary:
-    return replace(summarize(build_keras_model(architecture)), name=architecture.name)
-
-
-def _opened(source: str, size: tuple[int, int] | None) -> Summary:
-    if (Path(source) / "saved_model.pb").is_file():
-        raise ModelError(f"{source}: a SavedModel has no layers to list; give the Keras model that it was made from")
-    network = open_network(source, size)
-    shape = (network.height, network.width, network.channels)
-    return replace(summarize(network.keeps_alive, shape), name=network.name)

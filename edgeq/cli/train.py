@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
-from edgeq.cli.output import given_options, list_skipped
+from edgeq.cli.output import given_options
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.networks import NAMED_WEIGHTS, Architecture, default_output_stride
 from edgeq.quiet import quiet
 from edgeq.report import size as readable_size
+from edgeq.report.files import skipped_lines
 from edgeq.training import Epoch, Plan, Trained, can_resume, train
 
 __all__ = ["command"]
@@ -241,7 +242,8 @@ def _line(epoch: Epoch) -> str:
 
 def _print(trained: Trained) -> None:
     photos, best = trained.photos, trained.best
-    list_skipped(photos.skipped)
+    for line in skipped_lines(photos.skipped):
+        click.echo(line)
     count = len(photos.validation)
     low, high = wilson_interval(best.validation_top1 * count, count)
     click.echo(

@@ -1,12 +1,16 @@
-"""How far a candidate model drifted from its reference, on the same images."""
+"""How far a candidate model drifted from its reference, or one model between backends, on the same images."""
 
 from __future__ import annotations
 
+from edgeq.comparison.across_backends import BackendComparison, BackendFlip, BackendResult, compare_backends
 from edgeq.comparison.compare import compare
 from edgeq.comparison.dataset import LabelledImage, find_labels, read_images
 from edgeq.comparison.result import ClassDrift, Comparison, Flip, Histogram, LayerDrift, ModelResult
 
 __all__ = [
+    "BackendComparison",
+    "BackendFlip",
+    "BackendResult",
     "ClassDrift",
     "Comparison",
     "Flip",
@@ -15,6 +19,7 @@ __all__ = [
     "LayerDrift",
     "ModelResult",
     "compare",
+    "compare_backends",
     "find_labels",
     "read_images",
 ]

@@ -1,47 +1,47 @@
-"""Comparing places: every image once, the very same tensor everywhere."""
+"""Comparing one model across execution backends: every image once, the same tensor everywhere."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.comparison import read_images
+from edgeq.comparison.dataset import read_images
 from edgeq.comparison.metrics import shared_top1, top_set
-from edgeq.errors import EdgeqError, ImageError, InputError
-from edgeq.execution.backend import DevicePlace, LocalPlace
+from edgeq.errors import DeviceError, EdgeqError, ImageError, InputError
+from edgeq.execution.backend import Backend, WorkerBackend
 from edgeq.images import NOT_AN_IMAGE
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model
+from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Agreement", "Flip", "PlaceResult", "compare_places"]
-
-Place = LocalPlace | DevicePlace
+__all__ = ["BackendComparison", "BackendFlip", "BackendResult", "compare_backends", "compare_open_backends"]
 
 
 @dataclass(frozen=True)
-class Flip:
-    """An image whose most probable class a place sees otherwise than the reference.
+class BackendFlip:
+    """An image whose most probable class is another on a backend than on the reference.
 
     Attributes:
         file: the image.
         reference: label of the reference's class.
-        place: label of the place's.
+        backend: label of the backend's.
     """
 
     file: str
     reference: str
-    place: str
+    backend: str
 
 
 @dataclass(frozen=True)
-class PlaceResult:
-    """What a place made of all images, against the reference.
+class BackendResult:
+    """The outputs of one backend for all images, against the reference.
 
     Attributes:
         name: ``here``, or the device.
@@ -64,52 +64,126 @@ class PlaceResult:
     values: int
     differing_values: int
     largest_difference: float
-    flips: tuple[Flip, ...]
+    flips: tuple[BackendFlip, ...]
     error: str | None
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far one model's outputs differ from place to place.
+class BackendComparison:
+    """How far one model's outputs differ from backend to backend.
 
     Attributes:
         model: the file.
         sha256: its digest.
         images: how many were run.
         skipped: files that could not be read, each with the reason.
-        places: the first is the reference of all.
+        backends: the first is the reference of all.
+        failures: why devices could not take part.
     """
 
     model: str
     sha256: str
     images: int
     skipped: tuple[tuple[str, str], ...]
-    places: tuple[PlaceResult, ...]
+    backends: tuple[BackendResult, ...]
+    failures: tuple[str, ...] = ()
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Everything that went wrong, each once: `failures`, and the backends that ended early."""
+        ended = [backend.error for backend in self.backends if backend.error]
+        return tuple(dict.fromkeys([*self.failures, *ended]))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes."""
-        return asdict(self)
+        """Plain JSON data: the attributes without `failures`; backends are called places there."""
+        data = asdict(self)
+        data["places"] = data.pop("backends")
+        for flip in (flip for place in data["places"] for flip in place["flips"]):
+            flip["place"] = flip.pop("backend")
+        del data["failures"]
+        return data
 
 
-def compare_places(
-    model: Model, data: str | Path, places: Sequence[Place], progress: Progress = no_progress
-) -> Agreement:
-    """Run a model on every image in every place.
+def compare_backends(
+    model: str | Path,
+    data: str | Path,
+    *,
+    runtimes: Sequence[str] = (),
+    on: Sequence[str] = (),
+    overrides: Overrides | None = None,
+    progress: Progress = no_progress,
+) -> BackendComparison:
+    """Run a model on every image under several runtimes and on devices, and say how far the outputs differ.
+
+    The reference is TFLite's reference kernels on this machine. Each runtime runs in a process of its own; each device
+    runs the model with its fastest runtime, under the reference kernels and under the default ones.
 
     Args:
-        model: that all places have; it prepares the images.
+        model: .tflite file of an image classifier.
         data: folder of images.
-        places: the first is what the others are compared with. One that fails drops out, and the rest go on.
+        runtimes: names in ``edgeq.runtime.RUNTIMES``; empty takes ``EDGEQ_RUNTIME`` or the fastest.
+        on: devices, ``[user@]host[:port]``; those that cannot be used end up in `failures`.
+        overrides: what the caller knows better than the file.
+        progress: called while files travel, then with ("Comparing", images done, images in all).
+
+    Returns:
+        The counts of each backend; one that failed on the way has its `error`.
+
+    Raises:
+        InputError: there are no images, or a host is not of the form that it should be.
+        ModelError: the model cannot be loaded.
+        EdgeqError: a runtime of this machine does not run it.
+    """
+    opened = Model(model, overrides=overrides)
+    read_images(data)  # no device is contacted in vain
+    backends: list[Backend] = []
+    failures: list[str] = []
+    with contextlib.ExitStack() as stack:
+        here = [(opened.runtime, "reference"), *((runtime, "default") for runtime in runtimes or [opened.runtime])]
+        for runtime, kernels in here:
+            worker = stack.enter_context(contextlib.closing(WorkerBackend(model, runtime, kernels=kernels)))
+            worker.open()
+            backends.append(worker)
+        for host in dict.fromkeys(on):
+            try:
+                backends += _open_device(host, opened, stack, progress)
+            except DeviceError as error:
+                failures.append(str(error))
+        return replace(compare_open_backends(opened, data, backends, progress), failures=tuple(failures))
+
+
+def _open_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> list[Backend]:
+    """A device under the reference kernels and under the default ones, connected until the stack is left."""
+    from edgeq.device.address import Address
+    from edgeq.device.backend import DeviceBackend
+    from edgeq.device.setup import connected  # comparing here needs no SSH
+
+    device = stack.enter_context(connected(Address.parse(host), progress))
+    return [DeviceBackend(device, model.path, kernels=kernels) for kernels in ("reference", "default")]
+
+
+def compare_open_backends(
+    model: Model,
+    data: str | Path,
+    backends: Sequence[Backend],
+    progress: Progress = no_progress,
+) -> BackendComparison:
+    """Run a model on every image on backends that are open already; see :func:`compare_backends`.
+
+    Args:
+        model: that all backends run; it prepares the images.
+        data: folder of images.
+        backends: the first is what the others are compared with. One that fails drops out, and the rest go on.
         progress: called with ("Comparing", images done, images in all).
 
     Raises:
         InputError: there are no images.
-        EdgeqError: the first place failed.
+        EdgeqError: the first backend failed.
     """
-    tallies = [_Tally(place, model.labels) for place in places]
+    counts = [_BackendCounts(backend, model.labels) for backend in backends]
     skipped: list[tuple[str, str]] = []
     images, others = read_images(data)
-    with ThreadPoolExecutor(len(places)) as pool:
+    with ThreadPoolExecutor(len(backends)) as pool:
         for done, path in enumerate(images):
             progress("Comparing", done, len(images))
             try:
@@ -117,26 +191,26 @@ def compare_places(
             except ImageError as error:
                 skipped.append((str(path), str(error).removeprefix(f"{path}: ")))
                 continue
-            outputs = list(pool.map(lambda tally: tally.run(tensor), tallies))  # noqa: B023 (done before the next)
+            outputs = list(pool.map(lambda count: count.run(tensor), counts))  # noqa: B023 (done before the next)
             if outputs[0] is None:
-                raise EdgeqError(tallies[0].error)
-            for tally, output in zip(tallies, outputs, strict=True):
+                raise EdgeqError(counts[0].error)
+            for count, output in zip(counts, outputs, strict=True):
                 if output is not None:
-                    tally.add(str(path), outputs[0], output)
+                    count.add(str(path), outputs[0], output)
     progress("Comparing", len(images), len(images))
     if len(skipped) == len(images):
         raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
-    results = tuple(tally.result() for tally in tallies)
-    decoded = len(images) - len(skipped)
+    results = tuple(count.result() for count in counts)
+    ran = len(images) - len(skipped)
     skipped += [(str(path), NOT_AN_IMAGE) for path in others]
-    return Agreement(str(model.path), model.sha256, decoded, tuple(skipped), results)
+    return BackendComparison(str(model.path), model.sha256, ran, tuple(skipped), results)
 
 
 @dataclass
-class _Tally:
-    """The sums of one place."""
+class _BackendCounts:
+    """The sums of one backend."""
 
-    place: Place
+    backend: Backend
     labels: Sequence[str]
     error: str | None = None
     images: int = 0
@@ -144,14 +218,14 @@ class _Tally:
     values: int = 0
     differing_values: int = 0
     largest: float = 0.0
-    flips: list[Flip] = field(default_factory=list)
+    flips: list[BackendFlip] = field(default_factory=list)
 
     def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """The place's output; None once it has failed."""
+        """The backend's output; None once it has failed."""
         if self.error is not None:
             return None
         try:
-            return self.place.run(tensor)
+            return self.backend.run(tensor)
         except EdgeqError as error:
             self.error = str(error)
             return None
@@ -165,12 +239,12 @@ class _Tally:
         self.differing_images += differing > 0
         self.largest = max(self.largest, float(np.abs(expected.astype(np.float64) - found.astype(np.float64)).max()))
         if shared_top1(top_set(expected), top_set(found)) == 0:
-            self.flips.append(Flip(file, self._name(expected), self._name(found)))
+            self.flips.append(BackendFlip(file, self._name(expected), self._name(found)))
 
-    def result(self) -> PlaceResult:
-        place = self.place
+    def result(self) -> BackendResult:
+        backend = self.backend
         counts = (self.images, self.differing_images, self.values, self.differing_values, self.largest)
-        return PlaceResult(place.name, place.runtime, place.kernels, *counts, tuple(self.flips), self.error)
+        return BackendResult(backend.name, backend.runtime, backend.kernels, *counts, tuple(self.flips), self.error)
 
     def _name(self, output: npt.NDArray[Any]) -> str:
         index = int(output.argmax())

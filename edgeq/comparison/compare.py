@@ -10,13 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
-from edgeq.comparison.opening import open_both
-from edgeq.comparison.pair import Elsewhere, Outputs, Pair, latency_ms
+from edgeq.comparison.pair import Outputs, Pair, latency_ms, open_both
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import EdgeqError, ImageError, InputError
+from edgeq.execution.backend import Backend
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model, available_cores, runtime_version
 from edgeq.tflite.metadata import Overrides
@@ -38,9 +39,9 @@ def compare(
     workers: int | None = None,
     overrides: Overrides | None = None,
     labels_needed: bool = False,
-    layer_images: int = 0,
-    layers_needed: bool = True,
-    elsewhere: Callable[[Model], Elsewhere] | None = None,
+    layers: bool | Literal["auto"] = False,
+    layer_images: int = 24,
+    on: str | Backend | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Measure how far `candidate` drifted from `reference` on the images below `data`.
@@ -48,59 +49,91 @@ def compare(
     Args:
         reference: .tflite file that is taken as right, usually FP32.
         candidate: .tflite file in question, usually INT8.
-        data: folder of images, see :func:`edgeq.comparison.find_labels`.
+        data: folder of images, or a file that lists them; see :func:`edgeq.comparison.find_labels`.
         runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
-        workers: threads, each with interpreters of its own; None takes one a core.
+        workers: threads, each with its own interpreters; None takes one per core.
         overrides: what the caller knows better than the files, for both.
         labels_needed: whether images without known classes are an error.
-        layer_images: on how many of the images to compare the models layer by layer as well.
-        layers_needed: whether models whose layers do not correspond are an error, or worth a note.
-        elsewhere: given the opened candidate, where it runs instead of here; asked when all else is known to be in
-            order. Its layers are compared here all the same.
-        progress: called with ("Comparing", images done, images in all).
+        layers: whether to compare the models layer by layer as well. ``auto`` makes a note instead of an error where
+            their layers do not correspond.
+        layer_images: on how many of the images, spread evenly; the default gives two digits of an SQNR.
+        on: device that runs the candidate, ``[user@]host[:port]``, contacted when all else is known to be in order; or
+            a backend that has it already. Its layers are compared on this host all the same.
+        progress: called with ("Comparing", images done, images in all), and while files travel to a device.
+
+    Returns:
+        Everything measured; with :meth:`Comparison.missed_limits` it is a gate.
 
     Raises:
         InputError: the models do not go together, there are no images, or no known classes where needed.
         ModelError: a model cannot be loaded or run.
+        DeviceError: the device cannot be used.
     """
-    overrides = overrides or Overrides()
     reference_model, candidate_model, notes = open_both(reference, candidate, runtime, overrides)
-    first = Pair(reference_model, candidate_model)
+    pair = Pair(reference_model, candidate_model)
+    images, label_notes = find_labels(data, pair.alignment.classes, pair.alignment.labels)
+    if labels_needed and all(image.class_index is None for image in images):
+        raise InputError(f"{data}: a limit on the top-1 drop needs images with known classes, but {label_notes[0]}")
+    with _backend(on, candidate_model, progress) as (backend, backend_notes):
+        tally, latencies_ms = _measure(pair, images, backend, workers or available_cores(), progress)
+    if not tally.images:
+        raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
+    candidate_result = _model_result(candidate_model, latencies_ms[1], tally.candidate)
+    if backend:
+        candidate_result = replace(candidate_result, runtime=f"{backend.runtime} on {backend.name}")
+    result = tally.result(
+        _model_result(reference_model, latencies_ms[0], tally.reference),
+        candidate_result,
+        (*label_notes, *notes, *pair.notes(), *backend_notes),
+    )
+    if not layers:
+        return result
+    try:
+        return _with_layers(result, pair, images, layer_images, progress)
+    except EdgeqError as error:
+        if layers != "auto":
+            raise
+        return replace(result, notes=(*result.notes, f"layers were not compared: {error}"))
+
+
+@contextlib.contextmanager
+def _backend(
+    on: str | Backend | None, model: Model, progress: Progress
+) -> Iterator[tuple[Backend | None, tuple[str, ...]]]:
+    """Where the candidate runs if not in this process, and what a reader should know about it, as sentences."""
+    if not isinstance(on, str):
+        yield on, ()
+        return
+    from edgeq.device.address import Address
+    from edgeq.device.backend import DeviceBackend
+    from edgeq.device.setup import connected  # comparing on this host needs no SSH
+
+    with connected(Address.parse(on), progress) as device:
+        emulated = device.machine().emulated_by is not None
+        note = f"{on} is emulated, so the candidate's latency is not a board's"
+        yield DeviceBackend(device, model.path), (note,) if emulated else ()
+
+
+def _measure(
+    pair: Pair, images: list[LabelledImage], backend: Backend | None, workers: int, progress: Progress
+) -> tuple[Tally, list[float]]:
+    """Run both models on every image; returns the sums, and both latencies in milliseconds."""
 
     def open_pair() -> Pair:
         """Open both again, for one more thread."""
-        return Pair(_open_like(first.reference), _open_like(first.candidate), place)
+        return Pair(_open_like(pair.reference), _open_like(pair.candidate), backend)
 
-    images, label_notes = find_labels(data, first.alignment.classes, first.alignment.labels)
-    if labels_needed and all(image.class_index is None for image in images):
-        raise InputError(f"{data}: a limit on the top-1 drop needs images with known classes, but {label_notes[0]}")
-    place = elsewhere(first.candidate) if elsewhere else None
-    reference_ms, *here_ms = latency_ms([first.reference] if place else [first.reference, first.candidate])
-    tally = Tally(first.alignment.labels)
-    for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers or available_cores()), start=1):
+    latencies_ms = latency_ms([pair.reference] if backend else [pair.reference, pair.candidate])
+    tally = Tally(pair.alignment.labels)
+    for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers), start=1):
         if isinstance(outputs, ImageError):
             tally.skipped.append((str(image.path), str(outputs).removeprefix(f"{image.path}: ")))
         else:
             tally.add(image, outputs)
         progress("Comparing", done, len(images))
-    if not tally.images:
-        raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
-    candidate_result = _model_result(first.candidate, median(place.times_ms if place else here_ms), tally.candidate)
-    if place:
-        candidate_result = replace(candidate_result, runtime=f"{place.runtime} on {place.name}")
-    result = tally.result(
-        _model_result(first.reference, reference_ms, tally.reference),
-        candidate_result,
-        (*label_notes, *notes, *first.notes()),
-    )
-    if not layer_images:
-        return result
-    try:
-        return _with_layers(result, first, images, layer_images, progress)
-    except EdgeqError as error:
-        if layers_needed:
-            raise
-        return replace(result, notes=(*result.notes, f"layers were not compared: {error}"))
+    if backend and tally.images:
+        latencies_ms.append(median(backend.times_ms))
+    return tally, latencies_ms
 
 
 def _with_layers(

@@ -127,7 +127,7 @@ def _classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[st
         unknown = [folder for folder in folders if plain.count(_plain(folder)) != 1]
         if unknown:
             listed = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-            return {}, f"sub-folders that have not the name of one class ({listed}), so accuracy is not measured"
+            return {}, f"sub-folders that are not named after exactly one class ({listed}), so accuracy is not measured"
         return {f: plain.index(_plain(f)) for f in folders}, "true classes from the sub-folders, by the models' labels"
     if len(folders) == classes:
         return {f: i for i, f in enumerate(folders)}, "true classes from the sub-folders, in alphabetical order"

@@ -1,6 +1,6 @@
-"""What a comparison's measurements say: what is broken, where drift comes from, what to try next.
+"""Explain a comparison's measurements: what is broken, where drift comes from, what to try next.
 
-Each rule looks at numbers that the report shows, so that a reader can follow it. What is broken comes first.
+Each rule uses numbers that the report shows, so a reader can follow it. What is broken comes first.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from edgeq.runtime import Model
 
 __all__ = ["find_advice", "find_faults"]
 
-_BROKEN_DB = 12.0  # of a layer alone: noise above a quarter of the signal's amplitude; INT8 rounding leaves 25 or more
-_BELOW_MEDIAN_DB = 10.0  # by so much a culprit is worse than the middle of its network
-_WEIGHTS_DB = 20.0  # rounding weights to 8 bits leaves 35 and more, per tensor 25
+_BROKEN_DB = 12.0  # of a layer alone: noise of a quarter of the signal's amplitude; INT8 rounding leaves at least 25
+_BELOW_MEDIAN_DB = 10.0  # a broken layer is at least this much worse than the network's median
+_WEIGHTS_DB = 20.0  # rounding weights to 8 bits leaves at least 35, per tensor 25
 _GAIN = 0.25
 _SHIFT = 0.6
 _SATURATION = 0.01
@@ -29,7 +29,7 @@ _ENOUGH_PHOTOS = 100
 
 
 def find_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> tuple[str, ...]:
-    """What is broken, in the order of the network, a sentence each without its full stop.
+    """Find what is broken, in the order of the network: one sentence each, without its full stop.
 
     Args:
         reference: the float model.
@@ -41,7 +41,7 @@ def find_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift]
 
 
 def _input_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
-    """What is wrong before the first operator: colours, normalization, the input's range."""
+    """Find what is wrong before the first operator: colours, normalization, the input's range."""
     ours, theirs = reference.preprocessing, candidate.preprocessing
     (row,) = [layer for layer in layers if layer.operator == "INPUT"]
     found = []
@@ -65,12 +65,12 @@ def _input_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrif
 
 
 def _sees_reversed_colours(pair: GraphPair) -> bool:
-    """Whether the first convolution's weights match with the order of the colours reversed, and not as they are."""
+    """Whether the first convolution's weights match only with the order of the colours reversed."""
     first = next((p for p in pair.operators if p.reference.name in WEIGHTED), None)
     if first is None:
         return False
-    expected = pair.reference.tensors[first.reference.inputs[1]].real
-    found = pair.candidate.tensors[first.candidate.inputs[1]].real
+    expected = pair.reference.tensors[first.reference.inputs[1]].dequantize()
+    found = pair.candidate.tensors[first.candidate.inputs[1]].dequantize()
     if expected.shape != found.shape or expected.shape[-1] != 3:
         return False
     noise, reversed_noise = (float(np.sum((found - w) ** 2)) for w in (expected, expected[..., ::-1]))
@@ -78,7 +78,7 @@ def _sees_reversed_colours(pair: GraphPair) -> bool:
 
 
 def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
-    """The layers that are to blame: far worse alone than the others, in the order of the network."""
+    """Find the layers that are at fault, far worse alone than the others, in the order of the network."""
     inner = {layer.index: layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None}
     if not inner:
         return []
@@ -87,7 +87,7 @@ def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
     victims: set[int] = set()
     for layer in culprits:
         if layer.index not in victims and (layer.range_use < _RANGE_USE or layer.saturation > _SATURATION):
-            # Its steps are too coarse, or its values cut off, for whoever reads it, whatever that one does.
+            # Its steps are too coarse or its values clipped: the operators that read it suffer, but are not at fault.
             (made,) = pair.candidate.operators[layer.index].outputs
             victims.update(reader.index for reader in pair.candidate.consumers.get(made, ()))
     return [f"{_named(layer)} is broken: {_why(layer)}" for layer in culprits if layer.index not in victims]
@@ -98,7 +98,7 @@ def _named(layer: LayerDrift) -> str:
 
 
 def _why(layer: LayerDrift) -> str:
-    """What a layer's numbers say is wrong with it."""
+    """Say what is wrong with a layer according to its numbers."""
     alone = f"alone it has {layer.alone_sqnr_db:.1f} dB"
     if layer.weight_sqnr_db is not None and layer.weight_sqnr_db < _WEIGHTS_DB:
         return f"{alone}, its weights {layer.weight_sqnr_db:.1f} dB: their scale or their values are wrong"
@@ -116,7 +116,7 @@ def _why(layer: LayerDrift) -> str:
 def find_advice(
     comparison: Comparison, candidate: Model, layers: Sequence[LayerDrift], is_broken: bool
 ) -> tuple[str, ...]:
-    """What to try next, a sentence each without its full stop.
+    """Advise what to try next: one sentence each, without its full stop.
 
     Args:
         comparison: what was measured on the images.
@@ -133,12 +133,12 @@ def find_advice(
         return tuple(advice)
     provenance = candidate.metadata.provenance
     if not provenance.get("refinement"):
-        advice.append("this model is not refined: edgeq refine mends rounding at no cost in size or speed")
+        advice.append("this model is not refined: edgeq refine corrects rounding errors at no cost in size or speed")
     count = provenance.get("calibration", {}).get("count", _ENOUGH_PHOTOS)
     if count < _ENOUGH_PHOTOS:
         advice.append(f"it was calibrated on {count} photos: take {_ENOUGH_PHOTOS} or more, like those it will see")
     narrow = [layer for layer in layers if layer.saturation > _SATURATION]
     if narrow:
         advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on photos like these")
-    advice.append("where that does not help, edgeq convert --int16x8 keeps 16 bits in activations")
+    advice.append("if nothing else helps, edgeq convert --int16x8 keeps activations in 16 bits")
     return tuple(advice)

@@ -1,7 +1,7 @@
-"""Drift layer by layer: what each integer operator does beside its float counterpart, and which one is to blame.
+"""Drift layer by layer: each integer operator against its float counterpart, and which one causes the error.
 
-An operator far down shows the errors of all before it. So each is also run alone: on the float model's own input,
-quantized. What is wrong then is its own doing (its weights' rounding, its output's range, its bias).
+The error of an operator includes those of all operators before it. So each operator is also run alone, on the float
+model's own input, quantized. What error remains is its own (from its weights' rounding, its output's range, its bias).
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ def measure_layers(
         reference: the float model.
         candidate: the INT8 model.
         pair: their graphs.
-        images: what the reference and what the candidate sees of each image, (height, width, channels) uint8.
+        images: each image as the reference and as the candidate reads it, (height, width, channels) uint8.
         progress: called with ("Comparing layers", done, total).
 
     Returns:
-        One entry an operator and one for the input, worst first: by SQNR alone, in decibels.
+        One entry per operator and one for the input, worst first by the SQNR of the operator alone.
 
     Raises:
-        ModelError: a runtime refuses a part of a model.
+        ModelError: the runtime cannot run a part of a model.
     """
     probe = _Probe(reference, candidate, pair)
-    tallies = [_Tally() for _ in range(len(pair.operators) + 1)]
+    tallies = [_ActivationSums() for _ in range(len(pair.operators) + 1)]
     for done, (seen, other) in enumerate(images, start=1):
         for tally, values in zip(tallies, probe.run(seen, other), strict=True):
             tally.add(*values)
@@ -70,8 +70,8 @@ def _worst_first(drift: LayerDrift) -> float:
 
 
 @dataclass
-class _Tally:
-    """Sums over the images of one activation: float x, integer y, and integer alone z, as real numbers."""
+class _ActivationSums:
+    """Sums over the images for one activation: float x, integer y, and integer alone z, as real numbers."""
 
     xx: float = 0.0
     xy: float = 0.0
@@ -124,7 +124,7 @@ class _Probe:
     def run(
         self, seen: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]
     ) -> list[tuple[Reals, Reals, Reals, Tensor]]:
-        """Of the input and of each operator: float, integer and integer alone, (places, channels), and its tensor."""
+        """For the input and each operator: float, integer and integer alone, (positions, channels), and the tensor."""
         reference, candidate = self._models
         floats = self._pair.reference.tensors
         expected = {
@@ -149,12 +149,12 @@ class _Probe:
     def _input(
         self, index: int, expected: dict[int, npt.NDArray[Any]], alone: dict[int, npt.NDArray[Any]]
     ) -> npt.NDArray[Any]:
-        """The float model's values for a tensor of the INT8 model, quantized as that is."""
+        """The float model's values for a tensor of the INT8 model, quantized like that tensor."""
         if index not in alone:
             if index in self._counterpart:
                 alone[index] = self._quantized(index, expected)
-            else:  # made by an operator that only hands on, which the float model may not have
-                runner = self._runners[self._pair.candidate.makers[index].index]
+            else:  # computed by a transparent operator, which the float model may lack
+                runner = self._runners[self._pair.candidate.producers[index].index]
                 alone[index] = runner.run([self._input(i, expected, alone) for i in runner.inputs])
         return alone[index]
 
@@ -165,7 +165,7 @@ class _Probe:
     def histograms(
         self,
         numbers: Sequence[int],
-        tallies: Sequence[_Tally],
+        tallies: Sequence[_ActivationSums],
         images: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
     ) -> dict[int, Histogram]:
         """Histograms of some activations (0 is the input) over a few images."""
@@ -186,7 +186,7 @@ class _Probe:
         return found
 
 
-def _drift(pair: GraphPair, number: int, tally: _Tally) -> LayerDrift:
+def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
     """What the sums over one activation mean; number 0 is the input."""
     match = pair.operators[number - 1] if number else None
     made = match.reference.outputs[0] if match else pair.reference.inputs[0]
@@ -213,11 +213,11 @@ def _drift(pair: GraphPair, number: int, tally: _Tally) -> LayerDrift:
 
 
 def _weight_sqnr(pair: GraphPair, match: OperatorPair) -> float | None:
-    """Signal to noise ratio of an operator's weights alone, in decibels."""
+    """Signal-to-quantization-noise ratio of an operator's weights alone, in decibels."""
     if match.reference.name not in WEIGHTED or match.candidate.name not in WEIGHTED:
         return None
     expected, found = (
-        graph.tensors[operator.inputs[1]].real.ravel()
+        graph.tensors[operator.inputs[1]].dequantize().ravel()
         for graph, operator in ((pair.reference, match.reference), (pair.candidate, match.candidate))
     )
     noise = found[found.size - expected.size :] - expected  # without the background class
@@ -225,14 +225,14 @@ def _weight_sqnr(pair: GraphPair, match: OperatorPair) -> float | None:
 
 
 def _decibels(signal: float, noise: float) -> float | None:
-    """SQNR, None where there is no noise; of no signal a very low one, as JSON has no infinity."""
+    """SQNR; None without noise, and a very low value without signal, because JSON has no infinity."""
     if noise == 0:
         return None
     return sqnr_db(max(signal, 1e-30), noise)
 
 
 def _real(tensor: Tensor, values: npt.NDArray[Any]) -> Reals:
-    """An activation as real numbers, a copy: a runtime's own memory must be let go before its next run."""
+    """Copy an activation as real numbers: a runtime's own memory must be released before its next run."""
     if not tensor.quantization.is_quantized:
         return np.array(values, np.float32)
     centred = values.astype(np.float32) - np.float32(tensor.quantization.zero_point[0])
@@ -240,10 +240,10 @@ def _real(tensor: Tensor, values: npt.NDArray[Any]) -> Reals:
 
 
 def _matrix(activation: Reals) -> Reals:
-    """(places, channels) of a (1, ..., channels) activation."""
+    """Reshape a (1, ..., channels) activation to (positions, channels)."""
     return activation.reshape(-1, activation.shape[-1])
 
 
 def _common(values: Reals, match: OperatorPair, like: Reals) -> Reals:
-    """Without a background class, and of the float activation's shape."""
+    """Drop a background class, and reshape to the float activation's shape."""
     return values[:, match.extra_channels :].reshape(like.shape)

@@ -1,44 +1,28 @@
-"""Two models side by side on one image after the other."""
+"""Two models that take the same images: opening them, lining up their classes, running both on one image."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import InputError
+from edgeq.errors import InputError, UnknownNormalizationError
+from edgeq.execution.backend import Backend, InProcessBackend
 from edgeq.files import sha256_of_file
 from edgeq.runtime import Model
-from edgeq.tflite.metadata import FINGERPRINT_LENGTH
+from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
 
-__all__ = ["Alignment", "Elsewhere", "Outputs", "Pair", "align", "latency_ms"]
-
-
-class Elsewhere(Protocol):
-    """Where else than here a candidate runs, such as a device. Serves several threads.
-
-    Attributes:
-        name: to show.
-        runtime: name and version; known from the first run on.
-        times_ms: of all runs, on its own clock.
-    """
-
-    name: str
-    runtime: str
-    times_ms: list[float]
-
-    def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run an input tensor; gives the output as the network has it."""
+__all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms", "open_both"]
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What both models say of one image, classes lined up.
+    """What both models say of one image, their classes lined up.
 
     Attributes:
         reference: probabilities, (classes,) float64.
@@ -75,7 +59,7 @@ class Alignment:
 
 
 def align(reference: Model, candidate: Model) -> Alignment:
-    """Line up the classes of two models, one or both of which may have a background class in front.
+    """Line up the classes of two models; one or both may have a background class in front.
 
     Raises:
         InputError: their numbers of classes do not go together.
@@ -108,22 +92,22 @@ def _has_background(model: Model) -> bool:
 class Pair:
     """A reference and a candidate that look at the same images. One object serves one thread."""
 
-    def __init__(self, reference: Model, candidate: Model, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(self, reference: Model, candidate: Model, backend: Backend | None = None) -> None:
         """Line them up.
 
         Args:
-            reference: runs here.
-            candidate: runs here, or
-            elsewhere: there.
+            reference: runs in this process.
+            candidate: prepares the images and reads the outputs.
+            backend: runs the candidate; None for this process.
         """
         self.reference = reference
         self.candidate = candidate
-        self._run_candidate = elsewhere.run if elsewhere else candidate.invoke
+        self._backend = backend or InProcessBackend(candidate)
         self.alignment = align(reference, candidate)
         self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
 
     def notes(self) -> list[str]:
-        """What a reader should know about this pair, a sentence each."""
+        """What a reader should know about this pair, as sentences."""
         reference, candidate = self.reference, self.candidate
         made_from = candidate.metadata.provenance.get("reference_sha256")
         formats = [model.metadata.provenance.get("format") for model in (reference, candidate)]
@@ -157,13 +141,13 @@ class Pair:
         reference_output = reference.invoke(reference.tensor(pixels))
         if candidate.preprocessing.geometry != reference.preprocessing.geometry:
             pixels = candidate.preprocessing.pixels(path)
-        candidate_output = self._run_candidate(candidate.tensor(pixels))
+        candidate_output = self._backend.run(candidate.tensor(pixels))
         p = reference.probabilities(reference_output)[self.alignment.reference_skips :]
         q = candidate.probabilities(candidate_output)[self.alignment.candidate_skips :]
         signal, difference = p, p - q
         if reference.gives_logits and candidate.gives_logits:
-            signal = reference.real(reference_output)[self.alignment.reference_skips :]
-            difference = signal - candidate.real(candidate_output)[self.alignment.candidate_skips :]
+            signal = reference.dequantize(reference_output)[self.alignment.reference_skips :]
+            difference = signal - candidate.dequantize(candidate_output)[self.alignment.candidate_skips :]
         seen = bool(self._calibrated_on) and sha256_of_file(path)[:FINGERPRINT_LENGTH] in self._calibrated_on
         return Outputs(p, q, float(np.sum(signal**2)), float(np.sum(difference**2)), seen)
 
@@ -194,3 +178,35 @@ def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s:
         if time.perf_counter() - start > at_most_s:
             break
     return [median(record) for record in times]
+
+
+def open_both(
+    reference: str | Path, candidate: str | Path, runtime: str | None = None, overrides: Overrides | None = None
+) -> tuple[Model, Model, list[str]]:
+    """Open two models; one that does not say how its input is normalized takes it from the other.
+
+    Args:
+        reference: a .tflite file.
+        candidate: another.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
+        overrides: what the caller knows better than the files, for both.
+
+    Returns:
+        Both, and what was done, a sentence each.
+
+    Raises:
+        ModelError: one cannot be loaded.
+        UnknownNormalizationError: neither says how its input is normalized.
+    """
+    overrides = overrides or Overrides()
+    models: list[Model] = []
+    notes = []
+    for path, other in ((reference, candidate), (candidate, reference)):
+        try:
+            models.append(Model(path, runtime=runtime, overrides=overrides))
+        except UnknownNormalizationError:
+            spec = Model(other, runtime=runtime, overrides=overrides).preprocessing
+            borrowed = replace(overrides, normalization=(spec.mean, spec.std))
+            models.append(Model(path, runtime=runtime, overrides=borrowed))
+            notes.append(f"took the normalization of {path} from {other}")
+    return models[0], models[1], notes

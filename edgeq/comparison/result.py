@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeq.errors import InputError
+
 __all__ = ["ClassDrift", "Comparison", "Flip", "Histogram", "LayerDrift", "ModelResult"]
 
 
@@ -84,7 +86,7 @@ class Histogram:
     Attributes:
         low: real number that the first bin begins with.
         high: real number that the last bin ends with.
-        reference: counts of the float model's values, one a bin.
+        reference: counts of the float model's values, one per bin.
         candidate: counts of the INT8 model's, the same bins.
         scale: real units per integer step of the INT8 model's tensor.
         grid_low: smallest real number that the tensor can hold.
@@ -102,10 +104,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class LayerDrift:
-    """What one operator of the INT8 model does beside its counterpart in the float model.
+    """How one operator of the INT8 model compares with its counterpart in the float model.
 
-    "Alone" is with the float model's own input, quantized: the error that the operator itself makes. The others
-    include what it was handed. Noise is the difference of the two activations, as real numbers.
+    "Alone" is with the float model's own input, quantized: the error of the operator itself. The other measures
+    include the error of the layers before it. Noise is the difference of the two activations, as real numbers.
 
     Attributes:
         index: place of the operator in the INT8 model's order of execution; -1 for the input itself.
@@ -115,7 +117,7 @@ class LayerDrift:
         sqnr_db: signal to noise ratio in decibels, with accumulated error; None where there is no noise.
         alone_sqnr_db: the same alone.
         cosine: cosine similarity of the two activations, in -1..1.
-        gain: factor that the INT8 activation is of the float one (least squares), alone; 1 where all is well.
+        gain: slope of the INT8 activation over the float one (least squares), alone; 1 is right.
         mean_shift: share of the noise power, alone, that is a constant of each channel, as a wrong bias makes; in 0..1.
         saturation: share of the INT8 values at an end of their range, where the float value lies beyond it by more
             than half a step; in 0..1.
@@ -141,7 +143,7 @@ class LayerDrift:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate measured against its reference. Proportions are in 0..1, and None is what is not known.
+    """A candidate measured against its reference. Proportions are in 0..1; None means unknown.
 
     Where k classes tie for the most probable, each counts as 1/k of a top-1, here and in the agreement.
 
@@ -165,10 +167,10 @@ class Comparison:
             of logits where both models give logits, else of probabilities.
         flips: images whose top-1 differ, the most decided first.
         classes: drift class by class, the worst first; only classes that have a flip.
-        notes: what was done to make the two comparable, a sentence each.
+        notes: what was done to make the two comparable, as sentences.
         layers: drift layer by layer, the worst alone first; None where it was not asked for.
-        faults: what the layers say is broken, a sentence each without its full stop, in the order of the network.
-        advice: what could be tried next, a sentence each.
+        faults: what the layers say is broken, as sentences without a full stop, in the order of the network.
+        advice: what could be tried next, as sentences without a full stop.
     """
 
     images: int
@@ -199,3 +201,26 @@ class Comparison:
         if self.sqnr_db is not None and not math.isfinite(self.sqnr_db):
             document["sqnr_db"] = None
         return document
+
+    def missed_limits(self, max_drop: float | None = None, min_agreement: float | None = None) -> list[str]:
+        """Check the comparison against limits, as a gate before a release does.
+
+        Args:
+            max_drop: by how much the top-1 may drop, in -1..1; None for any.
+            min_agreement: share of the images on which the two have to agree, in 0..1; None for any.
+
+        Returns:
+            Why limits are missed; empty if all are met.
+
+        Raises:
+            InputError: the drop is limited, but no image has a known class.
+        """
+        reasons = []
+        if max_drop is not None:
+            if self.top1_drop is None:
+                raise InputError("a limit on the top-1 drop needs images with known classes")
+            if not self.top1_drop <= max_drop:  # a limit that is NaN is missed too
+                reasons.append(f"top-1 drops by {self.top1_drop:.4f}, more than {max_drop}")
+        if min_agreement is not None and not self.agreement >= min_agreement:
+            reasons.append(f"agreement is {self.agreement:.4f}, less than {min_agreement}")
+        return reasons

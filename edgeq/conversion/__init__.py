@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgeq.conversion.convert import ConvertedModel, convert
+from edgeq.conversion.convert import Conversion, convert
 from edgeq.conversion.formats import FORMATS, IO_TYPES, Format
+from edgeq.conversion.pipeline import ConvertedModel, convert_network
 
-__all__ = ["FORMATS", "IO_TYPES", "ConvertedModel", "Format", "convert"]
+__all__ = ["FORMATS", "IO_TYPES", "Conversion", "ConvertedModel", "Format", "convert", "convert_network"]

@@ -1,183 +1,177 @@
-"""The whole way: network, calibration set, conversion, metadata, verification, files."""
+"""The job: from a Keras model, a SavedModel or a network to verified .tflite files."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-import edgeq
-from edgeq.calibration import CalibrationSet
-from edgeq.conversion.formats import FORMATS, Format
-from edgeq.errors import ConversionError, EdgeqError
-from edgeq.files import replacing, sha256_of_file
-from edgeq.networks import Network
-from edgeq.preprocessing import Preprocessing
+from edgeq.calibration import CalibrationSet, CalibrationSource, choose_images, require_images
+from edgeq.conversion.formats import FORMATS, IO_TYPES
+from edgeq.conversion.pipeline import ConvertedModel, convert_network
+from edgeq.errors import InputError
+from edgeq.inspection import TargetReport, check_target, require_target
+from edgeq.networks import Network, open_network
+from edgeq.preprocessing import Preprocessing, parse_normalization
 from edgeq.progress import Progress, no_progress
-from edgeq.refinement import Refinement, refine
-from edgeq.runtime import Model, available_cores, installed_runtimes
-from edgeq.tflite.metadata import ModelMetadata
+from edgeq.quiet import heard, quiet
+from edgeq.tflite.graph import read_graph
+from edgeq.tflite.metadata import Overrides, read_labels
 
-__all__ = ["ConvertedModel", "convert"]
+__all__ = ["Conversion", "convert"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ConvertedModel:
-    """A .tflite file that was written and verified.
+class Conversion:
+    """Files that were written and verified, and what they have in common.
 
     Attributes:
-        path: of the file.
-        format: its name in ``edgeq.conversion.FORMATS``.
-        size_bytes: of the file.
-        refinement: what refining it came to; None where it was not refined.
-        remark: why it was not refined though it was to be, else empty.
+        models: the files by format, the float32 reference first.
+        preprocessing: how images become their input.
+        classes: how many classes they tell apart.
+        labels: one per class, or empty.
+        calibration: the representative dataset; None where no format needs one.
+        remarks: what was chosen for the user, one sentence each.
     """
 
-    path: Path
-    format: str
-    size_bytes: int
-    refinement: Refinement | None = None
-    remark: str = ""
+    models: dict[str, ConvertedModel]
+    preprocessing: Preprocessing
+    classes: int
+    labels: tuple[str, ...]
+    calibration: CalibrationSet | None
+    remarks: tuple[str, ...]
+
+    @property
+    def has_obstacles(self) -> bool:
+        """Whether a file would not run on one of the targets that were asked for."""
+        return any(report.obstacles for model in self.models.values() for report in model.targets)
 
 
 def convert(
-    network: Network,
-    preprocessing: Preprocessing,
-    formats: Sequence[str],
-    out: str | Path,
+    source: str | Path | Network | Callable[[], Network],
+    formats: str | Sequence[str] = ("int8",),
+    out: str | Path = "models",
     *,
-    calibration: CalibrationSet | None = None,
+    calibration: CalibrationSource = None,
+    count: int = 100,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    normalize: str | None = None,
+    channels: str | None = None,
+    crop: float | None = None,
+    labels: str | Path | Sequence[str] = (),
     io: str = "int8",
-    labels: Sequence[str] = (),
-    refined: bool = True,
     logits: bool = False,
-    runs_on: Sequence[str] = (),
+    refine: bool = True,
+    targets: Sequence[str] = (),
+    verbose: bool = False,
     progress: Progress = no_progress,
-    silence: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> list[ConvertedModel]:
-    """Convert a network to .tflite files, verify each in the runtime, and write them all or none.
+) -> Conversion:
+    """Convert a float image classifier to TFLite, quantize it, and verify each file in the runtime.
 
-    The float32 reference is always among them. Files are named ``{network.name}_{format}.tflite``.
+    The float32 reference is always written beside the formats asked for, as ``NAME_fp32.tflite`` and so on. Labels,
+    preprocessing and provenance travel inside the files. Existing files are replaced only when all has succeeded.
+    The same arguments give the same bytes.
 
     Args:
-        network: what to convert.
-        preprocessing: how images become its input; it travels inside the files.
-        formats: names in ``edgeq.conversion.FORMATS``.
-        out: folder for the files; existing ones of the same name are replaced.
-        calibration: the representative dataset, needed for ``int8`` and ``int16x8``.
+        source: a Keras model (.keras or .h5), a SavedModel folder, a network from `build_network` or `open_network`,
+            or a function that makes one, which is called once everything else is known to be in order.
+        formats: one or several names in ``edgeq.conversion.FORMATS``: ``int8``, ``fp16``, ``dynamic``, ``int16x8``.
+        out: folder for the files.
+        calibration: images for ``int8`` and ``int16x8``: a folder, a list of image files, a set made before, or None
+            for those that come with edgeq. Best are photos like those that the model will see.
+        count: how many of the images to take.
+        seed: of the choice.
+        size: (height, width) of the input in pixels, for a file that leaves it open.
+        normalize: what pixel values become: ``-1..1``, ``0..1``, ``0..255``, ``imagenet``, or ``MEAN/STD`` in pixel
+            values; None takes what the network says.
+        channels: ``RGB`` or ``BGR``; None takes what the network says, else RGB.
+        crop: share of a picture that the centre crop keeps, in (0, 1]; None takes what the network says, else the
+            default for its size.
+        labels: one per class, or a text file of them, or a folder whose sub-folders' names they are; empty takes the
+            network's own.
         io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
-        labels: one a class; empty takes the network's own.
-        logits: whether to leave out the softmax or sigmoid at the end, so that the files give logits.
-        refined: whether to refine the INT8 file, see :func:`edgeq.refinement.refine`.
-        runs_on: targets of the files, see ``edgeq.inspection.TARGETS``: what those refuse is avoided where the
-            converter can; :func:`edgeq.inspection.check_target` tells what is left.
-        progress: called with (stage, done, total) as work goes on.
-        silence: makes a context in which TensorFlow's output goes nowhere.
+        logits: whether to leave out the softmax or sigmoid at the end.
+        refine: whether to refine the INT8 file, see `edgeq.refine`.
+        targets: where the files are to run, see ``edgeq.inspection.TARGETS``. The converter avoids what they do not
+            support where it can; what is left is in ``models[...].targets``.
+        verbose: whether to let TensorFlow print its messages.
+        progress: called with (stage, done, total).
 
     Returns:
-        The files in the order of `FORMATS`, the float32 reference first.
+        The files, and what they have in common.
 
     Raises:
-        ConversionError: the converter refused, or a file failed verification; no file is touched then.
-        InputError: the folder cannot be written to.
+        InputError: an argument cannot be, or a file or folder is not what it should be.
+        ConversionError: the converter does not support the network, or a file failed its verification.
+        EdgeqError: TensorFlow is not installed.
     """
-    from edgeq.conversion.converter import freeze
-    from edgeq.conversion.verification import verify
-    from edgeq.tflite.metadata_writer import pack
-
-    wanted = [form for name, form in FORMATS.items() if name == "fp32" or name in formats]
-    for form in wanted:
-        if form.calibrated and calibration is None:
-            raise ConversionError(f"{network.name}: {form.name} needs a calibration set")
-    labels = tuple(labels or network.labels)
-    targets = [Path(out) / f"{network.name}_{form.name}.tflite" for form in wanted]
-    grey = np.full((network.height, network.width, network.channels), 128, np.uint8)
-    pixels = calibration.pixels[0] if calibration else grey
-    models = []
-    with replacing(targets) as parts:
-        with silence():
-            progress("Preparing the network", 0, 1)
-            frozen = freeze(network, logits)
-        kind = reference_sha256 = None
-        for form, target, part in zip(wanted, targets, parts, strict=True):
-            progress(f"Converting to {form.name}", 0, 1)
-            with silence():
-                flatbuffer = frozen.to_tflite(form, io, calibration, preprocessing, progress, runs_on)
-            progress(f"Verifying {form.name}", 0, 1)
-            if kind is None:  # the float reference comes first, and tells what the outputs are
-                part.write_bytes(pack(flatbuffer, target.stem, ModelMetadata((), preprocessing)))
-                kind = _output_kind(part, target.name)
-            provenance = _provenance(network, form, io, calibration)
-            if reference_sha256:
-                provenance["reference_sha256"] = reference_sha256
-            metadata = ModelMetadata(labels, preprocessing, kind, provenance)
-            part.write_bytes(pack(flatbuffer, target.stem, metadata))
-            verify(part, target.name, form, io, pixels)
-            reference_sha256 = reference_sha256 or sha256_of_file(part)
-            refinement, remark = None, ""
-            if form.name == "int8" and refined and calibration is not None:
-                refinement, remark = _refine(parts[0], part, metadata, calibration, progress)
-                for unfinished, finished in zip(parts, targets, strict=True):
-                    remark = remark.replace(str(unfinished), finished.name)
-            models.append(ConvertedModel(target, form.name, part.stat().st_size, refinement, remark))
-    return models
-
-
-def _refine(
-    reference: Path, part: Path, metadata: ModelMetadata, calibration: CalibrationSet, progress: Progress
-) -> tuple[Refinement | None, str]:
-    """Refine a converted INT8 file in place; of a network that cannot be refined, say why."""
-    from edgeq.tflite.metadata_writer import repack
-
-    runtime = installed_runtimes()[0]
-    try:
-        content, refinement = refine(
-            Model(reference, runtime=runtime),
-            Model(part, runtime=runtime),
-            calibration.pixels,
-            threads=available_cores(),
-            progress=progress,
-        )
-    except EdgeqError as error:
-        return None, f"not refined: {error}"
-    record = metadata.provenance | {"refinement": refinement.to_json()}
-    part.write_bytes(repack(content, replace(metadata, provenance=record)))
-    return refinement, ""
+    formats = (formats,) if isinstance(formats, str) else tuple(formats)
+    # What can be wrong is found before TensorFlow takes its seconds to load.
+    calibrated = _require_known(formats, io, targets)
+    overrides = Overrides(parse_normalization(normalize) if normalize else None, channels, crop)
+    if calibrated:
+        require_images(calibration)
+    names = read_labels(labels) if isinstance(labels, str | Path) else tuple(labels)
+    progress = heard(progress)
+    with quiet(verbose):
+        network = _network(source, size, progress)
+    classes = max(2, network.classes)  # one score is the second of two classes
+    if names and len(names) != classes:
+        what = f"{labels}: has {len(names)}" if isinstance(labels, str | Path) else f"{len(names)}"
+        raise InputError(f"{what} labels, but {network.name} has {classes} classes")
+    name = str(source) if isinstance(source, str | Path) else network.name
+    preprocessing = network.preprocessing_with(overrides, name)
+    chosen = None
+    if calibrated:
+        chosen = choose_images(calibration, preprocessing, count, seed, progress, network.held_out)
+    models = convert_network(
+        network,
+        preprocessing,
+        formats,
+        out,
+        calibration=chosen,
+        io=io,
+        labels=names,
+        logits=logits,
+        refine=refine,
+        targets=targets,
+        verbose=verbose,
+        progress=progress,
+    )
+    if targets:
+        checked = models[1:] or models  # the reference is there to compare with, not to be deployed
+        models = [replace(model, targets=_reports(model, targets)) if model in checked else model for model in models]
+    for remark in (*network.remarks, *(model.remark for model in models if model.remark)):
+        _log.info("%s: %s", network.name, remark)
+    by_format = {model.format: model for model in models}
+    return Conversion(by_format, preprocessing, classes, names or network.labels, chosen, network.remarks)
 
 
-def _output_kind(part: Path, name: str) -> str:
-    """What a float file gives. Not by the runtime that the user prefers, as that may not go with TensorFlow."""
-    try:
-        model = Model(part, runtime=installed_runtimes()[0])
-    except EdgeqError as error:
-        reason = str(error).replace(str(part), name)
-        raise ConversionError(f"{name}: the converted file fails in the runtime: {reason}") from None
-    return "logits" if model.gives_logits else "probabilities"
+def _require_known(formats: Sequence[str], io: str, targets: Sequence[str]) -> bool:
+    """Complain of names that do not exist; tell whether a format needs images."""
+    for what, name, known in (*(("format", name, FORMATS) for name in formats), ("io", io, IO_TYPES)):
+        if name not in known:
+            raise InputError(f"{what} {name!r}: must be one of {', '.join(known)}")
+    for target in targets:
+        require_target(target)
+    return any(FORMATS[name].calibrated for name in formats)
 
 
-def _provenance(network: Network, form: Format, io: str, calibration: CalibrationSet | None) -> dict[str, Any]:
-    """Where a file comes from, without times or paths, so that the same inputs give the same bytes."""
-    import keras
-    import tensorflow as tf
+def _network(
+    source: str | Path | Network | Callable[[], Network], size: tuple[int, int] | None, progress: Progress
+) -> Network:
+    """Open or make the network, whatever tells where it comes from."""
+    if isinstance(source, Network):
+        return source
+    progress("Loading TensorFlow", 0, 1)
+    return open_network(source, size) if isinstance(source, str | Path) else source()
 
-    provenance: dict[str, Any] = {
-        "network": network.name,
-        "format": form.name,
-        "parent": network.parent,
-        "tools": {
-            "edgeq": edgeq.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-        },
-    }
-    if form.name == "int8":
-        provenance["io"] = io
-        provenance["refinement"] = None
-    if form.calibrated and calibration is not None:
-        provenance["calibration"] = calibration.provenance()
-    return provenance
+
+def _reports(model: ConvertedModel, targets: Sequence[str]) -> tuple[TargetReport, ...]:
+    """What of a file would not run on the targets."""
+    graph = read_graph(model.path)
+    return tuple(check_target(graph, target) for target in targets)

@@ -37,7 +37,7 @@ class FrozenNetwork:
         calibration: CalibrationSet | None,
         preprocessing: Preprocessing,
         progress: Progress,
-        runs_on: Sequence[str] = (),
+        targets: Sequence[str] = (),
     ) -> bytes:
         """Convert to a .tflite flatbuffer.
 
@@ -47,17 +47,17 @@ class FrozenNetwork:
             calibration: the representative dataset, for a calibrated form.
             preprocessing: how its pixels become the network's input.
             progress: called with (stage, done, total).
-            runs_on: targets of the file, see ``edgeq.inspection.TARGETS``.
+            targets: where the file is to run, see ``edgeq.inspection.TARGETS``.
 
         Raises:
-            ConversionError: the converter refused.
+            ConversionError: the converter does not support the network.
         """
         import tensorflow as tf
 
         converter = tf.lite.TFLiteConverter.from_concrete_functions([self._graph])
         if form.name != "fp32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if form.name == "dynamic" and any(target.startswith("tflite-runtime") for target in runs_on):
+        if form.name == "dynamic" and any(target.startswith("tflite-runtime") for target in targets):
             # Weights per channel take version 12 of FULLY_CONNECTED, which came after that runtime's last release.
             converter._experimental_disable_per_channel_quantization_for_dense_layers = True
         if form.name == "fp16":

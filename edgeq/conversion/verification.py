@@ -1,30 +1,27 @@
 """Checking a converted file in the runtime before it is called done.
 
-The check runs in a process of its own. A runtime answers some malformed files by aborting its process, and
-tflite-runtime does not work beside TensorFlow: neither must get in the converter's way.
+The check runs in a worker process. A runtime answers some files by aborting its process, and tflite-runtime does not
+work beside TensorFlow: neither must get in the converter's way.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.conversion.formats import Format
-from edgeq.errors import ConversionError, EdgeqError
+from edgeq.errors import ConversionError, EdgeqError, WorkerDiedError
+from edgeq.execution.process import WorkerProcess
 from edgeq.runtime import Model
-from edgeq.tflite.output_kind import Operator, list_operators
+from edgeq.tflite.graph import Graph, read_graph
 
 __all__ = ["verify"]
 
 _INTEGER_TYPES = ("int8", "uint8", "int16", "int32", "int64", "bool")
 _BOUNDARY_OPERATORS = ("QUANTIZE", "DEQUANTIZE")
-_REFUSED = 3  # exit code of the checking process when the file fails, as opposed to a crash
 
 
 def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.uint8]) -> None:
@@ -41,43 +38,37 @@ def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.
         ConversionError: it does not run, or is not what was asked for; the message names the operators that
             are not integer.
     """
-    request = {"path": str(path), "form": form.name, "io": io, "shape": pixels.shape}
-    done = subprocess.run(
-        [sys.executable, "-m", "edgeq.conversion.verification", json.dumps(request)],
-        input=pixels.tobytes(),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        return
-    problem = done.stdout.decode().strip().replace(str(path), name)
-    if done.returncode != _REFUSED:
-        problem = (
-            f"the runtime crashes on it (exit code {done.returncode}); often activations that are all but zero, as in "
-            "a network without trained weights"
-        )
-    raise ConversionError(f"{name}: the converted file fails its verification: {problem}")
+    arguments = {"path": str(path), "form": form.name, "io": io, "shape": pixels.shape}
+    try:
+        with WorkerProcess("the runtime") as worker:
+            worker.ask("call", pixels.tobytes(), function=f"{__name__}:_check", arguments=arguments)
+    except EdgeqError as error:
+        problem = str(error).replace(str(path), name)
+        if isinstance(error, WorkerDiedError) and error.code == -signal.SIGABRT:
+            problem += "; often activations that are all but zero, as in a network without trained weights"
+        raise ConversionError(f"{name}: the converted file fails its verification: {problem}") from None
 
 
-def _check(path: str, form: str, io: str, pixels: npt.NDArray[np.uint8]) -> None:
-    """Raise a `ConversionError` that says what is wrong with a file, if anything is."""
+def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...]) -> None:
+    """Raise a `ConversionError` that says what is wrong with a file, if anything is; runs in the worker process."""
     model = Model(path)
     if form == "int8":
-        _check_integer(list_operators(path), io)
+        _check_integer(read_graph(path), io)
         _check_io(model, io)
+    pixels = np.frombuffer(content, np.uint8).reshape(shape)
     output = model.invoke(model.tensor(pixels))
-    if not np.all(np.isfinite(model.real(output))):
+    if not np.all(np.isfinite(model.dequantize(output))):
         raise ConversionError("it gives NaN or infinity; check the network's weights")
 
 
-def _check_integer(operators: list[Operator], io: str) -> None:
+def _check_integer(graph: Graph, io: str) -> None:
     """Every tensor of every operator is integer; with float I/O, but for the conversions at the two ends."""
-    ends = (operators[0], operators[-1]) if io == "float32" else ()
+    ends = (graph.operators[0], graph.operators[-1]) if io == "float32" else ()
     culprits = set()
-    for operator in operators:
+    for operator in graph.operators:
         if operator in ends and operator.name in _BOUNDARY_OPERATORS:
             continue
-        floats = {t for t in operator.input_types + operator.output_types if t not in _INTEGER_TYPES}
+        floats = graph.dtypes((*operator.inputs, *operator.outputs)).difference(_INTEGER_TYPES)
         if floats:
             culprits.add(f"{operator.name} ({', '.join(sorted(floats))})")
     if culprits:
@@ -101,18 +92,3 @@ def _check_io(model: Model, io: str) -> None:
     low, high = model.output.quantization.real_range
     if not high > low:
         raise ConversionError(f"its output covers only {low:.4g} to {high:.4g}")
-
-
-def _main(request: dict[str, Any]) -> int:
-    """The checking process: 0 for a good file, else says what is wrong and gives `_REFUSED`."""
-    pixels = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(request["shape"])
-    try:
-        _check(request["path"], request["form"], request["io"], pixels)
-    except EdgeqError as error:
-        print(error)
-        return _REFUSED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(json.loads(sys.argv[1])))

@@ -1,71 +1,45 @@
-"""The device's end of a connection: keeps files, and runs models with the copy of edgeq that was installed there.
+"""The device's end of a connection: keeps files, and starts the worker processes that run models there.
 
-This source itself is sent at the start of each connection, together with that of :mod:`edgeq.execution.frames`, to a
-plain ``python3``; so up to `_installed` it uses nothing but the standard library. Every request is complete in
-itself: one that was cut off can simply be asked again. All that the desk names are digests and numbers, and what is
-kept lies below one folder. When standard input ends, because the desk is done or gone, so does the process.
+This source itself is sent at the start of each connection, together with those of the modules that it imports from
+edgeq, to a plain ``python3``; so it uses nothing but the standard library. The workers run the copy of edgeq that was
+installed on the device. Every request is complete in itself: one that was cut off can simply be asked again. All that
+the host names are digests and numbers, and what is kept lies below one folder. When standard input ends, because the
+host is done or gone, so does the process, and its workers with it.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import platform
-import queue
 import re
 import shutil
 import sys
-import threading
 import zipfile
-import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from edgeq.execution.frames import GREETING, read_frame, write_frame
+from edgeq.errors import DeviceError
+from edgeq.execution.frames import GREETING
+from edgeq.execution.process import WorkerProcess
+from edgeq.execution.serving import Reply, serve
 
 __all__ = ["main"]
 
 HOME = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edgeq"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_workers: dict[str, WorkerProcess] = {}  # by the model that each runs, and how
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native libraries print is no answer
-    answers.write(GREETING)
-    answers.flush()
-    requests: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue()
-    threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
-    while True:
-        request, payload = requests.get()
-        try:
-            operation = _OPERATIONS[request["do"]]
-            answer, result = operation(request, payload, answers)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            said = "its disk is full" if full else f"{error.filename or 'a file'}: {error.strerror or error}"
-            answer, result = {"error": said}, b""
-        except Exception as error:  # the desk says it; a traceback here would go nowhere
-            answer, result = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}, b""
-        write_frame(answers, answer, result)
+    by_a_worker = dict.fromkeys(("open", "run", "run_image", "time"), _by_a_worker)
+    keeping_files = {"probe": _probe, "have": _have, "put": _put, "install": _install, "remove": _remove}
+    serve({**keeping_files, **by_a_worker, "close": _close, "machine": _machine}, GREETING)
 
 
-def _read_requests(stream: IO[bytes], requests: queue.Queue[tuple[dict[str, Any], bytes]]) -> None:
-    """Queue requests; when there can be no more, end everything, whatever is being done."""
-    try:
-        while True:
-            requests.put(read_frame(stream))
-    except EOFError:
-        os._exit(0)
-
-
-Answer = tuple[dict[str, Any], bytes]
-
-
-def _probe(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
+def _probe(request: dict[str, Any], payload: bytes) -> Reply:
     """What decides which packages fit, and what is installed already."""
     existing = next(folder for folder in (HOME, *HOME.parents) if folder.exists())
     installed = HOME / "installed.json"
@@ -83,18 +57,18 @@ def _probe(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answe
 def _kept(sha256: str) -> Path:
     """Where a file of that digest is kept."""
     if not _DIGEST.fullmatch(sha256):
-        raise ValueError(f"{sha256!r} is no digest")
+        raise DeviceError(f"{sha256!r} is not a digest")
     return HOME / "files" / sha256
 
 
-def _have(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
+def _have(request: dict[str, Any], payload: bytes) -> Reply:
     """How many bytes of a file are here; None where it is whole."""
     path = _kept(request["sha256"])
     part = path.with_suffix(".part")
     return {"bytes": None if path.exists() else part.stat().st_size if part.exists() else 0}, b""
 
 
-def _put(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
+def _put(request: dict[str, Any], payload: bytes) -> Reply:
     """Add the next bytes to a file; after the last, its digest decides whether it stays."""
     path = _kept(request["sha256"])
     part = path.with_suffix(".part")
@@ -102,16 +76,16 @@ def _put(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
     with part.open("r+b" if part.exists() else "wb") as file:
         file.truncate(request["offset"])
         file.seek(request["offset"])
-        file.write(zlib.decompress(payload) if request["compressed"] else payload)
+        file.write(payload)
     if request["last"]:
         if hashlib.sha256(part.read_bytes()).hexdigest() != request["sha256"]:
             part.unlink()
-            raise ValueError("a file arrived damaged; try again")
+            raise DeviceError("a file arrived damaged; try again")
         part.replace(path)
     return {}, b""
 
 
-def _install(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
+def _install(request: dict[str, Any], payload: bytes) -> Reply:
     """Unpack archives that were sent before into a folder, which takes the place of an earlier one."""
     name = {"packages": "packages", "code": "code"}[request["folder"]]
     new, old = HOME / f"{name}.new", HOME / f"{name}.old"
@@ -137,7 +111,7 @@ def _install(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Ans
     return {}, b""
 
 
-def _remove(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
+def _remove(request: dict[str, Any], payload: bytes) -> Reply:
     """Delete all that was ever put here."""
     freed = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file())
     if HOME.exists():
@@ -145,93 +119,32 @@ def _remove(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answ
     return {"bytes": freed}, b""
 
 
-def _installed() -> None:
-    """Make the installed edgeq and its packages importable, here and in processes that this one starts."""
-    paths = [str(HOME / "code"), str(HOME / "packages")]
-    if paths[0] not in sys.path:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "edgeq"]:
-            del sys.modules[name]  # those that came with the connection
-        sys.path[:0] = paths
-        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+def _worker(name: str) -> WorkerProcess:
+    """Start a process that runs the installed edgeq."""
+    return WorkerProcess(name, [str(HOME / "code"), str(HOME / "packages")])
 
 
-def _info(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
-    _installed()
-    from edgeq.benchmarking import read_machine
-
-    return read_machine().to_json(), b""
-
-
-def _bench(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
-    """Measure files; tells how far it is in between."""
-    _installed()
-    from edgeq.benchmarking import bench, configurations
-
-    def progress(stage: str, done: int, total: int) -> None:
-        write_frame(answers, {"progress": [stage, done, total]})
-
-    models = [str(_kept(sha256)) for sha256 in request["models"]]
-    wanted = configurations(models, request["runtimes"], request["threads"])
-    return bench(wanted, request["seconds"], progress).to_json(), b""
-
-
-_models: dict[str, Any] = {}  # those that were opened
-
-
-def _model(request: dict[str, Any]) -> Any:
-    """The model that a request names, opened once."""
-    _installed()
-    key = json.dumps([request["model"], request["options"]])
-    if key not in _models:
-        from edgeq.runtime import Model
-        from edgeq.tflite.metadata import Overrides
-
-        given = dict(request["options"])
-        overrides = given.pop("overrides")
-        for name in ("normalization", "labels"):
-            if overrides[name] is not None:
-                overrides[name] = tuple(map(tuple, overrides[name]) if name == "normalization" else overrides[name])
-        _models[key] = Model(_kept(request["model"]), overrides=Overrides(**overrides), **given)
-    return _models[key]
-
-
-def _run(request: dict[str, Any], payload: bytes, answers: IO[bytes]) -> Answer:
-    """Run a tensor, or a photo that was sent before, and give the output as the network has it."""
-    from time import perf_counter
-
-    model = _model(request)
-    import numpy as np
-
-    from edgeq.runtime import runtime_version
-
-    start = perf_counter()
+def _by_a_worker(request: dict[str, Any], payload: bytes) -> Reply:
+    """Let the worker process of a model do it; one is started where there is none, or where it died."""
+    key, path = json.dumps(request["model"]), str(_kept(request["model"]["path"]))
+    worker = _workers.get(key)
+    if worker is None or not worker.alive:
+        worker = _workers[key] = _worker(f"{path}: its process")
+    request["model"]["path"] = path
     if "image" in request:
-        image = model.preprocessing.decode(_kept(request["image"]))
-        decoded = perf_counter()
-        tensor = model.tensor(model.preprocessing.resample(image))
-    else:
-        decoded = start
-        tensor = np.frombuffer(zlib.decompress(payload), model.input.quantization.dtype).reshape(model.input.shape)
-    ready = perf_counter()
-    output = model.invoke(tensor)
-    done = perf_counter()
-    times_ms = {"decode": decoded - start, "preprocess": ready - decoded, "invoke": done - ready}
-    return {
-        "times_ms": {step: round(1000 * seconds, 3) for step, seconds in times_ms.items()},
-        "runtime": model.runtime,
-        "version": runtime_version(model.runtime),
-        "dtype": str(output.dtype),
-        "shape": list(output.shape),
-    }, output.tobytes()
+        request["image"] = str(_kept(request["image"]))
+    return worker.ask(payload=payload, **request)
 
 
-_OPERATIONS = {
-    "probe": _probe,
-    "have": _have,
-    "put": _put,
-    "install": _install,
-    "remove": _remove,
-    "info": _info,
-    "bench": _bench,
-    "run": _run,
-}
+def _close(request: dict[str, Any], payload: bytes) -> Reply:
+    """End the worker process of a model, if there is one."""
+    worker = _workers.pop(json.dumps(request["model"]), None)
+    if worker:
+        worker.close()
+    return {}, b""
+
+
+def _machine(request: dict[str, Any], payload: bytes) -> Reply:
+    """What this device is, and how it is doing."""
+    with _worker("the worker process") as worker:
+        return worker.ask("machine")

@@ -18,13 +18,15 @@ from typing import Any, NoReturn
 from edgeq.device.address import Address
 from edgeq.errors import ConnectionLostError, DeviceError, one_line
 from edgeq.execution import frames
-from edgeq.progress import Progress, no_progress
 
 __all__ = ["Connection"]
 
 _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 _REMOTE = 'exec python3 -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"'
 """The whole command line that a device ever sees: what it reads afterwards is a program of ours, then data."""
+
+_SOURCES = ("errors", "execution.frames", "execution.serving", "execution.process", "device.agent")
+"""The agent and what it imports from edgeq, each after what it imports itself."""
 
 _NO_PYTHON = (126, 127)  # exit codes of shells
 _TOO_OLD = 3  # exit code of our program
@@ -63,26 +65,33 @@ class Connection:
         except (OSError, EOFError):
             self._explain()
 
-    def ask(self, request: dict[str, Any], payload: bytes = b"", progress: Progress = no_progress) -> tuple[Any, bytes]:
+    def ask(self, request: dict[str, Any], payload: bytes = b"", compressed: bool = False) -> tuple[Any, bytes]:
         """Ask the agent for something.
+
+        Args:
+            request: JSON data.
+            payload: raw bytes that belong to it.
+            compressed: whether they are worth compressing on the way.
 
         Returns:
             Its answer, and the bytes that belong to it.
 
         Raises:
             ConnectionLostError: the connection broke.
-            DeviceError: the device says why it cannot.
+            DeviceError: the operation failed.
         """
         try:
-            frames.write_frame(self._out, request, payload)
-            while "progress" in (reply := frames.read_frame(self._in))[0]:
-                progress(*reply[0]["progress"])
+            frames.write_frame(self._out, request, payload, compressed)
+            answer, result = frames.read_frame(self._in)
         except (OSError, EOFError):
             self._explain()
-        answer, result = reply
         if "error" in answer:
             raise DeviceError(f"{self.address}: {one_line(answer['error'])}")
         return answer, result
+
+    def kill(self) -> None:
+        """End ssh at once, also while another thread waits for an answer."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process there, and ssh here."""
@@ -138,7 +147,7 @@ def _explained(device: str, code: int, said: str) -> DeviceError:
 
 
 def _program() -> bytes:
-    """The agent as one program for a plain Python: its two modules' sources, registered under their names."""
+    """The agent as one program for a plain Python: the sources of its modules, registered under their names."""
     package = Path(__file__).parents[1]
     lines = [
         "import sys, types",
@@ -148,7 +157,7 @@ def _program() -> bytes:
         "for name in ('edgeq', 'edgeq.device', 'edgeq.execution'):",
         "    sys.modules[name] = types.ModuleType(name)",
     ]
-    for name in ("execution.frames", "device.agent"):
+    for name in _SOURCES:
         full, source = f"edgeq.{name}", (package / f"{name.replace('.', '/')}.py").read_text("utf-8")
         lines.append(f"sys.modules[{full!r}] = module = types.ModuleType({full!r})")
         lines.append(f"exec(compile({source!r}, {full!r}, 'exec'), module.__dict__)")

@@ -1,28 +1,23 @@
-"""A device that does as it is told: keeps files, and runs and measures models."""
+"""A connected device: it keeps files, and does the operations of its agent."""
 
 from __future__ import annotations
 
 import re
+import threading
 import time
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from edgeq.benchmarking import Benchmark, Machine
 from edgeq.device.address import Address
 from edgeq.device.connection import Connection
 from edgeq.errors import ConnectionLostError, DeviceError, InputError
+from edgeq.execution.machine import Machine
+from edgeq.execution.process import Closing
 from edgeq.files import sha256_of_file
 from edgeq.progress import Progress, no_progress
-from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Device", "RemoteModel"]
+__all__ = ["Device"]
 
 _CHUNK_BYTES = 1 << 18
 _WORTH_COMPRESSING = 0.9  # of a file's first bytes; photos do not shrink
@@ -30,24 +25,15 @@ _KEPT = re.compile(r"\S*/files/([0-9a-f]{64})")  # where the device has a file
 _WAITS_S = (1.0, 3.0, 10.0)  # before connecting again
 
 
-@dataclass(frozen=True)
-class RemoteModel:
-    """A model on a device, and how it is to be run there.
-
-    Attributes:
-        sha256: of the file, by which the device has it.
-        options: arguments of ``edgeq.runtime.Model``, as JSON data.
-    """
-
-    sha256: str
-    options: dict[str, Any]
-
-
-class Device:
+class Device(Closing):
     """A device, connected as ``with Device(address) as device``.
 
-    Where a connection breaks, it is made anew a few times and the request asked again: every request is complete
-    in itself, and of a file that was under way only the rest is sent.
+    A connection that breaks is made anew a few times and the request asked again: every request is complete in itself,
+    and of a file that was on its way only the rest is sent. Several threads may ask; one is answered after the other.
+
+    Attributes:
+        address: of the device.
+        progress: called while files travel.
     """
 
     def __init__(self, address: Address, progress: Progress = no_progress) -> None:
@@ -55,43 +41,61 @@ class Device:
 
         Args:
             address: of the device.
-            progress: called while files travel and while it measures.
+            progress: called while files travel.
 
         Raises:
             DeviceError: it cannot be reached or used; :class:`edgeq.errors.ConnectionLostError` where trying again
                 may help.
         """
-        self.address = address
-        self._progress = progress
+        self.address, self.progress = address, progress
         self._connection: Connection | None = Connection(address)
+        self._given_up, self._lock = False, threading.Lock()
         self._sent: dict[str, str] = {}  # digests, and what the files are called here
 
-    def __enter__(self) -> Device:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the connection, and with it what it started on the device; the next request would make another."""
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
-    def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[Any, bytes]:
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as the last request could tell."""
+        return self._connection is not None
+
+    def give_up(self) -> None:
+        """Break the connection for good; another thread that waits for an answer gets a `ConnectionLostError`."""
+        self._given_up = True
+        if self._connection is not None:
+            self._connection.kill()
+
+    def ask(self, do: str, payload: bytes = b"", compressed: bool = False, **request: Any) -> tuple[Any, bytes]:
         """Ask the agent for one of its operations, again if the connection breaks.
 
+        Args:
+            do: name of the operation.
+            payload: raw bytes that belong to the request.
+            compressed: whether they are worth compressing on the way.
+            request: JSON data.
+
         Raises:
-            DeviceError: the device says why it cannot, or is gone for good.
+            DeviceError: the operation failed, or the device is unreachable.
         """
         for wait in (*_WAITS_S, None):
             try:
-                if self._connection is None:
-                    self._connection = Connection(self.address)
-                return self._connection.ask({"do": do, **request}, payload, self._progress)
+                with self._lock:
+                    if self._connection is None:
+                        self._connection = Connection(self.address)
+                    return self._connection.ask({"do": do, **request}, payload, compressed)
             except ConnectionLostError:
                 self._connection = None
-                if wait is None:
+                if wait is None or self._given_up:
                     raise
             except DeviceError as error:
                 raise DeviceError(self._in_our_names(str(error))) from None
+            except BaseException:  # ctrl-C: the answer that nobody read must not be taken for the next one's
+                self.close()
+                raise
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
@@ -102,7 +106,7 @@ class Device:
 
     def machine(self) -> Machine:
         """What the device is, and how it is doing."""
-        return Machine.from_json(self.ask("info")[0])
+        return Machine.from_json(self.ask("machine")[0])
 
     def send(self, path: str | Path) -> str:
         """Have a file there; it travels only if it is not there already.
@@ -127,52 +131,12 @@ class Device:
         compressed = len(zlib.compress(content[:_CHUNK_BYTES], 1)) < _WORTH_COMPRESSING * len(content[:_CHUNK_BYTES])
         offset = self.ask("have", sha256=sha256)[0]["bytes"]
         while offset is not None:
-            self._progress(f"Sending {name}"[:28], offset, max(1, len(content)))
+            self.progress(f"Sending {name}"[:28], offset, max(1, len(content)))
             chunk = content[offset : offset + _CHUNK_BYTES]
             last = offset + len(chunk) >= len(content)
-            payload = zlib.compress(chunk, 1) if compressed else chunk
-            self.ask("put", payload, sha256=sha256, offset=offset, compressed=compressed, last=last)
+            self.ask("put", chunk, compressed, sha256=sha256, offset=offset, last=last)
             offset = None if last else offset + len(chunk)
 
     def _in_our_names(self, message: str) -> str:
         """A message of the device's with the names that files have here."""
         return _KEPT.sub(lambda found: self._sent.get(found[1], found[1]), message)
-
-    def open(
-        self, path: str | Path, runtime: str | None, threads: int, kernels: str, overrides: Overrides
-    ) -> RemoteModel:
-        """Have a model there, to be run as :class:`edgeq.runtime.Model` would; it is loaded when it is first run."""
-        options = {"runtime": runtime, "threads": threads, "kernels": kernels, "overrides": asdict(overrides)}
-        return RemoteModel(self.send(path), options)
-
-    def run(self, model: RemoteModel, tensor: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-        """Run an input tensor.
-
-        Returns:
-            The output as the network has it, and a dictionary with ``runtime`` and ``times_ms``.
-
-        Raises:
-            DeviceError: the model cannot be loaded or run there.
-        """
-        payload = zlib.compress(np.ascontiguousarray(tensor).tobytes(), 1)
-        return self._output(*self.ask("run", payload, model=model.sha256, options=model.options))
-
-    def run_image(self, model: RemoteModel, image: str | Path) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-        """As :meth:`run`, but the image itself travels, and the device decodes it."""
-        return self._output(*self.ask("run", model=model.sha256, options=model.options, image=self.send(image)))
-
-    def bench(
-        self, models: Sequence[str | Path], runtimes: Sequence[str], threads: Sequence[int], seconds: float
-    ) -> Benchmark:
-        """Measure models there, see :func:`edgeq.benchmarking.bench`."""
-        names = {self.send(model): str(model) for model in models}
-        data = self.ask("bench", models=list(names), runtimes=runtimes, threads=threads, seconds=seconds)[0]
-        for entry in (*data["measurements"], *data["failures"]):  # there they are called by their digests
-            entry["model"] = names[Path(entry["model"]).name]
-            if "reason" in entry:
-                entry["reason"] = self._in_our_names(entry["reason"])
-        return Benchmark.from_json(data)
-
-    @staticmethod
-    def _output(answer: dict[str, Any], data: bytes) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-        return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"]), answer

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from edgeq.device.address import Address
 from edgeq.device.device import Device
-from edgeq.device.setup import set_up
+from edgeq.device.setup import connected
 from edgeq.errors import EdgeqError
 from edgeq.progress import Progress, no_progress
 
@@ -49,12 +49,15 @@ def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progres
     """
     addresses = [Address.parse(host) for host in dict.fromkeys(hosts)]
     outcomes: list[Outcome[T]] = [Outcome(str(address)) for address in addresses]
+    devices: list[Device] = []
+    interrupted = threading.Event()
 
     def attend(address: Address, outcome: Outcome[T]) -> None:
         try:
-            with Device(address, progress if len(addresses) == 1 else no_progress) as device:
-                set_up(device)
-                outcome.result = work(device)
+            with connected(address, progress if len(addresses) == 1 else no_progress) as device:
+                devices.append(device)
+                if not interrupted.is_set():
+                    outcome.result = work(device)
         except EdgeqError as error:
             outcome.error = error
 
@@ -66,7 +69,13 @@ def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progres
     ]
     for thread in threads:
         thread.start()
-    for done, thread in enumerate(threads):
-        progress("Devices", done, len(threads))
-        thread.join()
+    try:
+        for done, thread in enumerate(threads):
+            progress("Devices", done, len(threads))
+            thread.join()
+    except BaseException:  # ctrl-C reaches this thread alone
+        interrupted.set()
+        for device in devices:
+            device.give_up()
+        raise
     return outcomes

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.wheels import Platform, download_wheels, requirements
 from edgeq.errors import DeviceError
 from edgeq.files import member_info
+from edgeq.progress import Progress, no_progress
 
-__all__ = ["SetUp", "remove", "send_code", "set_up"]
+__all__ = ["SetUp", "connected", "remove", "send_code", "set_up"]
 
 _ARCHITECTURES = ("aarch64", "armv7l", "x86_64")
 _OLDEST_GLIBC = (2, 28)
@@ -34,6 +38,22 @@ class SetUp:
 
     home: str
     installed: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def connected(address: Address, progress: Progress = no_progress) -> Iterator[Device]:
+    """Connect a device and set it up where that is needed; the connection ends with the context.
+
+    Args:
+        address: of the device.
+        progress: called while files travel.
+
+    Raises:
+        DeviceError: it cannot be reached, or is not fit for it.
+    """
+    with Device(address, progress) as device:
+        set_up(device)
+        yield device
 
 
 def set_up(device: Device, wheels: Path | None = None) -> SetUp:

@@ -1,116 +1,201 @@
-"""Where a model can run: in a process here under any runtime, or on a device."""
+"""Execution backends: what runs a model's tensors, in this process or in a worker process.
+
+:mod:`edgeq.device.backend` has the one for devices.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.device.device import Device
-from edgeq.errors import EdgeqError
-from edgeq.execution.frames import read_frame, write_frame
-from edgeq.execution.process import start_module
-from edgeq.runtime import Model, runtime_version
-from edgeq.tflite.metadata import Overrides
+from edgeq.execution.process import Closing, WorkerProcess
+from edgeq.runtime import runtime_version
 
-__all__ = ["DevicePlace", "LocalPlace"]
+if TYPE_CHECKING:
+    from edgeq.runtime import Model
 
-_THREADS = 1  # some kernels split their sums by threads
+__all__ = ["Backend", "InProcessBackend", "LoadedModel", "RemoteBackend", "Turn", "WorkerBackend"]
 
 
-class LocalPlace:
-    """A runtime of this machine, in a process of its own.
+class Backend(Protocol):
+    """Where a model runs.
 
     Attributes:
-        name: to show.
+        name: ``here``, or the device as the user named it.
+        runtime: name and version; known from the first run on.
         kernels: one of ``edgeq.runtime.KERNELS``.
-        runtime: name and version.
+        times_ms: of each run, on the backend's own clock.
     """
 
-    def __init__(self, model: str | Path, runtime: str | None, kernels: str) -> None:
-        """Start the process and load the model there.
-
-        Raises:
-            EdgeqError: the runtime is not there, or refuses the model.
-        """
-        self.name, self.kernels = "here", kernels
-        self._process = start_module("edgeq.execution.worker")
-        try:
-            found = self._ask({"path": str(model), "runtime": runtime, "kernels": kernels})[0]["runtime"]
-        except BaseException:
-            self.close()
-            raise
-        self.runtime = f"{found} {runtime_version(found)}"
+    name: str
+    runtime: str
+    kernels: str
+    times_ms: list[float]
 
     def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run an input tensor; gives the output as the network has it.
-
-        Raises:
-            EdgeqError: the runtime failed, or crashed.
-        """
-        answer, data = self._ask({}, np.ascontiguousarray(tensor).tobytes())
-        return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"])
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-    def _ask(self, request: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]:
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            write_frame(self._process.stdin, request, payload)
-            answer, data = read_frame(self._process.stdout)
-        except (BrokenPipeError, EOFError):
-            raise EdgeqError(f"its process ended with exit code {self._process.wait()}") from None
-        if "error" in answer:
-            raise EdgeqError(answer["error"])
-        return answer, data
-
-
-class DevicePlace:
-    """A device and the kernels that it uses. It may be asked by several threads, and answers one at a time.
-
-    Attributes:
-        name: the device's, as the user named it.
-        kernels: one of ``edgeq.runtime.KERNELS``.
-        runtime: name and version; known from its first run on.
-        times_ms: of all runs, without the way there.
-    """
-
-    def __init__(self, device: Device, model: Model, runtime: str | None, kernels: str) -> None:
-        """Have the model there.
+        """Run an input tensor.
 
         Args:
-            device: that is set up; whoever connected it closes it.
-            model: the same model here, whose understanding of its input goes along.
-            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes the device's fastest.
-            kernels: one of ``edgeq.runtime.KERNELS``.
+            tensor: of the input's shape and type.
+
+        Returns:
+            The output tensor as the network has it, not dequantized.
 
         Raises:
-            DeviceError: it does not arrive.
+            EdgeqError: the model cannot be run, or the process that ran it ended.
         """
-        self.name, self.kernels, self.runtime = str(device.address), kernels, runtime or "?"
+
+    def close(self) -> None:
+        """Free what was opened for it."""
+
+
+class InProcessBackend:
+    """A model that is open in this process. Serves one thread at a time. Attributes: see :class:`Backend`."""
+
+    name = "here"
+
+    def __init__(self, model: Model, kernels: str = "default") -> None:
+        """Take over an open model.
+
+        Args:
+            model: that runs the tensors.
+            kernels: that it was opened with.
+        """
+        self.kernels, self.runtime = kernels, f"{model.runtime} {runtime_version(model.runtime)}"
         self.times_ms: list[float] = []
-        self._device, self._lock = device, Lock()
-        spec = model.preprocessing
-        self._model = device.open(model.path, runtime, _THREADS, kernels, Overrides((spec.mean, spec.std)))
+        self._model = model
 
     def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run an input tensor; gives the output as the network has it.
-
-        Raises:
-            DeviceError: the device failed, or is gone for good.
-        """
-        with self._lock:
-            output, facts = self._device.run(self._model, tensor)
-            self.runtime = f"{facts['runtime']} {facts['version']}"
-            self.times_ms.append(facts["times_ms"]["invoke"])
+        """See :meth:`Backend.run`."""
+        start = perf_counter()
+        output = self._model.invoke(tensor)
+        self.times_ms.append((perf_counter() - start) * 1000)
         return output
 
     def close(self) -> None:
-        """The device is somebody else's."""
+        """Do nothing: the model belongs to whoever opened it."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """How a model was loaded in a process of its own.
+
+    Attributes:
+        runtime: its name.
+        import_ms: importing the runtime.
+        load_ms: reading the model and preparing it.
+        delegated: whether XNNPACK took over operators.
+    """
+
+    runtime: str
+    import_ms: float
+    load_ms: float
+    delegated: bool
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a model's process measured while it ran for a moment.
+
+    Attributes:
+        times_ms: of each inference.
+        peak_rss_bytes: the most memory that the process ever had resident; None where the system does not say.
+    """
+
+    times_ms: list[float]
+    peak_rss_bytes: int | None
+
+
+class RemoteBackend(Closing, ABC):
+    """A model in another process, here or on a device. Serves several threads, one after the other.
+
+    Attributes: see :class:`Backend`.
+    """
+
+    name = "here"
+
+    def __init__(self, path: str, runtime: str | None, threads: int, kernels: str) -> None:
+        """Remember what to ask for; the model is loaded by :meth:`open` or the first run.
+
+        Args:
+            path: what the other process calls the .tflite file.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes the fastest.
+            threads: how many the interpreter may use.
+            kernels: one of ``edgeq.runtime.KERNELS``.
+        """
+        self.kernels, self.runtime = kernels, runtime or "?"
+        self.times_ms: list[float] = []
+        self._model = {"path": path, "runtime": runtime, "threads": threads, "kernels": kernels}
+
+    @abstractmethod
+    def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
+        """Let the other process do an operation of :mod:`edgeq.execution.worker` with the model.
+
+        Raises:
+            EdgeqError: it fails, or the process ended.
+        """
+
+    def open(self, cold: bool = False) -> LoadedModel:
+        """Load the model, if it is not loaded.
+
+        Args:
+            cold: whether to read the file from disk, even where the system has it in memory.
+
+        Raises:
+            EdgeqError: the runtime is not there, or does not support the model.
+        """
+        loaded = LoadedModel(**self.ask("open", cold=cold)[0])
+        self.runtime = loaded.runtime
+        return loaded
+
+    def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """See :meth:`Backend.run`."""
+        return self.output("run", np.ascontiguousarray(tensor).tobytes())[0]
+
+    def time(self, seconds: float, at_least: int = 1) -> Turn:
+        """Run the model on noise, again and again.
+
+        Args:
+            seconds: for how long.
+            at_least: how many inferences to run, however long they take.
+
+        Raises:
+            EdgeqError: it cannot be run, or the process ended.
+        """
+        return Turn(**self.ask("time", seconds=seconds, at_least=at_least)[0])
+
+    def output(self, do: str, payload: bytes = b"", **request: Any) -> tuple[npt.NDArray[Any], dict[str, float]]:
+        """Ask for an operation that runs the model once.
+
+        Returns:
+            The output tensor, and the time of each step in ms.
+        """
+        answer, data = self.ask(do, payload, **request)
+        self.runtime = answer["runtime"]
+        self.times_ms.append(answer["times_ms"]["invoke"])
+        return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"]), answer["times_ms"]
+
+
+class WorkerBackend(RemoteBackend):
+    """A model in a worker process on this machine."""
+
+    def __init__(
+        self, path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"
+    ) -> None:
+        """Start the process; for the arguments see :class:`RemoteBackend`."""
+        super().__init__(str(path), runtime, threads, kernels)
+        self._process = WorkerProcess(f"{path}: its process{f' under {runtime}' if runtime else ''}")
+
+    def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
+        """See :meth:`RemoteBackend.ask`."""
+        return self._process.ask(do, payload, model=self._model, **request)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.close()

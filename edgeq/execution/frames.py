@@ -1,35 +1,45 @@
-"""What desk and device say to each other: a JSON object and raw bytes at a time, over a pair of pipes."""
+"""The framing of all that processes say to each other: a JSON object and raw bytes at a time, over a pair of pipes."""
 
 from __future__ import annotations
 
 import json
 import struct
+import zlib
 from typing import IO, Any
 
 __all__ = ["GREETING", "read_frame", "write_frame"]
 
 GREETING = b"\nedgeq speaks\n"
-"""Comes before the first frame, as a login may print whatever it likes before."""
+"""Sent before the first frame over SSH, because a login may print anything before."""
 
-_LENGTHS = struct.Struct("<II")  # of the JSON and of the bytes behind it
+_HEADER = struct.Struct("<II?")  # length of the JSON, length of the bytes after it, whether these are compressed
 
 
-def write_frame(stream: IO[bytes], message: dict[str, Any], payload: bytes = b"") -> None:
-    """Write one frame and flush."""
+def write_frame(stream: IO[bytes], message: dict[str, Any], payload: bytes = b"", compressed: bool = False) -> None:
+    """Write one frame and flush.
+
+    Args:
+        stream: a pipe.
+        message: JSON data.
+        payload: raw bytes that belong to it.
+        compressed: whether the payload is worth compressing on the way.
+    """
     head = json.dumps(message).encode()
-    stream.write(_LENGTHS.pack(len(head), len(payload)) + head)
-    stream.write(payload)
+    body = zlib.compress(payload, 1) if compressed else payload
+    stream.write(_HEADER.pack(len(head), len(body), compressed) + head)
+    stream.write(body)
     stream.flush()
 
 
 def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    """Read one frame.
+    """Read one frame: its message and its payload, decompressed.
 
     Raises:
         EOFError: the stream ends.
     """
-    head, payload = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
-    return json.loads(_exactly(stream, head)), _exactly(stream, payload)
+    head, length, compressed = _HEADER.unpack(_exactly(stream, _HEADER.size))
+    message, body = json.loads(_exactly(stream, head)), _exactly(stream, length)
+    return message, zlib.decompress(body) if compressed else body
 
 
 def _exactly(stream: IO[bytes], count: int) -> bytes:

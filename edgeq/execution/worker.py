@@ -1,44 +1,192 @@
-"""One model under one runtime in a process of its own, as runtimes cannot live together.
+"""The program that runs models outside of the process that asks for it: ``python -m edgeq.execution.worker``.
 
-``python -m edgeq.execution.worker`` reads a frame (:mod:`edgeq.execution.frames`) that says what to load, then frames
-of input tensors, and answers each with the output. It ends when its standard input does.
+Runtimes cannot live together in one process, memory is a process's own, and native code that crashes must not take the
+asking process with it. The program answers requests (:mod:`edgeq.execution.frames`) until its standard input ends. A
+request about a model names it in full, under ``model``: path, runtime, threads, kernels. The model is loaded when it is
+first named, so a request that was lost together with its worker can be asked again of another.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
-import sys
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
-from edgeq.errors import EdgeqError, one_line
-from edgeq.execution.frames import read_frame, write_frame
+from edgeq.errors import ModelError, one_line
+from edgeq.execution.serving import Reply, serve
+
+if TYPE_CHECKING:
+    from edgeq.runtime import Model
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Serve one place until standard input ends."""
+    """Answer requests until standard input ends."""
+    serve({"call": _call, "machine": _machine, "open": _open, "run": _run, "run_image": _run_image, "time": _time})
+
+
+def _call(request: dict[str, Any], payload: bytes) -> Reply:
+    """Call a function of edgeq's, ``module:name``, with the raw bytes and JSON arguments."""
+    module, _, name = request["function"].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    return {"result": function(payload, **request["arguments"])}, b""
+
+
+def _machine(request: dict[str, Any], payload: bytes) -> Reply:
+    """What this machine is, and how it is doing."""
+    from edgeq.execution.machine import read_machine
+
+    return read_machine().to_json(), b""
+
+
+def _open(request: dict[str, Any], payload: bytes) -> Reply:
+    """Load a model; where that is to be measured cold, its file is read from disk."""
+    if request["cold"]:
+        _drop_from_cache(request["model"]["path"])
+    return _loaded(json.dumps(request["model"])).facts, b""
+
+
+def _run(request: dict[str, Any], payload: bytes) -> Reply:
+    """Run an input tensor."""
     import numpy as np
 
-    from edgeq.runtime.backends import make_interpreter
-
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native libraries print is no answer
-    requests = sys.stdin.buffer
+    model = _loaded(json.dumps(request["model"]))
+    start = perf_counter()
     try:
-        request, _ = read_frame(requests)
-        runtime, interpreter = make_interpreter(request["path"], request["runtime"], 1, request["kernels"])
-        write_frame(answers, {"runtime": runtime})
-        (source,), (scores,) = interpreter.get_input_details(), interpreter.get_output_details()
-        while True:
-            _, payload = read_frame(requests)
-            interpreter.set_tensor(source["index"], np.frombuffer(payload, source["dtype"]).reshape(source["shape"]))
-            interpreter.invoke()
-            output = interpreter.get_tensor(scores["index"])
-            write_frame(answers, {"dtype": str(output.dtype), "shape": list(output.shape)}, output.tobytes())
-    except EOFError:
-        return
-    except (EdgeqError, RuntimeError, ValueError) as error:
-        write_frame(answers, {"error": one_line(error)})
+        (source,), (target,) = model.interpreter.get_input_details(), model.interpreter.get_output_details()
+        tensor = np.frombuffer(payload, source["dtype"]).reshape(source["shape"])
+        model.interpreter.set_tensor(source["index"], tensor)
+        model.interpreter.invoke()
+        output = model.interpreter.get_tensor(target["index"])
+    except (RuntimeError, ValueError) as error:
+        raise model.failure(error) from None
+    return _output(output, model.facts["runtime"], invoke=perf_counter() - start)
+
+
+def _run_image(request: dict[str, Any], payload: bytes) -> Reply:
+    """Decode an image file and run it."""
+    model = _classifier(json.dumps(request["model"]), json.dumps(request["preprocessing"]))
+    start = perf_counter()
+    image = model.preprocessing.decode(request["image"])
+    decoded = perf_counter()
+    tensor = model.tensor(model.preprocessing.resample(image))
+    ready = perf_counter()
+    output = model.invoke(tensor)
+    done = perf_counter()
+    return _output(output, model.runtime, decode=decoded - start, preprocess=ready - decoded, invoke=done - ready)
+
+
+def _output(output: Any, runtime: str, **seconds: float) -> Reply:
+    """An output as the network has it, the runtime and its version, and the time of each step."""
+    times_ms = {step: round(1000 * duration, 3) for step, duration in seconds.items()}
+    about = {"runtime": f"{runtime} {_version(runtime)}", "times_ms": times_ms}
+    return {**about, "dtype": str(output.dtype), "shape": list(output.shape)}, output.tobytes()
+
+
+def _time(request: dict[str, Any], payload: bytes) -> Reply:
+    """Run a model on noise for some seconds, and at least so many times."""
+    model = _loaded(json.dumps(request["model"]))
+    model.fill_inputs()
+    times_ms: list[float] = []
+    end = perf_counter() + request["seconds"]
+    try:
+        while len(times_ms) < request["at_least"] or perf_counter() < end:
+            start = perf_counter()
+            model.interpreter.invoke()
+            times_ms.append((perf_counter() - start) * 1000)
+    except (RuntimeError, ValueError) as error:
+        raise model.failure(error) from None
+    return {"times_ms": times_ms, "peak_rss_bytes": _peak_rss_bytes()}, b""
+
+
+class _LoadedModel:
+    """A model under one runtime.
+
+    Attributes:
+        interpreter: the runtime's.
+        facts: name of the runtime, the times of importing and loading, and whether XNNPACK took operators over.
+    """
+
+    def __init__(self, path: str, runtime: str | None, threads: int, kernels: str) -> None:
+        from edgeq.runtime.backends import choose_runtime, import_runtime, make_interpreter
+
+        self._path, self._filled = path, False
+        start = perf_counter()
+        name = choose_runtime(runtime)
+        import_runtime(name)
+        imported = perf_counter()
+        _, self.interpreter = make_interpreter(path, name, threads, kernels)
+        loaded = perf_counter()
+        self.facts: dict[str, Any] = {
+            "runtime": name,
+            "import_ms": (imported - start) * 1000,
+            "load_ms": (loaded - imported) * 1000,
+            "delegated": any(details["op_name"] == "DELEGATE" for details in self.interpreter._get_ops_details()),
+        }
+
+    def fill_inputs(self) -> None:
+        """Set the inputs to noise, once; zeros may be faster than what an image is."""
+        import numpy as np
+
+        rng = np.random.default_rng(0)
+        for details in () if self._filled else self.interpreter.get_input_details():
+            dtype = np.dtype(details["dtype"])
+            noise = rng.random(details["shape"])
+            if dtype.kind in "iu":
+                noise = noise * np.iinfo(dtype).max
+            self.interpreter.set_tensor(details["index"], noise.astype(dtype))
+        self._filled = True
+
+    def failure(self, error: Exception) -> ModelError:
+        """What to raise where running it raised `error`."""
+        return ModelError(f"{self._path}: running the model failed ({one_line(error)})")
+
+
+@cache
+def _loaded(model: str) -> _LoadedModel:
+    """The model that a request names, loaded once."""
+    return _LoadedModel(**json.loads(model))
+
+
+@cache
+def _classifier(model: str, preprocessing: str) -> Model:
+    """The model that a request names, loaded once together with what it needs to take images."""
+    from edgeq.runtime import Model
+    from edgeq.tflite.metadata import Overrides
+
+    mean, std, channels, crop = json.loads(preprocessing)
+    return Model(**json.loads(model), overrides=Overrides((tuple(mean), tuple(std)), channels, crop))
+
+
+@cache
+def _version(runtime: str) -> str:
+    from edgeq.runtime import runtime_version
+
+    return runtime_version(runtime)
+
+
+def _drop_from_cache(path: str) -> None:
+    """Let the next reader fetch the file from disk, as after the board was switched on."""
+    if hasattr(os, "posix_fadvise") and Path(path).is_file():
+        with Path(path).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _peak_rss_bytes() -> int | None:
+    """The most memory this program had resident; getrusage would count the process it was forked from as well."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Operators of a .tflite graph: paired with those of another file, and run alone."""
+"""Pair the operators of two .tflite graphs, and run operators alone."""
 
 from __future__ import annotations
 

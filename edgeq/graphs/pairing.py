@@ -1,9 +1,9 @@
-"""Finding for each operator of a float model its counterpart in an INT8 model, by structure.
+"""Find the counterpart of each operator of a float model in an INT8 model, by the structure of the two graphs.
 
-Names are of no use: every converter makes its own. What holds is what an operator does and where its inputs
-come from. Both graphs are followed from the input on; operators that only hand values on (QUANTIZE,
-DEQUANTIZE, RESHAPE, the padding in front of a convolution) are looked through, so it does not matter which of
-the two has them. Where several operators of a kind read the same tensor, the weights tell which is which.
+Names do not help, because every converter makes its own. Operators correspond if they do the same and their inputs
+correspond, starting from the models' inputs. Operators that only pass values through (QUANTIZE, DEQUANTIZE, RESHAPE,
+the padding in front of a convolution) are skipped, so it does not matter which graph has them. Where several operators
+of one kind read the same tensor, the weights decide.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from edgeq.tflite.graph import Graph, Operator
 __all__ = ["WEIGHTED", "GraphPair", "OperatorPair", "pair_graphs"]
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-"""Operators that have weights and a bias: linear but for the activation that is fused to them."""
+"""Operators with weights and a bias: linear apart from the activation function fused to them."""
 
-_LOOKED_THROUGH = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "IDENTITY")
+_TRANSPARENT = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "IDENTITY")
 _LEAST_CORRELATION = 0.5
-"""Of the weights of two networks that are one: INT8 rounding leaves 0.99 and more, another training nothing."""
+"""Of the weights of corresponding networks: INT8 rounding leaves at least 0.99, another training about 0."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class OperatorPair:
     """An operator of the float model and its counterpart in the INT8 model.
 
     Attributes:
-        reference: the float model's.
-        candidate: the INT8 model's.
-        extra_channels: output channels of the candidate, in front of the common ones, that the reference has not
+        reference: the float model's operator.
+        candidate: the INT8 model's operator.
+        extra_channels: output channels of the candidate, in front of the common ones, that the reference lacks
             (1 for the classifier of a model with a background class).
     """
 
@@ -49,7 +49,7 @@ class GraphPair:
     Attributes:
         reference: the float model.
         candidate: the INT8 model.
-        operators: those that do something, in the reference's order of execution.
+        operators: all but the transparent ones, in the reference's order of execution.
     """
 
     reference: Graph
@@ -58,21 +58,25 @@ class GraphPair:
 
 
 def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
-    """Pair the operators of a float model and of an INT8 model made from it, by whichever tool.
+    """Pair the operators of a float model with those of an INT8 model made from it by any converter.
+
+    Args:
+        reference: the float model.
+        candidate: the INT8 model.
 
     Raises:
-        InputError: they do not correspond; the message says where they part.
+        InputError: the graphs do not correspond; the message names the first operators that differ.
     """
     where = f"{reference.path} and {candidate.path} do not correspond"
     for graph in (reference, candidate):
         _check_one_image(graph)
     roots = _Roots(reference), _Roots(candidate)
     counterpart = {reference.inputs[0]: candidate.inputs[0]}
-    left = [operator for operator in candidate.operators if not _is_looked_through(candidate, operator)]
+    left = [operator for operator in candidate.operators if not _is_transparent(candidate, operator)]
     pairs: list[OperatorPair] = []
     correlations: list[float] = []
     for operator in reference.operators:
-        if _is_looked_through(reference, operator):
+        if _is_transparent(reference, operator):
             continue
         wanted = sorted(counterpart.get(i, -1) for i in roots[0].of(reference.activations(operator)))
         kind = _kind(reference, operator)
@@ -108,7 +112,7 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
 
 
 def _check_one_image(graph: Graph) -> None:
-    """Every operator makes one activation of one image; shapes computed at run time do not."""
+    """Raise an InputError if an operator does not make one activation of one image, of a fixed shape."""
     for operator in graph.operators:
         shape = graph.tensors[operator.outputs[0]].shape
         if len(operator.outputs) != 1 or not shape or shape[0] != 1:
@@ -119,13 +123,13 @@ def _check_one_image(graph: Graph) -> None:
 
 
 class _Roots:
-    """Traces a tensor back through the operators that only hand it on."""
+    """Traces tensors back through transparent operators."""
 
     def __init__(self, graph: Graph) -> None:
         self._back = {
             operator.outputs[0]: graph.activations(operator)[0]
             for operator in graph.operators
-            if _is_looked_through(graph, operator)
+            if _is_transparent(graph, operator)
         }
 
     def of(self, tensors: tuple[int, ...]) -> list[int]:
@@ -137,25 +141,25 @@ class _Roots:
         return found
 
 
-def _is_looked_through(graph: Graph, operator: Operator) -> bool:
-    return operator.name in _LOOKED_THROUGH and len(graph.activations(operator)) == 1
+def _is_transparent(graph: Graph, operator: Operator) -> bool:
+    return operator.name in _TRANSPARENT and len(graph.activations(operator)) == 1
 
 
 def _kind(graph: Graph, operator: Operator) -> str:
-    """What an operator does, by one name where TFLite has several."""
+    """An operator's name, the same for operators that compute the same under different names."""
     if operator.name not in ("CONV_2D", "AVERAGE_POOL_2D") or not graph.activations(operator):
         return operator.name
     shape = graph.tensors[graph.activations(operator)[0]].shape
     if operator.name == "CONV_2D":
         kernel = graph.tensors[operator.inputs[1]].shape
         return "FULLY_CONNECTED" if shape[1:3] == kernel[1:3] == (1, 1) else operator.name
-    # A mean over the whole picture.
+    # The mean over the whole input.
     window = (operator.options.filterHeight, operator.options.filterWidth)
     return "MEAN" if window == shape[1:3] else operator.name
 
 
 def _extra_channels(reference: Graph, operator: Operator, candidate: Graph, other: Operator) -> int | None:
-    """How many channels `other` gives in front of those of `operator`; None if their shapes do not go together."""
+    """How many channels `other` has in front of those of `operator`; None if their shapes do not correspond."""
     shapes = [
         tuple(n for n in graph.tensors[o.outputs[0]].shape if n != 1)  # [1, 1, 1, 1000] is [1, 1000]
         for graph, o in ((reference, operator), (candidate, other))
@@ -171,7 +175,7 @@ def _extra_channels(reference: Graph, operator: Operator, candidate: Graph, othe
 
 
 def _likeness(reference: Graph, operator: Operator, candidate: Graph, other: Operator) -> float:
-    """Correlation of two operators' weights, in -1..1; 0 for operators without."""
+    """Correlation of two operators' weights, in -1..1; 0 for operators without weights."""
     if operator.name not in WEIGHTED or other.name not in WEIGHTED:
         return 0.0
     first, second = (_flat_weights(graph, o) for graph, o in ((reference, operator), (candidate, other)))
@@ -184,7 +188,7 @@ def _likeness(reference: Graph, operator: Operator, candidate: Graph, other: Ope
 
 def _flat_weights(graph: Graph, operator: Operator) -> npt.NDArray[np.float64] | None:
     weights = graph.tensors[operator.inputs[1]]
-    return None if weights.data is None else weights.real.ravel()
+    return None if weights.data is None else weights.dequantize().ravel()
 
 
 def _described(graph: Graph, operator: Operator) -> str:

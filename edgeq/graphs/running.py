@@ -1,4 +1,4 @@
-"""Running parts of a graph in the runtime: one operator over many items, or a model that shows its inner tensors."""
+"""Run parts of a graph in the runtime: one operator over many items, or a model that also returns inner tensors."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from edgeq.tflite.graph import Graph, Operator
 __all__ = ["OperatorRunner", "TappedRunner"]
 
 _CHUNK_BYTES = 1 << 22
-"""Activations that an operator is run over at a time: so many as stay in a processor's cache."""
+"""Size of the activations that an operator processes at a time: they stay in the processor's cache."""
 
 _ITEM_BY_ITEM = (
     "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D",
     "SOFTMAX", "LOGISTIC", "HARD_SWISH", "RELU", "RELU6", "RELU_0_TO_1", "LEAKY_RELU", "PRELU", "TANH", "QUANTIZE",
     "DEQUANTIZE", "PAD", "MAXIMUM", "MINIMUM", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "ELU", "GELU",
 )  # fmt: skip
-"""Operators that treat the items of a batch alike, unless their weights are computed. Others are run one item at a
-time."""
+"""Operators that treat the items of a batch alike. Others run one item at a time."""
 
 _RESHAPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 
 
 class OperatorRunner:
-    """One operator of a graph, run alone by the runtime's own kernel over as many items as there are."""
+    """One operator of a graph, run alone by the runtime's own kernel over any number of items."""
 
     def __init__(self, graph: Graph, operator: Operator, runtime: str | None = None, threads: int = 1) -> None:
         """Prepare the operator.
 
         Args:
-            graph: that it belongs to.
+            graph: the operator's graph.
             operator: one with a single output whose first dimension is the batch, 1.
             runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
             threads: how many the kernel may use.
 
         Raises:
-            ModelError: the runtime refuses it.
+            ModelError: the runtime cannot load the operator.
         """
         self.name = f"{graph.path}, operator {operator.index} {operator.name}"
         self.inputs = tuple(dict.fromkeys(graph.activations(operator)))
@@ -63,8 +62,8 @@ class OperatorRunner:
         """Run the operator.
 
         Args:
-            activations: one array an input tensor (in the order of `inputs`), (items, ...) of its type.
-            out: where the results go; None allocates them.
+            activations: one array per input tensor, in the order of `inputs`, (items, ...) of its type.
+            out: array for the results; None allocates one.
 
         Returns:
             Array (items, ...) of the output's type.
@@ -91,7 +90,7 @@ class OperatorRunner:
         return out
 
     def _interpreter(self, batch: int) -> tuple[Any, list[int], int]:
-        """One for that many items: the usual number of them, or the rest."""
+        """The interpreter for a number of items: the usual number, or the rest."""
         if batch not in self._interpreters:
             content = one_operator(self._graph, self._operator, batch)
             interpreter = open_content(content, self.name, self._runtime, self._threads)
@@ -103,22 +102,22 @@ class OperatorRunner:
 
 
 class TappedRunner:
-    """A whole graph run one item at a time, that gives inner tensors as well."""
+    """A whole graph, run one item at a time, that returns inner tensors as well."""
 
     def __init__(self, graph: Graph, tensors: Sequence[int], runtime: str | None = None, threads: int = 1) -> None:
         """Prepare the graph.
 
         Args:
             graph: with one input.
-            tensors: indices of the activations to give.
+            tensors: indices of the activations to return.
             runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
             threads: how many the kernels may use.
 
         Raises:
-            ModelError: the runtime refuses it.
+            ModelError: the runtime cannot load the graph.
         """
         self._path = graph.path
-        # A tensor that no operator computes, such as the input itself, cannot be an output as well.
+        # The input cannot be an output as well, because no operator computes it.
         self._given = graph.inputs[0]
         self._tensors = tuple(dict.fromkeys(tensors))
         computed = [index for index in self._tensors if index != self._given]
@@ -131,7 +130,7 @@ class TappedRunner:
         """Run one input tensor, of the graph's input shape and type.
 
         Returns:
-            Each tensor by its index in the graph, (1, ...). Views, to be let go of before the next run.
+            Each tensor by its index in the graph, (1, ...). These are views; delete them before the next run.
 
         Raises:
             ModelError: the run failed.
@@ -141,13 +140,13 @@ class TappedRunner:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self._path}: running the model failed ({one_line(error)})") from None
-        results = {index: self._interpreter.tensor(place)() for index, place in self._outputs.items()}
+        results = {index: self._interpreter.tensor(output)() for index, output in self._outputs.items()}
         if self._given in self._tensors:
             results[self._given] = tensor
         return results
 
 
 def _even_batch(items: int, most: int) -> int:
-    """Items to run at a time: if it can be, so that no rest is left, which would take an interpreter of its own."""
+    """How many items to run at a time, if possible without a rest, which would need a second interpreter."""
     even = next(batch for batch in range(min(most, items), 0, -1) if items % batch == 0)
     return even if 2 * even >= most else most

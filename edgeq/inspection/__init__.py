@@ -1,4 +1,4 @@
-"""What a .tflite file is made of, what it costs, and on which targets it would not run."""
+"""What is inside a .tflite file, what it costs to run, and on which targets it would not run."""
 
 from __future__ import annotations
 

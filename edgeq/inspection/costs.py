@@ -1,4 +1,4 @@
-"""What running a graph costs: parameters, multiply-adds and memory for activations."""
+"""What it costs to run a graph: parameters, multiply-adds and memory for activations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["multiply_adds", "parameters", "peak_activation_bytes"]
 
 
 def multiply_adds(graph: Graph, operator: Operator) -> int:
-    """Multiply-adds of a convolution or matrix product for one run; 0 for every other operator."""
+    """Count the multiply-adds of a convolution or matrix product for one run; 0 for every other operator."""
     if operator.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"):
         return 0
     output = math.prod(graph.tensors[operator.outputs[0]].shape)
@@ -30,21 +30,21 @@ def multiply_adds(graph: Graph, operator: Operator) -> int:
 
 
 def parameters(graph: Graph, operators: Iterable[Operator]) -> int:
-    """Weights and biases of operators, each tensor once; constants that are shapes, axes and the like are none."""
+    """Count the weights and biases of operators, each tensor once. Shapes, axes and the like do not count."""
     constants = {i for operator in operators for i in operator.inputs if i != ABSENT and graph.is_constant(i)}
     return sum(math.prod(graph.tensors[i].shape) for i in constants if _is_parameter(graph, i))
 
 
 def peak_activation_bytes(graph: Graph) -> int:
-    """The most that activations alive at the same time take up, in bytes.
+    """Find the largest size of all activations that are alive at the same time, in bytes.
 
-    A tensor lives from the step that computes it (the inputs: from the start) to the last that reads it (the
-    outputs: to the end). No runtime gets by with less, unless it computes in place; alignment and scratch
+    A tensor lives from the operator that computes it (inputs: from the start) to the last one that reads it
+    (outputs: to the end). A runtime needs at least this much unless it computes in place; alignment and scratch
     buffers come on top.
     """
     end = len(graph.operators)
     born = dict.fromkeys(graph.inputs, 0)
-    born |= {index: operator.index for index, operator in graph.makers.items()}
+    born |= {index: operator.index for index, operator in graph.producers.items()}
     last = {index: max(o.index for o in readers) for index, readers in graph.consumers.items()}
     last |= dict.fromkeys(graph.outputs, end)
     alive = np.zeros(end + 1, np.int64)

@@ -1,4 +1,4 @@
-"""What Coral's Edge TPU takes: its documentation's table of operators and its requirements on a model."""
+"""What Coral's Edge TPU supports: the table of operators and the model requirements in its documentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SOURCE", "Complaint", "complaints"]
 SOURCE = "coral.ai/docs/edgetpu/models-intro: model requirements, and supported operations as of Edge TPU runtime 14"
 
 Complaint = tuple[str, str]
-"""An operator's name (empty for the whole model), and what is wrong with it."""
+"""An operator's name (empty for the whole model) and what is wrong with it."""
 
 _OPERATORS = (
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "EXPAND_DIMS", "FULLY_CONNECTED",
@@ -26,7 +26,7 @@ _MOST_SOFTMAX = 16_000
 
 
 def complaints(graph: Graph) -> Iterator[Complaint]:
-    """What the compiler would not map, an entry an operator."""
+    """Find what the compiler would not map to the Edge TPU, one entry per operator."""
     for shape in map(graph.open_shape, graph.inputs):
         if -1 in shape:
             yield "", f"its input {list(shape)} leaves a size open; convert it with a fixed batch of 1"
@@ -37,9 +37,10 @@ def complaints(graph: Graph) -> Iterator[Complaint]:
 
 
 def _reason(graph: Graph, operator: Operator) -> str | None:
-    """Why an operator is not mapped; None where nothing is known against it."""
-    tensors = [graph.tensors[i] for i in (*graph.activations(operator), *operator.outputs)]
-    wide = {tensor.quantization.dtype for tensor in tensors} - {"int8", "uint8"}
+    """Why an operator is not mapped; None where no reason is known."""
+    activations = (*graph.activations(operator), *operator.outputs)
+    tensors = [graph.tensors[i] for i in activations]
+    wide = graph.dtypes(activations) - {"int8", "uint8"}
     if wide:
         return f"works on {', '.join(sorted(wide))}; only 8-bit tensors are mapped"
     if operator.name not in _OPERATORS:

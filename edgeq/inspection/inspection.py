@@ -1,14 +1,16 @@
-"""A model's inputs, outputs, operators and costs, and what it says about itself."""
+"""A model's inputs, outputs, operators and costs, its metadata, and whether it runs on a target."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq.files import sha256_of_file
 from edgeq.inspection import costs
-from edgeq.tflite.graph import ABSENT, Graph, Operator
+from edgeq.inspection.targets import TargetReport, check_target
+from edgeq.tflite.graph import ABSENT, Graph, Operator, read_graph
 from edgeq.tflite.metadata import read_metadata
 
 __all__ = ["Inspection", "OperatorGroup", "Port", "inspect"]
@@ -20,7 +22,7 @@ class Port:
 
     Attributes:
         name: as in the file.
-        shape: with the batch, for instance (1, 224, 224, 3); -1 where the file leaves a side open.
+        shape: with the batch, for instance (1, 224, 224, 3); -1 for a dimension that the file leaves open.
         dtype: NumPy's name of the type.
         scale: real units per integer step; empty where it is not quantized.
         zero_point: the integer that stands for 0.0; as many as `scale`.
@@ -41,11 +43,11 @@ class OperatorGroup:
 
     Attributes:
         name: as in TFLite's schema, for instance ``CONV_2D``.
-        version: of the operator; runtimes know them up to one of their own.
-        types: of the activations that go in and come out, such as ``int8`` or ``float32 to int8``.
-        count: how many there are.
-        parameters: their weights and biases.
-        multiply_adds: theirs for one image.
+        version: of the operator; a runtime supports versions up to one of its own.
+        types: of input and output activations, such as ``int8`` or ``float32 to int8``.
+        count: how many operators there are.
+        parameters: number of their weights and biases.
+        multiply_adds: of all of them for one image.
     """
 
     name: str
@@ -63,18 +65,19 @@ class Inspection:
     Attributes:
         path: the file.
         sha256: its digest, in hexadecimal.
-        size_bytes: its size.
-        inputs: in the order of the runtime's.
-        outputs: the same.
+        size_bytes: of the file.
+        inputs: in the runtime's order.
+        outputs: in the runtime's order.
         operators: those with the most multiply-adds first, then by number.
         full_integer: whether every activation is an integer, inputs and outputs too.
-        parameters: all weights and biases, each tensor once.
+        parameters: number of all weights and biases, each tensor once.
         multiply_adds: of convolutions and matrix products for one run.
         peak_activation_bytes: see :func:`edgeq.inspection.costs.peak_activation_bytes`.
-        subgraphs: how many graphs the file has; all but the first belong to control flow, and are not counted.
-        labels: one a class, or empty.
+        subgraphs: how many graphs the file has; all but the first belong to control flow and are not inspected.
+        labels: one per class, or empty.
         preprocessing: how images become inputs, as JSON data; None where the file does not say.
         provenance: where the file comes from, as JSON data.
+        targets: one report for each target that was asked about.
     """
 
     path: str
@@ -91,30 +94,38 @@ class Inspection:
     labels: tuple[str, ...]
     preprocessing: dict[str, Any] | None
     provenance: dict[str, Any]
+    targets: tuple[TargetReport, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, with the names of the attributes."""
         return asdict(self)
 
 
-def inspect(graph: Graph) -> Inspection:
-    """Look into a model, see :func:`edgeq.graphs.read_graph`.
+def inspect(model: str | Path, targets: Sequence[str] = ()) -> Inspection:
+    """Look into a .tflite file without running it.
+
+    Args:
+        model: the file.
+        targets: where it is to run: names in `edgeq.inspection.TARGETS`; a runtime may carry a version, as in
+            ``tflite-runtime==2.14``.
 
     Raises:
-        ModelError: the file carries metadata of edgeq's that cannot be read.
+        ModelError: there is no such file, it is no .tflite model, or its metadata is damaged.
+        InputError: there is no such target, or nothing is known about that version.
+        RuntimeUnavailableError: ai-edge-litert or a target's own tool is needed and not installed.
     """
-    path = Path(graph.path)
+    graph, path = read_graph(model), Path(model)
     metadata = read_metadata(path)
     activations = {i for o in graph.operators for i in (*graph.activations(o), *o.outputs)}
     activations |= {*graph.inputs, *graph.outputs}
     return Inspection(
-        path=graph.path,
+        path=str(model),
         sha256=sha256_of_file(path),
         size_bytes=path.stat().st_size,
         inputs=tuple(_port(graph, index) for index in graph.inputs),
         outputs=tuple(_port(graph, index) for index in graph.outputs),
         operators=_groups(graph),
-        full_integer=not any(graph.tensors[i].quantization.dtype.startswith("float") for i in activations),
+        full_integer=not any(dtype.startswith("float") for dtype in graph.dtypes(activations)),
         parameters=costs.parameters(graph, graph.operators),
         multiply_adds=sum(costs.multiply_adds(graph, operator) for operator in graph.operators),
         peak_activation_bytes=costs.peak_activation_bytes(graph),
@@ -122,6 +133,7 @@ def inspect(graph: Graph) -> Inspection:
         labels=metadata.labels,
         preprocessing=metadata.preprocessing.to_json() if metadata.preprocessing else None,
         provenance=metadata.provenance,
+        targets=tuple(check_target(graph, target) for target in targets),
     )
 
 
@@ -155,14 +167,15 @@ def _groups(graph: Graph) -> tuple[OperatorGroup, ...]:
 
 
 def _types(graph: Graph, operator: Operator) -> str:
-    """The types of an operator's activations; of its weights too, where those differ from float activations."""
+    """The types of an operator's activations, and of quantized weights beside float activations."""
 
-    def names(indices: tuple[int, ...]) -> str:
-        return ", ".join(sorted({graph.tensors[index].quantization.dtype for index in indices}))
+    def names(indices: Iterable[int]) -> str:
+        return ", ".join(sorted(graph.dtypes(indices)))
 
     before, after = names(graph.activations(operator)) or "constant", names(operator.outputs)
     text = after if before == after else f"{before} to {after}"
-    weights = [graph.tensors[i] for i in operator.inputs if i != ABSENT and graph.is_constant(i)]
-    if before.startswith("float") and any(w.quantization.is_quantized for w in weights):
-        text += f", {names(tuple(w.index for w in weights if w.quantization.is_quantized))} weights"
+    constants = [i for i in operator.inputs if i != ABSENT and graph.is_constant(i)]
+    weights = [i for i in constants if graph.tensors[i].quantization.is_quantized]
+    if before.startswith("float") and weights:
+        text += f", {names(weights)} weights"
     return text

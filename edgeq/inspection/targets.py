@@ -1,4 +1,4 @@
-"""What of a model would not run on a target, and why; from tables whose source is stated, or the target's own tool."""
+"""What of a model would not run on a target, and why: by tables whose source is stated, or by the target's own tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeq.errors import InputError
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.inspection import edgetpu, vela
 from edgeq.inspection.edgetpu import Complaint
-from edgeq.tflite.graph import ABSENT, Graph
+from edgeq.tflite.graph import Graph
 
 __all__ = ["TARGETS", "Obstacle", "TargetReport", "check_target", "require_target"]
 
@@ -27,11 +27,11 @@ _Check = Callable[[Graph], Iterator[Complaint]]
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Something of a model that a target does not run.
+    """Something in a model that a target does not support.
 
     Attributes:
-        operator: name of the operator that it is about; empty for the whole model.
-        count: of how many operators it is true.
+        operator: name of the operator; empty for the whole model.
+        count: how many operators it concerns.
         reason: why, as a sentence without its full stop.
     """
 
@@ -42,13 +42,13 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class TargetReport:
-    """What was found about a model and a target.
+    """Whether a model runs on a target.
 
     Attributes:
         target: as the user named it.
         source: where the knowledge about the target comes from.
         consequence: what happens to the model there if there are obstacles.
-        obstacles: empty where none is known.
+        obstacles: what the target does not support; empty where nothing is known.
     """
 
     target: str
@@ -61,12 +61,13 @@ def check_target(graph: Graph, target: str) -> TargetReport:
     """Find what of a model would not run on a target.
 
     Args:
-        graph: see :func:`edgeq.graphs.read_graph`.
-        target: a name in `TARGETS`; a runtime may have a version behind it, as in ``tflite-runtime==2.14``.
+        graph: the model, see :func:`edgeq.tflite.graph.read_graph`.
+        target: a name in `TARGETS`; a runtime may carry a version, as in ``tflite-runtime==2.14``.
 
     Raises:
-        InputError: no such target, or nothing is known about that version.
+        InputError: there is no such target, or nothing is known about that version.
         RuntimeUnavailableError: the target's own tool is needed and not installed.
+        ModelError: the target's own tool fails on the model.
     """
     name = require_target(target)
     if name in _RUNTIMES:
@@ -83,7 +84,7 @@ def check_target(graph: Graph, target: str) -> TargetReport:
 
 
 def require_target(target: str) -> str:
-    """The name of a target, without a version.
+    """Check that something is known about a target, and return its name without the version.
 
     Raises:
         InputError: there is no such target, or nothing is known about that version.
@@ -113,7 +114,7 @@ TARGETS = {
 
 @cache
 def _table(runtime: str) -> dict[str, Any]:
-    """What ``scripts/measure-operators`` noted about a runtime: package and version, and operators with versions."""
+    """What ``scripts/measure-operators`` recorded of a runtime: package and version, and operators with versions."""
     tables: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("operators.json").read_text("utf-8"))
     return tables[runtime]
 
@@ -137,7 +138,7 @@ def _check_tflm(graph: Graph) -> Iterator[Complaint]:
     """TensorFlow Lite for Microcontrollers: a kernel for every operator, and for its types."""
     known = _table(_TFLM)["operators"]
     for operator in graph.operators:
-        types = {graph.tensors[i].quantization.dtype for i in operator.inputs if i != ABSENT}
+        types = graph.dtypes(operator.inputs)
         if operator.name not in known:
             yield operator.name, "has no kernel there"
         elif "float16" in types:

@@ -1,4 +1,4 @@
-"""What Arm's Ethos-U takes: asked of Vela, Arm's own compiler, which is an optional package."""
+"""What Arm's Ethos-U supports, according to Vela, Arm's own compiler, which is an optional package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = re.compile(r"\s*\([^()]*\)$")  # of tensors, which differ from operator
 
 
 def source() -> str:
-    """Which Vela is asked.
+    """Name the version of Vela that judges.
 
     Raises:
         RuntimeUnavailableError: it is not installed.
@@ -32,7 +32,7 @@ def source() -> str:
 
 
 def complaints(graph: Graph) -> Iterator[tuple[str, str]]:
-    """What Vela leaves to the processor, an entry an operator: its name and Vela's reason.
+    """Find what Vela leaves to the processor: one operator's name and Vela's reason per entry.
 
     Raises:
         ModelError: Vela fails on the model.

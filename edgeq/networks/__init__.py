@@ -15,6 +15,7 @@ from edgeq.networks.architecture import (
 from edgeq.networks.building import NAMED_WEIGHTS, build_keras_model, build_network
 from edgeq.networks.network import Network
 from edgeq.networks.opening import open_network
+from edgeq.networks.sizes import NetworkSummary, summarize
 
 __all__ = [
     "FAMILIES",
@@ -22,9 +23,11 @@ __all__ = [
     "OUTPUT_STRIDES",
     "Architecture",
     "Network",
+    "NetworkSummary",
     "build_keras_model",
     "build_network",
     "choose_output_stride",
     "default_output_stride",
     "open_network",
+    "summarize",
 ]

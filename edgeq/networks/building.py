@@ -16,12 +16,14 @@ from edgeq.networks.imagenet import IMAGENET_CLASSES, imagenet_labels, imagenet_
 from edgeq.networks.mobilenet_v2 import mobilenet_v2
 from edgeq.networks.mobilenet_v3 import mobilenet_v3
 from edgeq.networks.network import Network, in_new_session, require_tensorflow
+from edgeq.quiet import quiet
 
 __all__ = ["NAMED_WEIGHTS", "build_keras_model", "build_network", "load_weights", "randomize"]
 
 NAMED_WEIGHTS = ("auto", "imagenet", "bundled", "none")
 
 
+@quiet()
 def build_network(
     family: str = "mobilenet_v2",
     height: int = 224,

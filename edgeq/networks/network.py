@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import edgeq
 from edgeq.errors import EdgeqError, InputError
 from edgeq.preprocessing import Preprocessing, default_crop
 from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Network", "in_new_session", "require_tensorflow"]
+__all__ = ["Network", "in_new_session", "require_tensorflow", "tool_versions"]
 
 _Made = TypeVar("_Made")
 
@@ -112,3 +113,17 @@ def in_new_session(make: Callable[[], _Made]) -> _Made:
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(make).result()
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages that decide what is in a file that edgeq makes, for its provenance."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        "edgeq": edgeq.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }

@@ -13,6 +13,7 @@ from edgeq.errors import InputError, ModelError, one_line
 from edgeq.files import sha256_of_file, sha256_of_folder
 from edgeq.networks.network import Network, in_new_session, require_tensorflow
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop
+from edgeq.quiet import quiet
 from edgeq.tflite.metadata import ModelMetadata, read_metadata
 
 __all__ = ["open_network"]
@@ -22,6 +23,7 @@ _LARGEST_PIXEL_SCALE = 0.02  # 1/127.5 and 1/255 are below
 _SMALLEST_PIXEL_MEAN = 2.0  # of 0..255; one of 0..1 or -1..1 is below
 
 
+@quiet()
 def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Network:
     """Open an image classifier that was made elsewhere.
 

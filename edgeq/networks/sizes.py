@@ -4,7 +4,7 @@ A multiply-add is one product of a weight with an activation, added to a sum. Co
 separable and transposed ones too) and dense layers have them; products with padding count, as a kernel may well
 compute them. Not counted are pooling, activations, additions, biases, products of two activations, and batch
 normalization, which conversion folds into the convolution before it. A layer that has a kernel but that no rule
-is for is named in `Summary.not_counted` instead of passing for nothing.
+is for is named in `NetworkSummary.not_counted` instead of passing for nothing.
 """
 
 from __future__ import annotations
@@ -12,28 +12,25 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from edgeq.errors import InputError
+from edgeq.errors import InputError, ModelError
+from edgeq.networks.architecture import Architecture
+from edgeq.networks.building import build_keras_model
+from edgeq.networks.layer_rules import multiply_adds, step_of
+from edgeq.networks.network import Network, in_new_session
+from edgeq.networks.opening import open_network
 from edgeq.networks.tracing import Call, Leaf, leaves_of, trace
+from edgeq.quiet import quiet
 
-__all__ = ["Block", "Summary", "summarize"]
+__all__ = ["Block", "NetworkSummary", "summarize", "summarize_model"]
 
 # What the names of a block's layers begin with in Keras's networks: block_1_ in MobileNetV2, expanded_conv_1_ in
 # MobileNetV3, block1a_ in EfficientNet, conv2_block1_ in ResNet.
 _BLOCK = re.compile(r"(expanded_conv(?:_\d+)?|(?:conv\d+_)?block_?\d+[a-z]?)_")
-_SQUEEZE_AND_EXCITE = re.compile(r"squeeze|(?:^|_)se_")
 _HEAD = "head"
-
-# Layers of Keras whose multiply-adds are known, by what they are called here.
-_OPERATORS = {
-    "dw": ("DepthwiseConv1D", "DepthwiseConv2D"),
-    "separable": ("SeparableConv1D", "SeparableConv2D"),
-    "transposed": ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
-    "conv": ("Conv1D", "Conv2D", "Conv3D"),
-    "dense": ("Dense",),
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Summary:
+class NetworkSummary:
     """A network's blocks and what they add up to.
 
     Attributes:
@@ -97,7 +94,37 @@ class Summary:
         return asdict(self) | {name: getattr(self, name) for name in totals}
 
 
-def summarize(model: Any, input_shape: tuple[int, int, int] | None = None) -> Summary:
+def summarize(
+    source: str | Path | Network | Architecture, *, size: tuple[int, int] | None = None, verbose: bool = False
+) -> NetworkSummary:
+    """Count a network's parameters and multiply-adds, block by block; see `summarize_model`.
+
+    Args:
+        source: a Keras model (.keras or .h5), a network that was built or opened, or an architecture, which needs no
+            weights for this.
+        size: (height, width) of the input in pixels, for a file that leaves it open.
+        verbose: whether to let TensorFlow print its messages.
+
+    Raises:
+        InputError: no such file, or its size is open or another one.
+        ModelError: it is not a Keras model, or cannot be loaded.
+        EdgeqError: TensorFlow is not installed.
+    """
+    no_layers = "a SavedModel has no layers to list; give the Keras model that it was made from"
+    if isinstance(source, str | Path) and (Path(source) / "saved_model.pb").is_file():
+        raise ModelError(f"{source}: {no_layers}")
+    with quiet(verbose):
+        if isinstance(source, Architecture):
+            model = in_new_session(lambda: build_keras_model(source))
+            return replace(summarize_model(model), name=source.name)
+        network = source if isinstance(source, Network) else open_network(source, size)
+        if not hasattr(network.keeps_alive, "layers"):
+            raise ModelError(f"{network.name}: {no_layers}")
+        shape = (network.height, network.width, network.channels)
+        return replace(summarize_model(network.keeps_alive, shape), name=network.name)
+
+
+def summarize_model(model: Any, input_shape: tuple[int, int, int] | None = None) -> NetworkSummary:
     """Count what a network has and what it does, block by block.
 
     Layers whose names say that they are of one block are one block here, and what follows the last feature map
@@ -125,8 +152,8 @@ def summarize(model: Any, input_shape: tuple[int, int, int] | None = None) -> Su
     names = Counter(group.name for group in groups)
     stored: set[int] = set()
     blocks = tuple(_block(group, names[group.name] > 1, stored) for group in groups)
-    not_counted = dict.fromkeys(call.leaf.layer.name for call in calls if _multiply_adds(call) is None)
-    return Summary(model.name, shape, blocks, tuple(not_counted))
+    not_counted = dict.fromkeys(call.leaf.layer.name for call in calls if multiply_adds(call) is None)
+    return NetworkSummary(model.name, shape, blocks, tuple(not_counted))
 
 
 def _input_shape(model: Any, wanted: tuple[int, int, int] | None) -> tuple[int, ...]:
@@ -170,7 +197,7 @@ def _grouped(calls: list[Call]) -> list[_Group]:
         block = _block_of(leaf)
         key: Any
         changes_shape = all(output.shape != tensor.shape for output in call.outputs[:1] for tensor in call.inputs)
-        adds_something = changes_shape or _step(leaf) or leaf.learned or leaf.kept
+        adds_something = changes_shape or step_of(leaf) or leaf.learned or leaf.kept
         if block is not None:
             in_blocks = True
             name, key = block, (leaf.parent, block)
@@ -180,7 +207,7 @@ def _grouped(calls: list[Call]) -> list[_Group]:
         else:
             name, key = leaf.layer.name, id(leaf)
             makers = [made_by[id(tensor)] for tensor in call.inputs if id(tensor) in made_by]
-            if makers and not (changes_shape or _step(leaf)):
+            if makers and not (changes_shape or step_of(leaf)):
                 key = max(makers, key=list(groups).index)
         if key in groups or adds_something:  # else the likes of Rescaling, with nothing before it
             groups.setdefault(key, _Group(name, leaf.parent)).calls.append(call)
@@ -216,7 +243,7 @@ def _block(group: _Group, qualified: bool, stored: set[int]) -> Block:
 
     steps: list[str] = []
     for leaf in group.leaves:
-        text = _step(leaf)
+        text = step_of(leaf)
         if text and not (text == "SE" and "SE" in steps[-1:]):
             steps.append(text)
     learned = size([variable for leaf in group.leaves for variable in leaf.learned])
@@ -228,49 +255,5 @@ def _block(group: _Group, qualified: bool, stored: set[int]) -> Block:
         output_shape=shapes[-1] if shapes else (),
         parameters=learned + kept,
         trainable_parameters=learned,
-        multiply_adds=sum(_multiply_adds(call) or 0 for call in group.calls),
+        multiply_adds=sum(multiply_adds(call) or 0 for call in group.calls),
     )
-
-
-def _operator(layer: Any) -> str | None:
-    """What a layer with a kernel is called here; None if no rule is for it."""
-    from keras import layers
-
-    for word, names in _OPERATORS.items():
-        if isinstance(layer, tuple(getattr(layers, name) for name in names)):
-            return word
-    return None
-
-
-def _multiply_adds(call: Call) -> int | None:
-    """Of one call; None for a layer with a kernel that no rule is for, or with a shape that is not known."""
-    weights = sum(math.prod(kernel.shape) for kernel in call.leaf.kernels)
-    if not weights:
-        return 0
-    operator = _operator(call.leaf.layer)
-    # Every cell of the output takes every weight once; in a transposed convolution, every cell of the input does.
-    tensors = call.inputs if operator == "transposed" else call.outputs
-    if operator is None or not tensors:
-        return None
-    cells = list(tensors[0].shape)
-    del cells[1 if getattr(call.leaf.layer, "data_format", None) == "channels_first" else -1]
-    return None if None in cells else weights * math.prod(cells)
-
-
-def _step(leaf: Leaf) -> str:
-    """What a layer does in a block, in a word or two; empty for what goes without saying."""
-    if _SQUEEZE_AND_EXCITE.search(leaf.layer.name):
-        return "SE" if leaf.kernels else ""
-    if "Pooling" in type(leaf.layer).__name__:
-        return "pool"
-    if not leaf.kernels:
-        return ""
-    operator = _operator(leaf.layer)
-    if operator is None or operator == "dense":
-        return operator or type(leaf.layer).__name__
-    kernel, strides = ("x".join(map(str, sides)) for sides in (leaf.layer.kernel_size, leaf.layer.strides))
-    if len(set(leaf.layer.strides)) == 1:
-        strides = str(leaf.layer.strides[0])
-    grouped = getattr(leaf.layer, "groups", 1) > 1
-    words = ["grouped"] * grouped + [operator] * (grouped or (operator, kernel) != ("conv", "1x1"))
-    return " ".join([*words, kernel]) + ("" if strides == "1" else f"/{strides}")

@@ -1,7 +1,8 @@
-"""Making an INT8 model agree better with the float model it came from, at no run-time cost."""
+"""Make an INT8 model agree better with the float model it was made from, at no run-time cost."""
 
 from __future__ import annotations
 
-from edgeq.refinement.refine import METHODS, Refinement, refine
+from edgeq.refinement.files import RefinedModel, refine, refine_content
+from edgeq.refinement.refine import METHODS, Refinement, refine_model
 
-__all__ = ["METHODS", "Refinement", "refine"]
+__all__ = ["METHODS", "RefinedModel", "Refinement", "refine", "refine_content", "refine_model"]

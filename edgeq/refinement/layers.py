@@ -1,4 +1,4 @@
-"""A weighted operator seen as what it is: a matrix times patches of its input, plus a bias."""
+"""A weighted operator as a matrix product: weights times patches of its input, plus a bias."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SAME = 0  # schema.fbs: Padding.SAME
 class Layer:
     """A CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED of a graph.
 
-    What it computes, before its activation: for each output channel o and position, the sum over a patch's entries
-    k of ``weights[o, k] * patch[k]``, plus ``bias[o]``. Patches are (height, width, channels) of the kernel; in a
-    depthwise one, each output channel sees one channel of it only.
+    Before its activation it computes, for each output channel o and position, the sum over a patch's entries k of
+    ``weights[o, k] * patch[k]``, plus ``bias[o]``. A patch is (kernel height, kernel width, input channels); each
+    output channel of a depthwise layer reads one input channel only.
 
     Attributes:
-        graph: that it belongs to.
-        operator: in it.
+        graph: the operator's graph.
+        operator: the operator.
     """
 
     graph: Graph
@@ -35,33 +35,33 @@ class Layer:
 
     @property
     def depthwise(self) -> bool:
-        """Whether each output channel sees one input channel."""
+        """Whether each output channel reads one input channel only."""
         return self.operator.name == "DEPTHWISE_CONV_2D"
 
     @property
     def input(self) -> Tensor:
-        """The activation that it reads."""
+        """The input activation."""
         return self.graph.tensors[self.operator.inputs[0]]
 
     @property
     def weights(self) -> Tensor:
-        """Its kernel, as the file has it."""
+        """The weights, in the file's shape."""
         return self.graph.tensors[self.operator.inputs[1]]
 
     @property
     def bias(self) -> Tensor | None:
-        """Its bias, (channels,), if it has one."""
+        """The bias, (channels,), or None."""
         index = self.operator.inputs[2] if len(self.operator.inputs) > 2 else ABSENT
         return None if index == ABSENT else self.graph.tensors[index]
 
     @property
     def output(self) -> Tensor:
-        """The activation that it makes."""
+        """The output activation."""
         return self.graph.tensors[self.operator.outputs[0]]
 
     @property
     def dense(self) -> bool:
-        """Whether it is a FULLY_CONNECTED, at one position or, as in attention, at each of a sequence."""
+        """Whether it is a FULLY_CONNECTED, at one position or, as in attention, at each position of a sequence."""
         return self.operator.name == "FULLY_CONNECTED"
 
     @property
@@ -72,13 +72,13 @@ class Layer:
             return False
         if not self.dense:
             return len(weights.shape) == len(source.shape) == len(output.shape) == 4
-        # It multiplies the values of the input in runs of the weights' columns, whatever the input's shape.
+        # The kernel reads the input in runs of as many values as the weights have columns, whatever its shape.
         columns = math.prod(weights.shape[1:])
-        return len(weights.shape) == 2 and math.prod(source.shape) == math.prod(self.positions()) * columns
+        return len(weights.shape) == 2 and math.prod(source.shape) == math.prod(self.output_size()) * columns
 
     @property
     def kernel(self) -> tuple[int, int]:
-        """Height and width of a patch; (1, 1) for a FULLY_CONNECTED."""
+        """Height and width of a patch; (1, 1) for FULLY_CONNECTED."""
         if self.dense:
             return 1, 1
         _, height, width, _ = self.weights.shape
@@ -86,25 +86,28 @@ class Layer:
 
     @property
     def channels(self) -> int:
-        """Channels of a patch."""
+        """Input channels of a patch."""
         return self.weights.shape[1] if self.dense else self.input.shape[-1]
 
     def rows(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Weights in the file's shape as (output channels, patch entries)."""
+        """Reshape weights from the file's shape to (output channels, patch entries)."""
         if self.depthwise:
             return weights.reshape(-1, weights.shape[-1]).T
         return weights.reshape(len(weights), -1)
 
     def unrows(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The inverse of `rows`."""
+        """Reshape (output channels, patch entries) to the file's shape, the inverse of `rows`."""
         return (rows.T if self.depthwise else rows).reshape(self.weights.shape)
 
     def respond(self, rows: npt.NDArray[Any], patches: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What the layer makes of patches without its bias: (count, output channels).
+        """Compute the layer's outputs for patches, without bias and activation.
 
         Args:
-            rows: weights as `rows` gives them.
-            patches: (count, height, width, channels) of the kernel and the input.
+            rows: weights as `rows` returns them.
+            patches: (count, kernel height, kernel width, input channels).
+
+        Returns:
+            (count, output channels).
         """
         count, channels = len(patches), self.channels
         entries = patches.reshape(count, -1, channels)  # (count, height * width, channels)
@@ -117,52 +120,55 @@ class Layer:
         given = seen @ parts.swapaxes(1, 2)  # (groups, count, channels of the group)
         return np.asarray(given.transpose(1, 0, 2).reshape(count, -1))
 
-    def positions(self) -> tuple[int, int]:
-        """Height and width of the output; (1, length) for a FULLY_CONNECTED over a sequence."""
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the output; (1, positions) for FULLY_CONNECTED."""
         shape = self.output.shape
         return (1, math.prod(shape[1:-1])) if self.dense else (shape[1], shape[2])
 
     def patches(
         self, activations: npt.NDArray[Any], positions: npt.NDArray[np.int64], padding: int = 0
     ) -> npt.NDArray[Any]:
-        """Cut the patches at some positions out of its input.
+        """Cut the input patches of some output positions out of activations.
 
         Args:
             activations: (items, ...) of the input tensor's shape, real numbers or the tensor's integers.
-            positions: (count,) numbers of positions of the output, row by row.
-            padding: what stands for 0: the zero point of integers.
+            positions: (count,) indices into the output's positions, row by row.
+            padding: the value that stands for 0: for integers their zero point.
 
         Returns:
-            (items, count, height, width, channels) of the kernel and the input.
+            (items, count, kernel height, kernel width, input channels).
         """
         items = len(activations)
         if self.kernel == (1, 1) and self._strides() == (1, 1):
-            flat = activations.reshape(items, int(np.prod(self.positions())), -1)
+            flat = activations.reshape(items, int(np.prod(self.output_size())), -1)
             return flat[:, positions, np.newaxis, np.newaxis, :]
-        rows, columns = np.divmod(positions, self.positions()[1])
+        rows, columns = np.divmod(positions, self.output_size()[1])
         height, width, _ = activations.shape[1:]
         down = self._source(0, rows)[:, :, np.newaxis]
         right = self._source(1, columns)[:, np.newaxis, :]
-        # The nearest position inside, where the patch goes over the edge; then padding.
+        # Take the nearest pixel inside where a patch crosses the edge; overwrite it with padding below.
         result = activations[:, down.clip(0, height - 1), right.clip(0, width - 1)]
         result[:, (down < 0) | (down >= height) | (right < 0) | (right >= width)] = padding
         return result
 
     def mean_patch(self, activation: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Mean over all positions of the patches: (height, width, channels) of the kernel.
+        """Average the patches of all positions.
 
         Args:
-            activation: one item of the input, or the mean of many; real numbers with 0 for 0.
+            activation: one item of the input, or the mean of many: real numbers, or integers less their zero point.
+
+        Returns:
+            (kernel height, kernel width, input channels).
         """
-        rows, columns = self.positions()
+        rows, columns = self.output_size()
         if self.kernel == (1, 1) and self._strides() == (1, 1):
             flat = activation.reshape(rows * columns, -1)
-            # By a matrix product, several times as fast as ``sum(axis=0)`` of a tall matrix.
+            # A matrix product is several times faster than ``sum(axis=0)`` of a tall matrix.
             summed = np.ones(len(flat), flat.dtype) @ flat
             return np.asarray(summed / len(flat), np.float64)[np.newaxis, np.newaxis]
         height, width, channels = activation.shape
         down, right = self._read_inside
-        # A row of 0 and 1 for each of the kernel's rows: one matrix product sums the rows of all positions.
+        # A row of counts for each of the kernel's rows: one matrix product sums the rows of all positions.
         chosen = np.stack([np.bincount(numbers, minlength=height) for numbers in down]).astype(activation.dtype)
         summed = (chosen @ activation.reshape(height, -1)).reshape(-1, width, channels)
         patch = np.stack([summed[:, numbers].sum(axis=1, dtype=np.float64) for numbers in right], axis=1)
@@ -170,8 +176,8 @@ class Layer:
 
     @cached_property
     def _read_inside(self) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]]:
-        """Rows of the input that each of the kernel's rows reads at all positions, padding left out; and columns."""
-        found = [self._source(axis, np.arange(self.positions()[axis])).T for axis in (0, 1)]
+        """Input rows, and columns, that each kernel row, and column, reads over all positions, without padding."""
+        found = [self._source(axis, np.arange(self.output_size()[axis])).T for axis in (0, 1)]
         down, right = (
             [n[(n >= 0) & (n < size)] for n in f] for f, size in zip(found, self.input.shape[1:3], strict=True)
         )
@@ -183,20 +189,20 @@ class Layer:
         return int(self.operator.options.strideH), int(self.operator.options.strideW)
 
     def _source(self, axis: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Rows (axis 0) or columns (axis 1) of the input that patches come from; outside of it is padding.
+        """Input rows (axis 0) or columns (axis 1) that patches cover; those outside the input are padding.
 
         Args:
             axis: 0 or 1.
             positions: (count,) rows or columns of the output.
 
         Returns:
-            (count, height or width of the kernel).
+            (count, kernel height or width).
         """
         options = self.operator.options
         kernel, stride = self.kernel[axis], self._strides()[axis]
         dilation = (options.dilationHFactor, options.dilationWFactor)[axis]
         spread = (kernel - 1) * dilation + 1
-        spare = max(0, (self.positions()[axis] - 1) * stride + spread - self.input.shape[1 + axis])
+        spare = max(0, (self.output_size()[axis] - 1) * stride + spread - self.input.shape[1 + axis])
         before = spare // 2 if options.padding == _SAME else 0
         first = positions[:, np.newaxis] * stride - before
         return np.asarray(first + np.arange(kernel) * dilation, np.int64)

@@ -1,4 +1,4 @@
-"""What a network's layers see of the calibration images: means of their input patches, and a sample of them."""
+"""Inputs of a network's layers over the calibration images: mean patches, and a sample of patches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from edgeq.graphs import TappedRunner
 from edgeq.progress import Progress
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.ranges import Spread
+from edgeq.refinement.ranges import RangeObserver
 from edgeq.tflite.graph import Graph
 
 __all__ = ["Inputs", "observe", "observe_integers"]
 
 _SAMPLED_ENTRIES = 1 << 20
-"""Numbers kept of each layer's patches, which bounds memory however many images there are."""
+"""Values kept of each layer's patches: this bounds the memory, whatever the number of images."""
 
 _FEWEST_ROWS = 512
 _MOST_ROWS = 8192
@@ -26,12 +26,12 @@ _MOST_ROWS = 8192
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one layer reads.
+    """Inputs of one layer over all images.
 
     Attributes:
-        mean: of all patches of all images, (kernel height, kernel width, channels) float64.
-        positions: of its output whose patches are in the sample, (positions,) numbers, row by row.
-        patches: a sample of them, image after image, (count, kernel height, kernel width, channels) float32.
+        mean: of all patches of all images, (kernel height, kernel width, input channels) float64.
+        positions: output positions whose patches are in the sample, as indices row by row.
+        patches: the sample, image after image, (count, kernel height, kernel width, input channels) float32.
     """
 
     mean: npt.NDArray[np.float64]
@@ -40,11 +40,11 @@ class Inputs:
 
 
 def _choose_positions(layer: Layer, images: int) -> npt.NDArray[np.int64]:
-    """The positions of a layer's output whose patches are sampled, of every image the same; sorted.
+    """Choose the output positions of a layer whose patches are sampled, the same for every image; sorted.
 
-    So many that the layer's second moments are known: a few thousand patches in all, fewer of large ones.
+    The sample must determine the layer's second moments: it has a few thousand patches in all, fewer of large ones.
     """
-    available = layer.positions()[0] * layer.positions()[1]
+    available = layer.output_size()[0] * layer.output_size()[1]
     entries = int(np.prod(layer.kernel)) * layer.channels
     wanted = min(_MOST_ROWS, max(_FEWEST_ROWS, _SAMPLED_ENTRIES // entries))
     count = min(available, -(-wanted // images))
@@ -57,28 +57,28 @@ def observe(
     layers: Sequence[Layer],
     tensors: Sequence[npt.NDArray[Any]],
     sampled: bool,
-    spreads: Mapping[int, Spread],
+    observers: Mapping[int, RangeObserver],
     runtime: str | None,
     threads: int,
     progress: Progress,
 ) -> dict[int, Inputs]:
-    """Run a float network over the images and keep what its layers see; one pass, whatever their number.
+    """Run a float network once over the images and record the inputs of its layers.
 
     Args:
         graph: the float network.
-        layers: of it.
-        tensors: its input, one an image.
+        layers: its layers to observe.
+        tensors: input tensors, one per image.
         sampled: whether to keep a sample of the patches, or only their means.
-        spreads: of activations, by index, which take in all values.
+        observers: range observers by index of the activation; each gets all values.
         runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
         threads: how many the kernels may use.
         progress: called with ("Observing the float network", done, total).
 
     Returns:
-        What each layer reads, by the index of its operator.
+        The inputs of each layer, by the index of its operator.
     """
     positions = [_choose_positions(layer, len(tensors)) if sampled else np.zeros(0, np.int64) for layer in layers]
-    wanted = [layer.input.index for layer in layers] + list(spreads)
+    wanted = [layer.input.index for layer in layers] + list(observers)
     runner = TappedRunner(graph, wanted, runtime, threads)
     means: list[Any] = [0.0 for _ in layers]
     samples: list[list[Any]] = [[] for _ in layers]
@@ -88,9 +88,9 @@ def observe(
             activation = found[layer.input.index]
             means[number] = means[number] + layer.mean_patch(activation[0])
             samples[number].append(layer.patches(activation, positions[number])[0])
-        for index, spread in spreads.items():
-            spread.add(found[index])
-        del found, activation  # views, which would keep the runner from running again
+        for index, observer in observers.items():
+            observer.add(found[index])
+        del found, activation  # views into the runner's memory, which keep it from running again
         progress("Observing the float network", done, len(tensors))
     return {
         layer.operator.index: Inputs(mean / len(tensors), chosen, np.concatenate(sample))
@@ -99,16 +99,16 @@ def observe(
 
 
 def observe_integers(layer: Layer, activations: npt.NDArray[Any], positions: npt.NDArray[np.int64]) -> Inputs:
-    """What an integer layer sees, as real numbers.
+    """Record the inputs of an integer layer as real numbers.
 
     Args:
         layer: of the integer network.
-        activations: its input of all images, (images, ...) as the network has it.
-        positions: to sample.
+        activations: its input for all images, (images, ...) of the input's integer type.
+        positions: output positions whose patches are sampled.
     """
     quantization = layer.input.quantization
     scale, zero_point = quantization.scale[0], quantization.zero_point[0]
-    # The zero point becomes 0, as padding stands for 0; the scale comes last, so that sums are of integers.
+    # Subtract the zero point, because padding stands for 0. Apply the scale last: sums of integers are exact.
     mean = activations.sum(axis=0, dtype=np.int32) / len(activations) - zero_point
     patches = layer.patches(activations, positions, zero_point).reshape(-1, *layer.kernel, layer.channels)
     real = (patches.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)

@@ -1,10 +1,10 @@
-"""Ranges of activations that suit the calibration images better than those that the converter gave them.
+"""Ranges of activations with a smaller error on the calibration images than the converter's ranges.
 
-A range that holds the largest value ever seen spends its 256 steps on values that hardly occur. Where nothing
-clamps an activation (the linear bottlenecks of a MobileNet and the sums behind them), a range with a smaller
-mean squared error costs a few values their extremes and gives all others a finer step (Banner et al. 2019,
-arXiv 1810.05723). Clamped activations, such as those of ReLU6, are not narrowed. A range that the images go beyond,
-as it was calibrated on others, is widened.
+A range that holds the largest value ever observed spends its 256 steps on values that hardly occur. Where an activation
+is not clamped (the linear bottlenecks of a MobileNet and the sums behind them), the range of least mean squared error
+clips a few extreme values and gives all others a finer step (Banner et al. 2019, arXiv 1810.05723). Clamped
+activations, such as those of ReLU6, are not narrowed. A range that the images exceed, because it was calibrated on
+other images, is widened.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from edgeq.graphs.pairing import WEIGHTED
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import ABSENT, Graph, Operator, Tensor
 
-__all__ = ["Spread", "adjustable"]
+__all__ = ["RangeObserver", "range_observers"]
 
 _BINS = 8192
-_REACH = 4.0  # times the present range: how far values are told apart
+_REACH = 4.0  # times the present range: the histogram's end
 _STEPS = 255  # of an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # of the lower and upper end
-_EVERY = 3  # position of an activation that is counted, with all its channels: their ranges differ
+_EVERY = 3  # one position in so many is counted, with all its channels, whose ranges differ
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
 _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "SOFTMAX", "LOGISTIC")
-"""Operators whose kernels take an input of any scale; others want their output's."""
+"""Operators whose kernels take an input of any scale; others need the scale of their output."""
 
 
-class Spread:
-    """How the values of a float activation are spread, and the range for them in the INT8 model."""
+class RangeObserver:
+    """Collects a histogram of a float activation and finds its range for the INT8 model."""
 
     def __init__(self, tensor: Tensor, narrowed: bool) -> None:
-        """Begin with no values.
+        """Start without values.
 
         Args:
-            tensor: of the INT8 model.
-            narrowed: whether its range may get narrower, or only wider.
+            tensor: the activation in the INT8 model.
+            narrowed: whether its range may become narrower, or only wider.
         """
         self._tensor, self._narrowed = tensor, narrowed
         self._present = tensor.quantization.real_range
@@ -48,7 +48,7 @@ class Spread:
         self._low, self._high = self._present
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Take in the values of one image, (..., channels)."""
+        """Add the values of one image, (..., channels)."""
         if self._narrowed:
             counted = values.reshape(-1, values.shape[-1])[::_EVERY]
             bins = (counted + np.float32(self._reach)) * np.float32(_BINS / (2 * self._reach))
@@ -57,7 +57,7 @@ class Spread:
             self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
 
     def best_range(self) -> tuple[float, float]:
-        """The lower and upper end, which hold 0."""
+        """The best range as its lower and upper end; it includes 0."""
         low, high = self._low, self._high
         if self._narrowed and self._counts.any():
             middles = ((np.arange(_BINS) + 0.5) / _BINS * 2 - 1) * self._reach
@@ -66,10 +66,10 @@ class Spread:
         return min(low, 0.0), max(high, 0.0)
 
     def fit(self, editor: GraphEditor) -> None:
-        """Give the activation that range; its readers' biases must follow.
+        """Write the best range into the model; the biases of the operators that read the activation must follow.
 
         Args:
-            editor: of the INT8 model, or of another copy of it.
+            editor: of the INT8 model or of a copy of it.
         """
         low, high = self.best_range()
         scale = (high - low) / _STEPS
@@ -82,16 +82,16 @@ class Spread:
 def _least_error(
     values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], low: float, high: float
 ) -> tuple[float, float]:
-    """Of the ranges between half of (low, high) and all of it, that of least mean squared error.
+    """Find the range of least mean squared error whose ends lie between half of (low, high) and all of it.
 
     Args:
-        values: (bins,).
-        counts: how often each of them occurs.
+        values: (bins,) real values.
+        counts: how often each value occurs.
         low: at most 0.
         high: at least 0.
     """
     lows, highs = (np.array([0.0]) if end == 0 else _SHARES * end for end in (low, high))
-    # Squared distance of all values to a range that ends there, for each end.
+    # Squared distance of all values to a range with that end, for each candidate end.
     below = (np.maximum(lows[:, np.newaxis] - values, 0) ** 2) @ counts
     above = (np.maximum(values - highs[:, np.newaxis], 0) ** 2) @ counts
     scales = (highs[np.newaxis, :] - lows[:, np.newaxis]) / _STEPS
@@ -100,8 +100,8 @@ def _least_error(
     return float(lows[a]), float(highs[b])
 
 
-def adjustable(pair: GraphPair, editor: GraphEditor, unchanged: Collection[int] = ()) -> dict[int, Spread]:
-    """Activations whose range may change, by their index in the float model.
+def range_observers(pair: GraphPair, editor: GraphEditor, unchanged: Collection[int] = ()) -> dict[int, RangeObserver]:
+    """Make an observer for each activation whose range may change, by the activation's index in the float model.
 
     Args:
         pair: the two models.
@@ -124,17 +124,17 @@ def adjustable(pair: GraphPair, editor: GraphEditor, unchanged: Collection[int] 
                 if reader.name in WEIGHTED
             )
         ):
-            found[match.reference.outputs[0]] = Spread(graph.tensors[made], _may_be_narrowed(operator, readers))
+            found[match.reference.outputs[0]] = RangeObserver(graph.tensors[made], _may_be_narrowed(operator, readers))
     return found
 
 
 def _may_be_narrowed(operator: Operator, readers: Sequence[Operator]) -> bool:
-    """Whether an activation's largest values matter no more than the others: not where it is clamped, nor of logits."""
+    """Whether an activation's largest values may be clipped: not clamped activations, and not logits."""
     clamped = operator.options.fusedActivationFunction != _NO_ACTIVATION
     return not clamped and all(reader.name not in ("SOFTMAX", "LOGISTIC") for reader in readers)
 
 
 def _bias_can_follow(graph: Graph, editor: GraphEditor, inputs: Sequence[int]) -> bool:
-    """Whether a layer's bias, whose scale is that of its input times that of its weights, may be written."""
+    """Whether a layer's bias may be written: its scale, the product of the input's and the weights', must follow."""
     bias = inputs[2] if len(inputs) > 2 else ABSENT
     return bias == ABSENT or (graph.is_constant(bias) and editor.owns_data(bias))

@@ -1,4 +1,4 @@
-"""Refining an INT8 model: layer after layer, on the runtime's own integer kernels, then checked on images apart."""
+"""Refine an INT8 model layer by layer on the runtime's own integer kernels, and check it on other images."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from edgeq.graphs import GraphPair, OperatorRunner, pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
 from edgeq.refinement.activation_store import ActivationStore
-from edgeq.refinement.correction import correct_bias, correct_gain, round_anew
+from edgeq.refinement.correction import correct_bias, correct_scale, gptq_round
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs, observe, observe_integers
-from edgeq.refinement.ranges import Spread, adjustable
+from edgeq.refinement.ranges import RangeObserver, range_observers
 from edgeq.runtime import Model
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Operator, read_graph
 
-__all__ = ["METHODS", "Refinement", "refine"]
+__all__ = ["METHODS", "Refinement", "refine_model"]
 
 METHODS = ("gain", "rounding", "mending", "ranges")
-"""What goes beyond correcting biases, which is always done: layers brought back to full strength; weights rounded
-by GPTQ, towards weights that mend what earlier layers got wrong; ranges that suit the images better."""
+"""Corrections on top of bias correction, which is always done: ``gain`` corrects the slope of a layer's outputs,
+``rounding`` rounds the weights with GPTQ, ``mending`` rounds towards weights that compensate for errors of earlier
+layers (QEP, GPTAQ), and ``ranges`` fits the activations' ranges. Files store these names in their provenance."""
 
 _WITH_WEIGHTS = (*WEIGHTED, "BATCH_MATMUL", "TRANSPOSE_CONV")
 _CHECK_EVERY = 5
-"""One image in so many is kept for checking."""
+"""One image in this many is kept for checking."""
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What refining a model came to.
+    """The result of refining a model.
 
     Attributes:
-        images: how many it was refined on.
-        checked_on: how many others it was checked on.
+        images: how many images it was refined on.
+        checked_on: how many other images it was checked on.
         layers: how many layers were corrected.
-        methods: what was applied: ``bias`` and some of `METHODS`; where all of them did not help, fewer were tried.
-        l1_before: mean sum of absolute differences of probabilities from the float model's, on the images for
-            checking, before; in 0..2.
-        l1_after: the same after.
-        kept: whether the refined model was the better one, and so is the result.
+        methods: what was applied: ``bias`` and some of `METHODS`; fewer where all together did not help.
+        l1_before: mean sum of absolute differences of probabilities from the float model's, in 0..2, on the images
+            for checking, before refining.
+        l1_after: the same after refining.
+        kept: whether the refined model was better and is the result.
         skipped_layers: layers that cannot be refined and stay unchanged: index, operator and output of each.
     """
 
@@ -66,11 +67,11 @@ class Refinement:
 
     @property
     def kept(self) -> bool:
-        """Whether refining helped on images that it had not seen."""
+        """Whether refining helped on the images for checking, which took no part in it."""
         return self.l1_after < self.l1_before
 
 
-def refine(
+def refine_model(
     reference: Model,
     candidate: Model,
     pixels: Sequence[npt.NDArray[np.uint8]],
@@ -79,26 +80,26 @@ def refine(
     threads: int = 2,
     progress: Progress = no_progress,
 ) -> tuple[bytes, Refinement]:
-    """Refine an INT8 model so that it agrees with the float model it was made from.
+    """Refine an INT8 model so that it agrees better with the float model it was made from.
 
-    One image in five is kept apart. Over the others, each integer layer is corrected and then run, so that the
-    next one sees what the corrected layers before it really produce. Only numbers change:
-    weights, biases, scales and zero points. The file keeps its length, operators and speed.
+    One image in five is kept for checking. On the others, each integer layer is corrected and then run, so that the
+    next layer is corrected on what the corrected layers before it really produce. Only weights, biases, scales and
+    zero points change: the content keeps its length, and the model its operators and its speed.
 
     Args:
         reference: the float model.
-        candidate: the INT8 model, made from it by whichever tool.
-        pixels: representative images as the models see them, (height, width, channels) uint8 each.
-        methods: some of `METHODS`; none corrects the biases alone.
+        candidate: the INT8 model, made from it by any converter.
+        pixels: representative images of the models' input size, (height, width, channels) uint8 each.
+        methods: some of `METHODS`; empty corrects the biases alone.
         threads: how many the runtime may use.
         progress: called with (stage, done, total).
 
     Returns:
-        The content of the better one of the two INT8 models, before and after, and what came of it.
+        The content of the better INT8 model, either as it was or refined, and the measurements.
 
     Raises:
         InputError: the models do not correspond, or too few images.
-        ModelError: a runtime refuses a part of a model.
+        ModelError: the runtime cannot run a part of a model.
     """
     if len(pixels) < _CHECK_EVERY:
         raise InputError(f"{len(pixels)} images are too few to refine {candidate.path}; take {_CHECK_EVERY} or more")
@@ -106,7 +107,7 @@ def refine(
     images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
     before = candidate.path.read_bytes()
     integer = Graph(before, candidate.path)
-    for operator in integer.operators:  # before pairing, which would find fault with a float file for other reasons
+    for operator in integer.operators:  # before pairing, whose message about a float file would mislead
         if operator.name in WEIGHTED:
             _check_integer(integer, operator)
     pair = pair_graphs(read_graph(reference.path), integer)
@@ -123,13 +124,13 @@ def refine(
     layers, unchanged = _split_layers(pair)
     if not layers:
         raise InputError(f"{candidate.path}: has no layer that can be refined")
-    spreads = adjustable(pair, GraphEditor(integer), unchanged) if "ranges" in methods else {}
+    observers = range_observers(pair, GraphEditor(integer), unchanged) if "ranges" in methods else {}
     tensors = [reference.tensor(image) for image in images]
     sampled = not {"gain", "rounding"}.isdisjoint(methods)  # correcting biases takes means alone
-    inputs = observe(pair.reference, layers, tensors, sampled, spreads, reference.runtime, threads, progress)
+    inputs = observe(pair.reference, layers, tensors, sampled, observers, reference.runtime, threads, progress)
     tensors = [candidate.tensor(image) for image in images]
     for tried in _fewer_and_fewer(methods):
-        fitted = list(spreads.values()) if "ranges" in tried else []
+        fitted = list(observers.values()) if "ranges" in tried else []
         after = _correct(pair, inputs, fitted, tensors, tried, candidate.runtime, threads, progress)
         progress("Checking", 0, 1)
         refinement = Refinement(
@@ -167,19 +168,19 @@ def _are_alike(reference: Layer, candidate: Layer) -> bool:
     """Whether two layers can be refined, and read patches of the same size at as many positions."""
     if not (reference.refinable and candidate.refinable):
         return False
-    sizes = [(math.prod(layer.positions()), layer.kernel, layer.channels) for layer in (reference, candidate)]
+    sizes = [(math.prod(layer.output_size()), layer.kernel, layer.channels) for layer in (reference, candidate)]
     return sizes[0] == sizes[1]
 
 
 def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
-    """What to try, until something helps: all methods, then without the last of them, and so on."""
+    """What to try until something helps: all methods, then without the last one, and so on."""
     wanted = tuple(method for method in METHODS if method in methods)
     return [wanted[:count] for count in range(len(wanted), 0, -1)] or [()]
 
 
 def _check_integer(graph: Graph, operator: Operator) -> None:
-    """The INT8 model's operator is integer."""
-    types = {graph.tensors[index].quantization.dtype for index in (*graph.activations(operator), *operator.outputs)}
+    """Raise an InputError if an operator's activations are not 8-bit integers."""
+    types = graph.dtypes((*graph.activations(operator), *operator.outputs))
     if not types <= {"int8", "uint8"}:
         raise InputError(
             f"{graph.path}: is not full-integer INT8: its operator {operator.index} ({operator.name}) works on "
@@ -190,18 +191,18 @@ def _check_integer(graph: Graph, operator: Operator) -> None:
 def _correct(
     pair: GraphPair,
     inputs: Mapping[int, Inputs],
-    spreads: Sequence[Spread],
+    observers: Sequence[RangeObserver],
     tensors: Sequence[npt.NDArray[Any]],
     methods: Collection[str],
     runtime: str,
     threads: int,
     progress: Progress,
 ) -> bytes:
-    """Correct all layers of the pair's INT8 model, of which `tensors` are the inputs: its content."""
+    """Correct all layers of the pair's INT8 model on its input tensors, and return its content."""
     graph = pair.candidate
     editor = GraphEditor(graph)
-    for spread in spreads:
-        spread.fit(editor)
+    for observer in observers:
+        observer.fit(editor)
     matches = {match.candidate.index: match for match in pair.operators if match.reference.index in inputs}
     store = ActivationStore(graph, np.concatenate(tensors))
     for done, operator in enumerate(graph.operators, start=1):
@@ -212,9 +213,9 @@ def _correct(
             seen = observe_integers(layer, store.values[layer.input.index], expected.positions)
             work = editor, layer, counterpart, seen, expected, match.extra_channels
             if "rounding" in methods:
-                round_anew(*work, mending="mending" in methods)
+                gptq_round(*work, compensate="mending" in methods)
             if "gain" in methods:
-                correct_gain(*work)
+                correct_scale(*work)
             correct_bias(*work)
         store.run(OperatorRunner(graph, operator, runtime, threads), operator.outputs[0])
         progress("Refining", done, len(graph.operators))
@@ -224,6 +225,6 @@ def _correct(
 def _probabilities(
     model: Model, content: bytes, pixels: Sequence[npt.NDArray[np.uint8]], threads: int
 ) -> npt.NDArray[np.float64]:
-    """What a model with the numbers of `content` says of images: (images, classes)."""
+    """Probabilities that `model` with the numbers of `content` gives for images: (images, classes)."""
     changed = model.with_content(content, threads)
     return np.stack([changed.probabilities(changed.invoke(changed.tensor(image))) for image in pixels])

@@ -1,14 +1,13 @@
-"""Weight rounding against a layer's real inputs: GPTQ, towards a target that mends what earlier layers got wrong.
+"""Round weights with GPTQ on a layer's real inputs, with error compensation.
 
-Rounding every weight to the nearest integer is best for each weight and not for their sum. GPTQ (arXiv
-2210.17323) rounds one input after the other and lets the weights that are still free make up for the error,
-as the second moments of the layer's inputs tell how.
+Rounding each weight to the nearest integer minimizes the error of each weight, not that of the layer's outputs. GPTQ
+(arXiv 2210.17323) rounds the weights input by input and adjusts those not yet rounded to compensate for the error,
+according to the second moments of the layer's inputs.
 
-Its target need not be the float weights. The layer's integer inputs carry the errors of all integer layers
-before it, and part of these a linear layer can undo: the target are those weights which, given the integer
-inputs, come closest to what the float layer makes of the float inputs (least squares, held to the float
-weights by a ridge, so that few images do not bend them). QEP (arXiv 2504.09629) and GPTAQ (arXiv 2504.02692)
-do the like for language models.
+Error compensation changes the weights that GPTQ rounds. A layer's integer inputs carry the errors of all integer layers
+before it, and a linear layer can undo a part of them. Its target weights are those whose outputs on the integer inputs
+come closest to the float layer's outputs on the float inputs, by least squares with a ridge towards the float weights,
+which keeps few images from overfitting. QEP (arXiv 2504.09629) and GPTAQ (arXiv 2504.02692) do so for language models.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Moments", "mended_weights", "round_weights"]
+__all__ = ["Moments", "compensated_weights", "round_weights"]
 
 Floats = npt.NDArray[np.float32]
 
 _DAMPING = 0.01
-"""Of the second moments' mean, added to their diagonal (GPTQ's own): inputs that never vary stay harmless."""
+"""Share of the mean variance that is added to every variance, GPTQ's own value: inputs may be constant."""
 
 _RIDGE = 10.0
-"""The same for the target. Chosen on photos that were neither calibrated nor evaluated on; 3 to 100 do as well."""
+"""The same for error compensation. Chosen on photos used for nothing else; 3 to 100 do as well."""
 
-_BLOCK = 64  # columns rounded before the rest hears of their error, which saves memory traffic
+_BLOCK = 64  # columns rounded before the rest is updated, which saves memory traffic
 
 
 @dataclass(frozen=True)
 class Moments:
     """Second central moments of a layer's input patches.
 
-    One matrix for all output channels, or one for each: a depthwise layer's channels see inputs of their own.
+    One matrix for all output channels, or one per channel for a depthwise layer, whose channels have separate inputs.
 
     Attributes:
-        integer: of the integer model's inputs (real numbers) among themselves, ([channels,] entries, entries).
-        cross: of the float model's inputs with the integer model's, of that shape.
+        integer: of the integer model's inputs (as real numbers), ([channels,] entries, entries).
+        cross: of the float model's inputs with the integer model's, of the same shape.
     """
 
     integer: Floats
@@ -47,20 +46,23 @@ class Moments:
 
     @classmethod
     def of(cls, reference: Floats, candidate: Floats) -> Moments:
-        """From patches of the same positions: ([channels,] rows, entries) each."""
+        """Compute them from patches of the same positions, ([channels,] rows, entries) each."""
         x = reference - reference.mean(axis=-2, keepdims=True)
         y = candidate - candidate.mean(axis=-2, keepdims=True)
         turned = y.swapaxes(-1, -2) / np.float32(y.shape[-2])
         return cls(turned @ y, (turned @ x).swapaxes(-1, -2))
 
 
-def mended_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE) -> Floats:
-    """The weights that make most of the integer inputs, near the float ones.
+def compensated_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE) -> Floats:
+    """Change float weights so that they compensate for the errors of the integer inputs.
 
     Args:
         weights: (channels, entries) of the float layer.
-        moments: of its inputs.
-        ridge: how firmly to hold to `weights`, as a multiple of the inputs' mean variance.
+        moments: of the layer's inputs.
+        ridge: weight of the distance from `weights`, as a multiple of the inputs' mean variance.
+
+    Returns:
+        (channels, entries) float32.
     """
     one_for_all = moments.integer.ndim == 2
     rows = weights if one_for_all else weights[:, np.newaxis]
@@ -71,7 +73,7 @@ def mended_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE) -> 
 
 
 def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -127, high: int = 127) -> Floats:
-    """Round weights to integers so that the layer's outputs change least.
+    """Round weights to integers with GPTQ, so that the layer's outputs change least.
 
     Args:
         target: (channels, entries) real weights.
@@ -84,7 +86,7 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
         (channels, entries) float32 integers.
     """
     matrix = _with_diagonal(moments.integer, _DAMPING)
-    # Inputs that vary most are rounded first, while there are most weights left to make up for it.
+    # Inputs that vary most are rounded first, while most weights are left to compensate.
     order = np.argsort(-np.einsum("...kk->...k", matrix), axis=-1, kind="stable")
     steps = target / scale[:, np.newaxis]
     if matrix.ndim == 2:
@@ -95,7 +97,7 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
         )
         steps = np.take_along_axis(steps, order, axis=1)
     upper = _upper_root_of_inverse(matrix)
-    # Its rows say how the error of one weight is shared out among those that follow.
+    # Its rows say how the error of one weight is distributed over those that follow.
     upper = upper / np.einsum("...kk->...k", upper)[..., np.newaxis]
     rounded = _round_in_order(steps, np.ascontiguousarray(upper, np.float32), low, high)
     result = np.empty_like(rounded)
@@ -109,18 +111,18 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
 def _upper_root_of_inverse(matrix: Floats) -> Floats:
     """Upper triangular U with ``U.T @ U`` the inverse of a positive definite matrix.
 
-    By the root of the matrix itself with rows and columns turned round, and in double precision: flat pictures make
-    moments so nearly singular that in single precision an inverse need not be positive definite.
+    Computed from the root of the matrix with rows and columns reversed, in double precision: the moments of flat
+    pictures are so nearly singular that in single precision the inverse may not be positive definite.
     """
     lower = np.linalg.cholesky(matrix[..., ::-1, ::-1].astype(np.float64))
     return np.asarray(np.linalg.inv(lower)[..., ::-1, ::-1], np.float32)
 
 
 def _round_in_order(steps: Floats, upper: Floats, low: int, high: int) -> Floats:
-    """Round column after column; `upper` has ones on its diagonal, one for all rows or one a row."""
+    """Round column by column; `upper` has ones on its diagonal and is one matrix, or one per row of `steps`."""
     entries = steps.shape[1]
     shared = upper.ndim == 2
-    columns = np.ascontiguousarray(steps.T)  # (entries, channels), so that each step is one run of memory
+    columns = np.ascontiguousarray(steps.T)  # (entries, channels): each step reads contiguous memory
     rounded = np.empty_like(columns)
     for start in range(0, entries, _BLOCK):
         stop = min(start + _BLOCK, entries)
@@ -138,7 +140,7 @@ def _round_in_order(steps: Floats, upper: Floats, low: int, high: int) -> Floats
 
 
 def _with_diagonal(moments: Floats, share: float) -> Floats:
-    """Moments with a share of their mean variance added to each variance."""
+    """Add a share of the mean variance to each variance."""
     size = moments.shape[-1]
     mean = np.einsum("...kk->...", moments) / size
     added = np.asarray(share * mean + np.float32(1e-8), np.float32)[..., np.newaxis, np.newaxis]

@@ -9,12 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeq.report.page import write_report
     from edgeq.report.tables import size
-    from edgeq.report.terminal import comparison_lines, refinement_line
+    from edgeq.report.terminal import comparison_lines
 
-__all__ = ["comparison_lines", "refinement_line", "size"]
+__all__ = ["comparison_lines", "size", "write_report"]
 
-_HOMES = {"comparison_lines": "terminal", "refinement_line": "terminal", "size": "tables"}
+_HOMES = {"comparison_lines": "terminal", "size": "tables", "write_report": "page"}
 
 
 def __getattr__(name: str) -> Any:

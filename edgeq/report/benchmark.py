@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from edgeq.benchmarking import Benchmark, Machine, Measurement
+from edgeq.benchmarking import Benchmark, Measurement
+from edgeq.execution.machine import Machine
 from edgeq.report.tables import size, table
 
 __all__ = ["benchmark_lines", "fleet_lines", "machine_line", "machine_notes"]

@@ -1,4 +1,4 @@
-"""What is inside a model, and what a target makes of it, as text that fits the terminal."""
+"""What is inside a model, and whether it runs on a target, as text that fits the terminal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edgeq.report.tables import size, table
 
 __all__ = ["inspection_lines", "target_lines"]
 
-_FEW = 100_000  # multiply-adds that are told to the last one
+_FEW = 100_000  # multiply-adds up to which the exact number is shown
 
 
 def inspection_lines(inspection: Inspection, width: int | None = None) -> list[str]:
-    """A model's inputs, outputs, operators, costs and origin as lines of text.
+    """Write a model's inputs, outputs, operators, costs, origin and targets as lines of text.
 
     Args:
         inspection: what was found.
-        width: of the terminal in characters; None asks it.
+        width: in characters; None takes that of the terminal.
     """
     width = width or shutil.get_terminal_size().columns
     i = inspection
@@ -35,11 +35,13 @@ def inspection_lines(inspection: Inspection, width: int | None = None) -> list[s
     lines += [*table([heading, *kinds, total], width), ""]
     for fact in _facts(i):
         lines += textwrap.wrap(fact, width, subsequent_indent="  ", break_long_words=False)
+    for report in i.targets:
+        lines += ["", *target_lines(report, width)]
     return lines
 
 
 def target_lines(report: TargetReport, width: int | None = None) -> list[str]:
-    """What of a model would not run on a target, as lines of text."""
+    """Write what of a model would not run on a target as lines of text; `width` as in `inspection_lines`."""
     width = width or shutil.get_terminal_size().columns
     if not report.obstacles:
         lines = [f"{report.target}: nothing known against it"]
@@ -55,7 +57,7 @@ def target_lines(report: TargetReport, width: int | None = None) -> list[str]:
 
 
 def _facts(i: Inspection) -> list[str]:
-    """Sentences on what the tables do not say."""
+    """Sentences on what the tables do not show."""
     floats = [g.name for g in i.operators if "float" in g.types]
     facts = ["Full integer: every activation, inputs and outputs too." if i.full_integer else _float_fact(floats)]
     facts.append(f"Activations take {size(i.peak_activation_bytes)} at the least, where most of them are alive.")

@@ -21,13 +21,13 @@ from edgeq.report.provenance import provenance
 from edgeq.report.tables import size
 from edgeq.report.wording import decibels, model_names, notes, percent, points, sentence, verdict
 
-__all__ = ["Confusion", "confusions", "require_packages", "write_page"]
+__all__ = ["Confusion", "confusions", "require_packages", "write_report"]
 
 _FOLDER = Path(__file__).parent
 _PACKAGES = ("jinja2", "matplotlib")
 _MOST_FLIPS = 60
 _MOST_ROWS = 200
-_WIDE, _NARROW = 860, 340  # CSS pixels of a chart on a desk and on a phone
+_WIDE, _NARROW = 860, 340  # CSS pixels of a chart on a desktop and on a phone
 
 
 def _short(file: str) -> str:
@@ -89,7 +89,7 @@ class Confusion:
     candidate_right: int
 
 
-def write_page(comparison: Comparison, path: Path, command: str) -> None:
+def write_report(comparison: Comparison, path: str | Path, command: str | None = None) -> None:
     """Write a comparison as a page of HTML, whole or not at all.
 
     Equal comparisons give equal bytes on the same machine, as long as the photos stay.
@@ -97,7 +97,7 @@ def write_page(comparison: Comparison, path: Path, command: str) -> None:
     Args:
         comparison: what was measured. The photos of its flips are read again, for thumbnails.
         path: of the page.
-        command: that made it, as one would type it.
+        command: that made it, as one would type it, to be shown on the page.
 
     Raises:
         EdgeqError: a package that draws the page is not installed.
@@ -105,12 +105,12 @@ def write_page(comparison: Comparison, path: Path, command: str) -> None:
     """
     require_packages()
     text = _render(comparison, command)
-    # File names that are no UTF-8 come as lone surrogates, which no file can hold.
-    write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
+    # File names that are not UTF-8 come as lone surrogates, which no file can hold.
+    write_text(Path(path), text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def require_packages() -> None:
-    """See that pages can be made here, before anything is measured for one.
+    """Check that reports can be made here, before anything is measured for one.
 
     Raises:
         EdgeqError: a package that draws the page is not installed.
@@ -130,7 +130,7 @@ def confusions(comparison: Comparison) -> list[Confusion]:
     ]
 
 
-def _render(comparison: Comparison, command: str) -> str:
+def _render(comparison: Comparison, command: str | None) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -173,7 +173,7 @@ def _render(comparison: Comparison, command: str) -> str:
 
 
 def _widths(layers: tuple[LayerDrift, ...]) -> list[tuple[str, int]]:
-    """The network's chart is there twice, for the desk and for the phone, as text must not shrink with it."""
+    """The network's chart is there twice, for desktop and phone: text must not shrink with it."""
     return [("wide", _WIDE), ("narrow", _NARROW)] if layers else []
 
 

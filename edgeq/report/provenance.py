@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 import edgeq
-from edgeq.benchmarking import read_machine
+from edgeq.execution.machine import read_machine
 
 __all__ = ["provenance"]
 

@@ -7,21 +7,16 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
 from edgeq.report.tables import size, table
 from edgeq.report.wording import notes, percent
 
-if TYPE_CHECKING:
-    from edgeq.refinement import Refinement
-
-__all__ = ["comparison_lines", "refinement_line", "size", "table"]
+__all__ = ["comparison_lines", "size", "table"]
 
 _MOST_FLIPS = 10
 _MOST_CLASSES = 5
 _MOST_LAYERS = 8
-_MOST_SKIPPED = 3
 
 
 def comparison_lines(comparison: Comparison, width: int | None = None) -> list[str]:
@@ -39,7 +34,7 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         noun = "flip" if len(comparison.flips) == 1 else "flips"
         lines += ["", f"{len(comparison.flips)} {noun}{_first(shown, comparison.flips)}:"]
         lines += table([("image", "class", "reference", "candidate"), *map(_flip, shown)], width)
-    if any(drift.images > 1 for drift in comparison.classes):  # one image a class: the flips say it all
+    if any(drift.images > 1 for drift in comparison.classes):  # one image per class: the flips say it all
         worst = comparison.classes[:_MOST_CLASSES]
         lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
         rows = [
@@ -62,25 +57,6 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
     for note in notes(comparison):
         lines += textwrap.wrap(f"Note: {note}.", width, subsequent_indent=" " * 6, break_long_words=False)
     return lines
-
-
-def refinement_line(refinement: Refinement) -> str:
-    """What refining came to, in one sentence, and in another what it left as it was."""
-    before, after = f"{refinement.l1_before:.4f}", f"{refinement.l1_after:.4f}"
-    seen = f"on the {refinement.checked_on} images kept for checking"
-    if not refinement.kept:
-        return f"Left unrefined: L1 of probabilities {before}, refined {after} {seen}."
-    text = f"Refined on {refinement.images} images: L1 of probabilities {before} before, {after} after {seen}."
-    skipped = refinement.skipped_layers
-    if skipped:
-        more = ", ..." if len(skipped) > _MOST_SKIPPED else ""
-        noun = (
-            "1 layer that cannot be refined stays"
-            if len(skipped) == 1
-            else f"{len(skipped)} layers that cannot be refined stay"
-        )
-        text += f" {noun} unchanged: {', '.join(skipped[:_MOST_SKIPPED])}{more}."
-    return text
 
 
 def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a comparison comes to in one sentence, and its numbers as people read them."""
+"""A comparison in one sentence, and its numbers as people read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FEW_IMAGES = 100
 def verdict(comparison: Comparison) -> str:
     """The comparison in a sentence, with its intervals.
 
-    Where something is broken, that comes before, as a sentence of its own.
+    What is broken comes first, as a sentence of its own.
     """
     c = comparison
     reference, candidate = (f"the {name}" if name.islower() else name for name in model_names(c))
@@ -43,7 +43,7 @@ def _top1(drop: float, interval: tuple[float, float]) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What a reader has to know besides the numbers, a sentence each without its full stop."""
+    """What a reader has to know besides the numbers, as sentences without a full stop."""
     said = list(comparison.notes)
     if 0 < comparison.labelled < comparison.images:
         said.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")

@@ -1,6 +1,6 @@
-"""Running .tflite models: one :class:`Model` over whichever TFLite runtime is installed.
+"""Run .tflite models: one :class:`Model` for every TFLite runtime.
 
-`Model` is loaded when it is first used, as it brings NumPy with it.
+`Model` is imported when it is first used, because it imports NumPy.
 """
 
 from __future__ import annotations

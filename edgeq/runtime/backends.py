@@ -1,4 +1,4 @@
-"""The TFLite runtimes: which are installed, and an interpreter from one of them."""
+"""The TFLite runtimes: which are installed, and interpreters from them."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ RUNTIMES = {
     "tflite-runtime": "tflite_runtime.interpreter",
     "tensorflow": "tensorflow.lite.python.interpreter",
 }
-"""Each runtime's interpreter module, fastest first (to run INT8 on x86, and to import)."""
+"""Interpreter module of each runtime, fastest first (to run INT8 on x86, and to import)."""
 
-_VERIFYING = ("ai-edge-litert",)  # the others crash on a file that was cut off
+_VERIFYING = ("ai-edge-litert",)  # the others crash on a truncated file
 
 KERNELS = ("default", "built-in", "reference")
-"""``default`` leaves operators to XNNPACK where the runtime does so, ``built-in`` none. ``reference`` runs TFLite's
-plain reference kernels: slow, but the same bytes on every machine."""
+"""``default`` uses XNNPACK where the runtime does so, ``built-in`` the runtime's own kernels alone. ``reference`` uses
+TFLite's reference kernels: slow, but with bit-identical results on every machine."""
 
 _RESOLVERS = {"built-in": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
 
 def installed_runtimes() -> list[str]:
-    """Names of the runtimes that can be used here, fastest first; imports none of them."""
+    """List the runtimes that can be used in this process, fastest first, without importing them."""
     return [name for name in RUNTIMES if _obstacle(name) is None]
 
 
@@ -61,11 +61,14 @@ def _obstacle(name: str) -> str | None:
 
 
 def choose_runtime(name: str | None = None) -> str:
-    """The runtime to use: `name`, else the environment's ``EDGEQ_RUNTIME``, else the fastest installed.
+    """Choose a runtime: `name`, else the environment variable ``EDGEQ_RUNTIME``, else the fastest one installed.
+
+    Args:
+        name: one of `RUNTIMES`, ``auto`` or None.
 
     Raises:
         InputError: there is no runtime of that name.
-        RuntimeUnavailableError: it cannot be used here, or none can.
+        RuntimeUnavailableError: that runtime cannot be used in this process, or none can.
     """
     wanted = name or os.environ.get("EDGEQ_RUNTIME") or "auto"
     if wanted == "auto":
@@ -83,19 +86,19 @@ def choose_runtime(name: str | None = None) -> str:
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Count the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def runtime_version(name: str) -> str:
-    """Version of an installed runtime, for instance ``2.14.0``."""
+    """Version of an installed runtime, for instance ``2.14.0``, or ``unknown``."""
     from importlib import metadata
 
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:  # tensorflow-cpu, or a build of one's own
+    except metadata.PackageNotFoundError:  # tensorflow-cpu, or built from source
         return "unknown"
 
 
@@ -114,7 +117,8 @@ def make_interpreter(
         The runtime's name, and its ``Interpreter``.
 
     Raises:
-        ModelError: the file is no .tflite model, or the runtime refuses it.
+        InputError: there is no such runtime or no such kernels.
+        ModelError: the file is no .tflite model, or the runtime cannot load it.
         RuntimeUnavailableError: see :func:`choose_runtime`.
     """
     if kernels not in KERNELS:
@@ -122,7 +126,7 @@ def make_interpreter(
     check_file(path)
     name = choose_runtime(runtime)
     if name not in _VERIFYING:
-        from edgeq.tflite.integrity import is_whole  # a millisecond that the fastest runtime does not need
+        from edgeq.tflite.integrity import is_whole  # takes a millisecond; the fastest runtime does it itself
 
         if not is_whole(path):
             raise ModelError(f"{path}: cut off or damaged, its tables point past its end; copy or convert it again")
@@ -132,7 +136,7 @@ def make_interpreter(
             try:
                 interpreter = _open(module, _model_argument(path), threads, kernels)
             except ValueError as error:
-                from edgeq.tflite.repair import repaired_model  # for few, old files
+                from edgeq.tflite.repair import repaired_model  # rarely needed, for old files
 
                 repaired = repaired_model(path, str(error))
                 if repaired is None:
@@ -146,11 +150,11 @@ def make_interpreter(
 def open_content(
     content: bytes, what: str, runtime: str | None = None, threads: int = 1, kernels: str = "default"
 ) -> Any:
-    """Load a model that is no file, but made in this process.
+    """Load a model from memory and allocate its tensors.
 
     Args:
         content: a .tflite flatbuffer.
-        what: to call it in messages.
+        what: what to call the model in messages.
         runtime: a name in `RUNTIMES`, or None (see :func:`choose_runtime`).
         threads: how many the interpreter may use.
         kernels: one of `KERNELS`.
@@ -159,7 +163,7 @@ def open_content(
         The runtime's ``Interpreter``, its tensors allocated.
 
     Raises:
-        ModelError: the runtime refuses it.
+        ModelError: the runtime cannot load it.
         RuntimeUnavailableError: see :func:`choose_runtime`.
     """
     name = choose_runtime(runtime)
@@ -187,7 +191,7 @@ def import_runtime(runtime: str) -> Any:
 
 
 def _open(module: Any, model: dict[str, Any], threads: int, kernels: str) -> Any:
-    """An interpreter with its tensors allocated."""
+    """Make an interpreter and allocate its tensors."""
     options: dict[str, Any] = {"num_threads": threads}
     if kernels in _RESOLVERS:
         options["experimental_op_resolver_type"] = module.OpResolverType[_RESOLVERS[kernels]]
@@ -197,7 +201,7 @@ def _open(module: Any, model: dict[str, Any], threads: int, kernels: str) -> Any
 
 
 def _model_argument(path: str | Path) -> dict[str, Any]:
-    """The model by its path; by its content where the path is no UTF-8, which pybind11 insists on."""
+    """The model by its path, or by its content where the path is not UTF-8, which pybind11 requires."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

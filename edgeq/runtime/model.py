@@ -1,4 +1,4 @@
-"""One image classifier, whatever runtime runs it and whatever its tensors hold."""
+"""An image classifier in a .tflite file, the same for every runtime and every type of tensor."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ import numpy.typing as npt
 
 from edgeq import images
 from edgeq.errors import InputError, ModelError, UnknownNormalizationError, one_line
-from edgeq.preprocessing import (
-    NORMALIZATIONS,
-    Preprocessing,
-    apply_table,
-    default_crop,
-    normalization_of_range,
-)
+from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, apply_table, default_crop, normalization_of_range
 from edgeq.quantization import Quantization
 from edgeq.runtime.backends import make_interpreter, open_content
 from edgeq.tflite.metadata import ModelMetadata, Overrides, read_metadata, read_standard_normalization
@@ -32,7 +26,7 @@ class TensorSpec:
     """An input or output of a model.
 
     Attributes:
-        index: the tensor's number within the interpreter.
+        index: the tensor's number in the interpreter.
         shape: with the batch, for instance (1, 224, 224, 3).
         quantization: type, scale and zero point.
     """
@@ -43,28 +37,35 @@ class TensorSpec:
 
     @classmethod
     def from_details(cls, details: dict[str, Any]) -> TensorSpec:
-        """Read one entry of ``get_input_details()`` or ``get_output_details()``."""
+        """Read one entry of an interpreter's ``get_input_details()`` or ``get_output_details()``."""
         shape = tuple(int(n) for n in details["shape"])
         return cls(int(details["index"]), shape, Quantization.from_details(details))
 
 
 class Model:
-    """An image classifier in a .tflite file, ready to run.
+    """An image classifier in a .tflite file, loaded and ready to run.
+
+    The file may come from any converter. Preprocessing and labels come from its metadata; what is missing there is
+    derived, or given as `Overrides`. An object may be used by one thread at a time.
 
     Attributes:
         path: the file.
         runtime: name of the runtime that runs it.
         input: the image tensor.
-        output: the tensor of scores, one a class.
+        output: the tensor of scores, one per class.
         layout: ``NHWC`` or ``NCHW``.
         preprocessing: how images become inputs.
         metadata: what the file says about itself.
-        labels: one a class, or empty.
-        classes: how many classes there are (2 for a model with one sigmoid output).
-        gives_logits: whether the output is logits rather than probabilities.
-        input_table: the input's value for each pixel value: (256, 1 or channels) of the input's type.
+        labels: one per class, or empty.
+        classes: the number of classes (2 for a model with a single sigmoid output).
+        gives_logits: whether the output holds logits rather than probabilities.
+        input_table: the input tensor's value for each pixel value, (256, 1 or channels) of the input's type.
 
-    One object serves one thread at a time.
+    Example:
+        >>> model = Model("mobilenet_v2_1.0_224_int8.tflite")
+        >>> probabilities = model.classify("parrot.jpg")
+        >>> model.labels[probabilities.argmax()]
+        'macaw'
     """
 
     def __init__(
@@ -81,17 +82,17 @@ class Model:
 
         Args:
             path: a .tflite file with one image input and one output of scores.
-            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
-            threads: how many the interpreter may use.
-            kernels: ``default``, or ``reference`` for the same bytes on every machine.
-            overrides: what the caller knows better than the file.
-            metadata: what the file says, if it was read already.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest one installed.
+            threads: how many threads the interpreter may use.
+            kernels: one of ``edgeq.runtime.KERNELS``; ``reference`` gives bit-identical results on every machine.
+            overrides: preprocessing and labels to use in place of the file's.
+            metadata: the file's metadata, if the caller has read it already.
 
         Raises:
-            ModelError: no model, no image classifier, or the runtime refuses it.
-            UnknownNormalizationError: its normalization is neither stated nor to be derived.
-            InputError: the labels or channels given do not fit.
-            RuntimeUnavailableError: no runtime, or not that one.
+            ModelError: the file is no .tflite model or no image classifier, or the runtime cannot load it.
+            UnknownNormalizationError: the file does not state its normalization, and it cannot be derived.
+            InputError: the labels, channels, runtime or kernels given do not fit.
+            RuntimeUnavailableError: no runtime is installed, or not that one.
         """
         overrides = overrides or Overrides()
         self.path = Path(path)
@@ -102,7 +103,7 @@ class Model:
         try:
             self.input = self._only_tensor("input", self._interpreter.get_input_details())
             self.output = self._only_tensor("output", self._interpreter.get_output_details())
-            kind = self.metadata.output or self._output_kind()
+            kind = self.metadata.output or self._read_output_kind()
         except UnicodeDecodeError:
             raise ModelError(f"{self.path}: a tensor's name is not UTF-8") from None
         self.layout = self._find_layout()
@@ -114,14 +115,14 @@ class Model:
         self.input_table = self._input_table()
 
     def with_content(self, content: bytes, threads: int = 1) -> Model:
-        """This model with other numbers in it.
+        """Make a copy of this model with other numbers in it.
 
         Args:
-            content: of a .tflite file that has the same tensors.
-            threads: how many the interpreter may use.
+            content: of a .tflite file that differs from this one only in weights, scales and the like.
+            threads: how many threads the interpreter may use.
 
         Raises:
-            ModelError: the runtime refuses it.
+            ModelError: the runtime cannot load the content.
         """
         changed = copy(self)
         changed._interpreter = open_content(content, str(self.path), self.runtime, threads)
@@ -129,7 +130,7 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of the file, in hexadecimal."""
+        """SHA-256 of the file, in hexadecimal."""
         from edgeq.files import sha256_of_file  # running a model does not need it
 
         return sha256_of_file(self.path)
@@ -138,13 +139,13 @@ class Model:
         """Turn an image's pixels into the input tensor.
 
         Args:
-            pixels: (height, width, channels) uint8, as ``preprocessing.pixels`` gives them.
+            pixels: (height, width, channels) uint8 in 0..255, as ``preprocessing.pixels`` returns them.
 
         Returns:
             Array of ``input.shape`` and of the input's type.
 
         Raises:
-            ModelError: the pixels are not of the input's size.
+            ModelError: the pixels are not uint8 or not of the input's size.
         """
         spec = self.preprocessing
         if pixels.shape != (spec.height, spec.width, len(spec.channels)) or pixels.dtype != np.uint8:
@@ -158,13 +159,13 @@ class Model:
         """Run the network.
 
         Args:
-            tensor: of ``input.shape`` and the input's type.
+            tensor: array of ``input.shape`` and of the input's type.
 
         Returns:
-            A copy of the output tensor as it is: of ``output.shape``, not dequantized.
+            A copy of the output tensor, of ``output.shape`` and of the output's type, not dequantized.
 
         Raises:
-            ModelError: wrong shape or type (which native code would answer with a crash), or the run failed.
+            ModelError: the tensor has another shape or type (which would crash native code), or the run failed.
         """
         if tensor.shape != self.input.shape or tensor.dtype != self.input.quantization.dtype:
             raise ModelError(
@@ -179,20 +180,23 @@ class Model:
             raise ModelError(f"{self.path}: running the model failed ({one_line(error)})") from None
         return result
 
-    def real(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Dequantize an output tensor: (outputs,) float64, probabilities or logits as the network has them."""
+    def dequantize(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Turn an output tensor into real numbers: (outputs,) float64, logits if `gives_logits`."""
         return self.output.quantization.dequantize(output).reshape(-1)
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Probabilities of the classes: (classes,) float64 in [0, 1].
+        """Turn an output tensor into probabilities of the classes.
 
         Logits go through softmax. A single output is the sigmoid probability (or logit) of the second of two
-        classes. Probabilities that the network gives are left as they are: INT8 ones come in steps of 1/256
-        and need not sum to 1.
+        classes. Probabilities stay as the network computes them: in INT8 they are multiples of 1/256 and need not
+        sum to 1.
+
+        Returns:
+            (classes,) float64 in [0, 1].
         """
-        real = self.real(output)
+        real = self.dequantize(output)
         if real.size == 1:
-            # By tanh, as exp() of a far logit overflows.
+            # tanh, because exp() of a large logit overflows.
             second = (1 + float(np.tanh(real[0] / 2))) / 2 if self.gives_logits else float(real[0])
             return np.array([1 - second, second])
         if self.gives_logits:
@@ -201,10 +205,17 @@ class Model:
         return real
 
     def classify(self, source: images.Source) -> npt.NDArray[np.float64]:
-        """Probabilities of the classes for one image: (classes,) float64.
+        """Classify one image.
+
+        Args:
+            source: a file's path, its bytes, an open binary file, or a Pillow image.
+
+        Returns:
+            Probabilities of the classes, (classes,) float64 in [0, 1].
 
         Raises:
             ImageError: the image cannot be decoded.
+            ModelError: the run failed.
         """
         return self.probabilities(self.invoke(self.tensor(self.preprocessing.pixels(source))))
 
@@ -243,13 +254,13 @@ class Model:
         return found
 
     def _derived(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and std of a file without edgeq's metadata: from the standard's, else from the quantization."""
+        """Mean and std of a file without edgeq's metadata: from standard metadata, else from the quantization."""
         standard = read_standard_normalization(self.path)
         if standard is not None:
             return standard
         quantization = self.input.quantization
         name = None
-        # A symmetric int16 input covers [-1, 1] also for a network that was calibrated on [0, 1].
+        # An int16 input is symmetric: it covers [-1, 1] also if the network takes [0, 1].
         if quantization.dtype in ("int8", "uint8"):
             name = normalization_of_range(*quantization.real_range)
         if name is None:
@@ -266,13 +277,13 @@ class Model:
         if labels and len(labels) != self.classes:
             if overrides.labels is not None:
                 raise InputError(f"{self.path}: has {self.classes} classes, but {len(labels)} labels were given")
-            return ()  # another tool's text file that is no list of labels
+            return ()  # a text file of another tool that is no list of labels
         return labels
 
-    def _output_kind(self) -> str:
-        from edgeq.tflite.output_kind import output_kind  # only for files that do not say
+    def _read_output_kind(self) -> str:
+        from edgeq.tflite.output_kind import read_output_kind  # only for files without edgeq's metadata
 
-        return output_kind(self._interpreter, self.output.index)
+        return read_output_kind(self.path)
 
     def _input_table(self) -> npt.NDArray[Any]:
         normalized = self.preprocessing.normalized_values()

@@ -1,4 +1,4 @@
-"""Changing numbers of a graph in place: the file keeps its length and everything else in it."""
+"""Change the numbers of a graph in place: the file keeps its length and all its other bytes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["GraphEditor"]
 
 
 class GraphEditor:
-    """Writes constants and scales of a graph, both into its bytes and into its tensors."""
+    """Writes constants and quantization parameters of a graph, into the file's bytes and into the graph."""
 
     def __init__(self, graph: Graph) -> None:
-        """Prepare a graph; from now on its `tensors` and `model` follow what is written.
+        """Prepare a graph for editing.
 
         Args:
-            graph: a graph of one's own, as it changes.
+            graph: what to edit; its `tensors` and `model` change with every write.
         """
         self.graph = graph
         self._content = bytearray(graph.content)
         root = flatbuffer.root(self._content)
-        self._buffers = root.tables(schema.MODEL_BUFFERS)
-        self._tensors = root.tables(schema.MODEL_SUBGRAPHS)[0].tables(schema.SUBGRAPH_TENSORS)
+        self._buffers = root.tables(schema.Model.BUFFERS)
+        self._tensors = root.tables(schema.Model.SUBGRAPHS)[0].tables(schema.Subgraph.TENSORS)
         # Converters store equal constants once, also for tensors that mean different things.
         self._uses = Counter(tensor.buffer for part in graph.model.subgraphs for tensor in part.tensors)
 
@@ -39,7 +39,7 @@ class GraphEditor:
         return bytes(self._content)
 
     def owns_data(self, index: int) -> bool:
-        """Whether a constant's bytes belong to that tensor and one operator alone, so that they may change."""
+        """Tell whether a constant may change: one tensor alone uses its bytes, and one operator alone reads it."""
         buffer = self.graph.model.subgraphs[0].tensors[index].buffer
         return self._uses[buffer] == 1 and len(self.graph.consumers.get(index, ())) == 1
 
@@ -48,7 +48,7 @@ class GraphEditor:
 
         Args:
             index: of the tensor.
-            data: of its shape and type.
+            data: of the tensor's shape and type.
         """
         tensor = self.graph.tensors[index]
         assert tensor.data is not None
@@ -56,7 +56,7 @@ class GraphEditor:
         assert data.dtype == tensor.data.dtype
         number = self.graph.model.subgraphs[0].tensors[index].buffer
         raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-        start, length = self._buffers[number].vector(schema.BUFFER_DATA)
+        start, length = self._buffers[number].vector(schema.Buffer.DATA)
         buffer = self.graph.model.buffers[number]
         if not length:  # outside the flatbuffer
             start = buffer.offset
@@ -65,12 +65,18 @@ class GraphEditor:
         self.graph.tensors[index] = replace(tensor, data=data)
 
     def set_quantization(self, index: int, scale: npt.ArrayLike, zero_point: npt.ArrayLike | None = None) -> None:
-        """Write a tensor's scale, one or one a channel as it has now, and its zero point unless None."""
+        """Write a tensor's quantization parameters.
+
+        Args:
+            index: of the tensor.
+            scale: as many as the tensor has now (one, or one per channel), above 0.
+            zero_point: as many as `scale`; None leaves it.
+        """
         tensor = self.graph.tensors[index]
-        table = self._tensors[index].table(schema.TENSOR_QUANTIZATION)
+        table = self._tensors[index].table(schema.Tensor.QUANTIZATION)
         assert table is not None
         scales = np.asarray(scale, "<f4")
-        start, length = table.vector(schema.QUANTIZATION_SCALE)
+        start, length = table.vector(schema.Quantization.SCALE)
         assert length == scales.size
         assert all(math.isfinite(s) and s > 0 for s in scales)
         self._content[start : start + scales.nbytes] = scales.tobytes()
@@ -79,7 +85,7 @@ class GraphEditor:
         changed = replace(tensor.quantization, scale=tuple(float(s) for s in scales))
         if zero_point is not None:
             points = np.asarray(zero_point, "<i8")
-            start, length = table.vector(schema.QUANTIZATION_ZERO_POINT)
+            start, length = table.vector(schema.Quantization.ZERO_POINT)
             assert length == points.size
             self._content[start : start + points.nbytes] = points.tobytes()
             parameters.zeroPoint = points

@@ -1,4 +1,4 @@
-"""Parts of a graph as .tflite models of their own: one operator, or the whole with inner tensors as outputs."""
+"""Make .tflite models out of parts of a graph: one operator, or the whole graph with inner tensors as outputs."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ __all__ = ["one_operator", "with_outputs"]
 
 
 def one_operator(graph: Graph, operator: Operator, batch: int) -> bytes:
-    """An operator with its constants as a model.
+    """Make a model of one operator and its constants.
 
     Args:
-        graph: that it belongs to.
+        graph: the operator's graph.
         operator: one whose inputs are (1, ...) and which treats the items of a batch alike.
         batch: items that the model takes at a time.
 
     Returns:
-        A .tflite flatbuffer whose inputs are the operator's activations in their order, each once, and whose
-        outputs are the operator's.
+        A .tflite flatbuffer. Its inputs are the operator's activations in their order, each once; its outputs are
+        the operator's.
     """
     inputs = tuple(dict.fromkeys(graph.activations(operator)))
     return _build(graph, [operator], inputs, operator.outputs, batch)
 
 
 def with_outputs(graph: Graph, tensors: Sequence[int]) -> bytes:
-    """The whole graph as a model whose outputs are the given tensors, in their order."""
+    """Make a model (a .tflite flatbuffer) of the whole graph whose outputs are the given tensors, in their order."""
     return _build(graph, graph.operators, graph.inputs, tensors, 1)
 
 
 def _build(
     graph: Graph, operators: Sequence[Operator], inputs: Sequence[int], outputs: Sequence[int], batch: int
 ) -> bytes:
-    """Copy operators with all their tensors into a new model, whose activations take `batch` items."""
+    """Copy operators and all their tensors into a new model whose activations hold `batch` items."""
     schema = load_schema()
     source = graph.model.subgraphs[0]
     used = sorted({i for o in operators for i in (*o.inputs, *o.outputs) if i != ABSENT} | {*inputs, *outputs})
-    place = {index: number for number, index in enumerate(used)} | {ABSENT: ABSENT}
-    empty = schema.BufferT()
-    buffers, tensors = [empty], []
+    renumbered = {index: number for number, index in enumerate(used)} | {ABSENT: ABSENT}
+    buffers, tensors = [schema.BufferT()], []  # buffer 0 is that of tensors without data
     for index in used:
         tensor, copy = source.tensors[index], schema.TensorT()
         copy.name, copy.type, copy.quantization = tensor.name, tensor.type, tensor.quantization
@@ -64,13 +63,13 @@ def _build(
         copy.builtinOptionsType, copy.builtinOptions = original.builtinOptionsType, original.builtinOptions
         copy.builtinOptions2Type, copy.builtinOptions2 = original.builtinOptions2Type, original.builtinOptions2
         copy.customOptions = original.customOptions
-        copy.inputs = np.array([place[i] for i in operator.inputs], np.int32)
-        copy.outputs = np.array([place[i] for i in operator.outputs], np.int32)
+        copy.inputs = np.array([renumbered[i] for i in operator.inputs], np.int32)
+        copy.outputs = np.array([renumbered[i] for i in operator.outputs], np.int32)
         steps.append(copy)
     main = schema.SubGraphT()
     main.tensors, main.operators = tensors, steps
-    main.inputs = np.array([place[i] for i in inputs], np.int32)
-    main.outputs = np.array([place[i] for i in outputs], np.int32)
+    main.inputs = np.array([renumbered[i] for i in inputs], np.int32)
+    main.outputs = np.array([renumbered[i] for i in outputs], np.int32)
     model = schema.ModelT()
     model.version, model.operatorCodes = graph.model.version, graph.model.operatorCodes
     model.subgraphs, model.buffers = [main], buffers

@@ -1,7 +1,8 @@
-"""A .tflite file's main graph as operators and tensors, read with the schema's own classes (ai-edge-litert's)."""
+"""The main graph of a .tflite file as operators and tensors, read with the classes generated from TFLite's schema."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ _NUMPY_TYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits i
 _NUMPY_TYPES += ("float16", "float32", "float64", "complex64", "complex128")
 
 ABSENT = -1
-"""Index of an optional tensor that is not there, such as a missing bias."""
+"""Index of an optional tensor that an operator does without, such as a missing bias."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Tensor:
     """A tensor of a graph.
 
     Attributes:
-        index: its number.
+        index: its number in the graph.
         name: as in the file.
         shape: with the batch, for instance (1, 112, 112, 32).
         quantization: type, scale and zero point.
-        data: its values, where it is constant; None for an activation.
+        data: a constant's values, of `shape`; None for an activation.
     """
 
     index: int
@@ -41,22 +42,21 @@ class Tensor:
     quantization: Quantization
     data: npt.NDArray[Any] | None
 
-    @property
-    def real(self) -> npt.NDArray[np.float64]:
-        """A constant's values as real numbers, of its shape."""
+    def dequantize(self) -> npt.NDArray[np.float64]:
+        """Turn a constant's values into real numbers, of `shape`."""
         assert self.data is not None
         return self.quantization.dequantize(self.data)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A step of a graph.
+    """One operation of a graph.
 
     Attributes:
-        index: its place in the order of execution.
+        index: its position in the order of execution.
         name: as in the schema, for instance ``CONV_2D``.
-        version: of the operator, which tells what runtime it takes.
-        inputs: indices of its input tensors, constants included, `ABSENT` ones too.
+        version: of the operator; a runtime supports versions up to one of its own.
+        inputs: indices of its input tensors, including constants and `ABSENT`.
         outputs: indices of its output tensors.
         options: the schema's object for its kind, or None.
     """
@@ -73,9 +73,9 @@ class Graph:
     """The main graph of a .tflite file.
 
     Attributes:
-        path: what to call it in messages.
+        path: what to call the file in messages.
         content: the file's bytes.
-        model: the schema's object of the whole model.
+        model: the whole model as the schema's ``ModelT``.
         tensors: by index.
         operators: in the order of execution.
         inputs: indices of the input tensors.
@@ -87,10 +87,10 @@ class Graph:
 
         Args:
             content: of a .tflite file.
-            path: what to call it in messages.
+            path: what to call the file in messages.
 
         Raises:
-            ModelError: it is no .tflite model.
+            ModelError: the content is damaged.
             RuntimeUnavailableError: ai-edge-litert, which has the schema's classes, is missing.
         """
         schema = load_schema()
@@ -107,16 +107,20 @@ class Graph:
             raise ModelError(f"{path}: damaged, its tables make no sense ({type(error).__name__})") from None
 
     def is_constant(self, index: int) -> bool:
-        """Whether a tensor is constant, or absent."""
+        """Tell whether a tensor is constant or `ABSENT`."""
         return index == ABSENT or self.tensors[index].data is not None
 
     def activations(self, operator: Operator) -> tuple[int, ...]:
-        """Indices of an operator's inputs that are computed."""
+        """Indices of those inputs of an operator that are computed, in their order."""
         return tuple(index for index in operator.inputs if not self.is_constant(index))
+
+    def dtypes(self, indices: Iterable[int]) -> set[str]:
+        """NumPy names of the types of some tensors; `ABSENT` ones have none."""
+        return {self.tensors[index].quantization.dtype for index in indices if index != ABSENT}
 
     @cached_property
     def consumers(self) -> dict[int, tuple[Operator, ...]]:
-        """The operators that read each tensor."""
+        """The operators that read each tensor, by its index."""
         readers: dict[int, list[Operator]] = {}
         for operator in self.operators:
             for index in dict.fromkeys(operator.inputs):
@@ -124,19 +128,19 @@ class Graph:
         return {index: tuple(found) for index, found in readers.items()}
 
     @cached_property
-    def makers(self) -> dict[int, Operator]:
-        """The operator that computes each tensor."""
+    def producers(self) -> dict[int, Operator]:
+        """The operator that computes each tensor, by its index; constants and inputs have none."""
         return {index: operator for operator in self.operators for index in operator.outputs}
 
     def open_shape(self, index: int) -> tuple[int, ...]:
-        """A tensor's shape with -1 for each side that the file leaves open."""
+        """A tensor's shape with -1 for each dimension that the file leaves open."""
         signature = self.model.subgraphs[0].tensors[index].shapeSignature
         if signature is None or not len(signature):
             return self.tensors[index].shape
         return tuple(int(n) for n in signature)
 
     def buffer(self, index: int) -> bytes | npt.NDArray[np.uint8] | None:
-        """A buffer's bytes, wherever the file keeps them; None for an empty one."""
+        """A buffer's bytes, from inside or outside the flatbuffer; None for an empty buffer."""
         buffer = self.model.buffers[index]
         if buffer.data is not None and len(buffer.data):
             data: npt.NDArray[np.uint8] = np.asarray(buffer.data, np.uint8)
@@ -183,17 +187,18 @@ class Graph:
 
 
 def read_graph(path: str | Path) -> Graph:
-    """Read a .tflite file's main graph.
+    """Read the main graph of a .tflite file.
 
     Raises:
-        ModelError: no such file, or no .tflite model.
+        ModelError: there is no such file, or it is no .tflite model.
+        RuntimeUnavailableError: ai-edge-litert is not installed.
     """
     check_file(path)
     return Graph(Path(path).read_bytes(), path)
 
 
 def load_schema() -> Any:
-    """The module of classes generated from TFLite's schema.
+    """Import the module of classes generated from TFLite's schema, which ai-edge-litert carries.
 
     Raises:
         RuntimeUnavailableError: ai-edge-litert is not installed.
@@ -214,7 +219,7 @@ def _operator_names() -> dict[int, str]:
 
 @cache
 def _dtype_names() -> dict[int, str]:
-    """NumPy names of the schema's tensor types; those that NumPy lacks are missing."""
+    """NumPy names of the schema's tensor types, without those that NumPy lacks."""
     names = {number: name.lower() for number, name in _names_of("TensorType").items()}
     return {number: name for number, name in names.items() if name in _NUMPY_TYPES}
 

@@ -1,4 +1,4 @@
-"""Whether a file is a .tflite model at all, by its first bytes."""
+"""Tell whether a file is a .tflite model at all, by its first bytes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["check_file"]
 
 
 def check_file(path: str | Path) -> None:
-    """A file that can be read and begins as a .tflite model does.
+    """Check that a file can be read and begins as a .tflite model does.
 
     Raises:
-        ModelError: it is not.
+        ModelError: it cannot, or does not.
     """
     try:
         with Path(path).open("rb") as file:

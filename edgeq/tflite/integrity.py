@@ -1,7 +1,7 @@
-"""Telling a cut-off model from a whole one, as tflite-runtime and tensorflow crash on the former.
+"""Tell a truncated model from a whole one: tflite-runtime and tensorflow crash on a truncated one.
 
-ai-edge-litert verifies a file itself. For the others, everything that a model's tables point to must lie
-within the file: a copy that was interrupted then gets an error instead of a segmentation fault.
+ai-edge-litert verifies a file itself. For the other runtimes, everything that a model's tables point to must lie
+within the file. An interrupted copy is then reported as an error instead of a segmentation fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["is_whole"]
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether all that a .tflite file's tables point to is there; reads little more than the tables."""
+    """Tell whether everything that a .tflite file's tables point to is in the file; reads little but the tables."""
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             return _tables_fit(content)
@@ -32,25 +32,25 @@ def _tables_fit(content: mmap.mmap) -> bool:
         start, length = table.vector(field)
         return start + item_bytes * length <= size
 
-    subgraphs = model.tables(schema.MODEL_SUBGRAPHS)
+    subgraphs = model.tables(schema.Model.SUBGRAPHS)
     for subgraph in subgraphs:
-        for tensor in subgraph.tables(schema.SUBGRAPH_TENSORS):
-            quantization = tensor.table(schema.TENSOR_QUANTIZATION)
-            if not (fits(tensor, schema.TENSOR_SHAPE, 4) and fits(tensor, schema.TENSOR_NAME, 1)):
+        for tensor in subgraph.tables(schema.Subgraph.TENSORS):
+            quantization = tensor.table(schema.Tensor.QUANTIZATION)
+            if not (fits(tensor, schema.Tensor.SHAPE, 4) and fits(tensor, schema.Tensor.NAME, 1)):
                 return False
             if quantization and not (
-                fits(quantization, schema.QUANTIZATION_SCALE, 4)
-                and fits(quantization, schema.QUANTIZATION_ZERO_POINT, 8)
+                fits(quantization, schema.Quantization.SCALE, 4)
+                and fits(quantization, schema.Quantization.ZERO_POINT, 8)
             ):
                 return False
-        for operator in subgraph.tables(schema.SUBGRAPH_OPERATORS):
-            operator.table(schema.OPERATOR_OPTIONS)
-            if not (fits(operator, schema.OPERATOR_INPUTS, 4) and fits(operator, schema.OPERATOR_OUTPUTS, 4)):
+        for operator in subgraph.tables(schema.Subgraph.OPERATORS):
+            operator.table(schema.Operator.OPTIONS)
+            if not (fits(operator, schema.Operator.INPUTS, 4) and fits(operator, schema.Operator.OUTPUTS, 4)):
                 return False
-        if not (fits(subgraph, schema.SUBGRAPH_INPUTS, 4) and fits(subgraph, schema.SUBGRAPH_OUTPUTS, 4)):
+        if not (fits(subgraph, schema.Subgraph.INPUTS, 4) and fits(subgraph, schema.Subgraph.OUTPUTS, 4)):
             return False
-    for buffer in model.tables(schema.MODEL_BUFFERS):
-        outside = buffer.scalar(schema.BUFFER_OFFSET, "<Q") + buffer.scalar(schema.BUFFER_SIZE, "<Q")
-        if not fits(buffer, schema.BUFFER_DATA, 1) or outside > size:
+    for buffer in model.tables(schema.Model.BUFFERS):
+        outside = buffer.scalar(schema.Buffer.OFFSET, "<Q") + buffer.scalar(schema.Buffer.SIZE, "<Q")
+        if not fits(buffer, schema.Buffer.DATA, 1) or outside > size:
             return False
-    return bool(subgraphs) and fits(model, schema.MODEL_OPERATOR_CODES, 4)
+    return bool(subgraphs) and fits(model, schema.Model.OPERATOR_CODES, 4)

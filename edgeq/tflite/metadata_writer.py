@@ -1,14 +1,12 @@
-"""Packing metadata into a .tflite file: the standard TFLite Metadata, and edgeq's own zip members.
+"""Write metadata into a .tflite file: the standard TFLite Metadata and edgeq's own zip members.
 
-The standard part is a FlatBuffer (metadata_schema.fbs 1.1.0, file identifier M001) that other tools read
-normalization and labels from, such as MediaPipe and Android's ML Model Binding. It is written here with the
-``flatbuffers`` package, table by table, as no maintained package carries the generated classes alone.
+The standard part is a FlatBuffer (metadata_schema.fbs 1.1.0, file identifier M001) from which other tools, such as
+MediaPipe and Android's ML Model Binding, read normalization and labels. It is written table by table with the
+``flatbuffers`` package, because no maintained package carries the generated classes alone.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +14,8 @@ import flatbuffers
 import numpy as np
 from flatbuffers import number_types
 
-from edgeq.files import member_info
 from edgeq.preprocessing import Preprocessing
+from edgeq.tflite.archive import join, split
 from edgeq.tflite.graph import load_schema
 from edgeq.tflite.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata
 from edgeq.tflite.packing import pack_model
@@ -36,8 +34,8 @@ def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
 
     Args:
         model: a .tflite flatbuffer without metadata of its own.
-        name: what the model calls itself.
-        metadata: what it says.
+        name: the model's name in the standard metadata.
+        metadata: what the file is to say.
 
     Returns:
         The content of a .tflite file; identical for identical arguments.
@@ -45,33 +43,25 @@ def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
     main = load_schema().ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
     # Other readers take labels as one per value, which those of a single sigmoid's two classes are not.
     labelled = len(metadata.labels) == np.prod(main.tensors[main.outputs[0]].shape)
-    standard = _standard_metadata(name, metadata, labelled)
-    return _append_members(_add_standard_metadata(model, standard), metadata.to_members())
+    return join(_add_standard_metadata(model, _standard_metadata(name, metadata, labelled)), metadata.to_members())
 
 
 def repack(content: bytes, metadata: ModelMetadata) -> bytes:
-    """Replace what edgeq says in a file that `pack` made.
+    """Replace edgeq's metadata in a file that carries an archive; the model and other members stay as they are.
 
     Args:
-        content: of the .tflite file; its flatbuffer may have changed since.
+        content: of the .tflite file.
         metadata: what the file is to say.
+
+    Raises:
+        ModelError: the archive is damaged.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        flatbuffer_bytes = min(info.header_offset for info in archive.infolist())
-    return _append_members(content[:flatbuffer_bytes], metadata.to_members())
-
-
-def _append_members(model: bytes, members: dict[str, bytes]) -> bytes:
-    """Append a zip, uncompressed as the Task Library's and MediaPipe's readers need it."""
-    content = io.BytesIO(model)
-    with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
-        for member, data in sorted(members.items()):
-            archive.writestr(member_info(member), data)
-    return content.getvalue()
+    model, members = split(content, "the model")
+    return join(model, members | metadata.to_members())
 
 
 def _add_standard_metadata(model: bytes, metadata: bytes) -> bytes:
-    """Put a metadata flatbuffer into a model's buffers, under the name that readers look for."""
+    """Add a metadata flatbuffer to a model's buffers, under the name that readers look for."""
     schema = load_schema()
     graph = schema.ModelT.InitFromPackedBuf(model, 0)
     buffer = schema.BufferT()

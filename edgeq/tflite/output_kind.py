@@ -1,81 +1,55 @@
-"""What operators a .tflite file consists of."""
+"""Whether a classifier gives probabilities or logits, read from its file with the standard library alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import mmap
+import struct
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from edgeq.errors import ModelError
+from edgeq.tflite import flatbuffer, schema
 
-from edgeq.runtime.backends import make_interpreter
+__all__ = ["read_output_kind"]
 
-__all__ = ["Operator", "list_operators", "output_kind"]
-
-_ABSENT = -1  # index of an optional tensor that is not there, such as a missing bias
-_TRANSPARENT = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE")  # they hand on what they are given
-
-
-@dataclass(frozen=True)
-class Operator:
-    """One step of a network.
-
-    Attributes:
-        name: as in TFLite's schema, for instance ``CONV_2D``.
-        inputs: indices of its input tensors, weights included.
-        outputs: indices of its output tensors.
-        input_types: NumPy names of the input tensors' types.
-        output_types: the same of its output tensors.
-    """
-
-    name: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    input_types: tuple[str, ...]
-    output_types: tuple[str, ...]
+# Numbers of schema.fbs's BuiltinOperator.
+_PROBABILITIES = {14: "LOGISTIC", 25: "SOFTMAX"}
+_TRANSPARENT = {6: "DEQUANTIZE", 22: "RESHAPE", 43: "SQUEEZE", 114: "QUANTIZE"}
 
 
-def list_operators(path: str | Path, runtime: str | None = None) -> list[Operator]:
-    """The operators of a model's main graph, in the order of execution.
+def read_output_kind(path: str | Path) -> str:
+    """Tell by the operator that computes a model's first output what that output holds.
 
-    Raises:
-        ModelError: the file cannot be loaded.
-        RuntimeUnavailableError: no runtime, or not that one.
-    """
-    return _operators_of(make_interpreter(path, runtime)[1])
-
-
-def output_kind(interpreter: Any, output: int) -> str:
-    """Whether a classifier gives ``probabilities`` or ``logits``: by the operator that computes its output.
+    Operators that only pass values through (`_TRANSPARENT`) are skipped.
 
     Args:
-        interpreter: of any runtime, with tensors allocated.
-        output: index of the output tensor.
+        path: a .tflite file.
+
+    Returns:
+        ``probabilities`` or ``logits``.
+
+    Raises:
+        ModelError: the file's tables are damaged.
     """
-    operators = _operators_of(interpreter)
-    while True:
-        makers = [operator for operator in operators if output in operator.outputs]
-        if not makers or makers[-1].name not in _TRANSPARENT:
-            return "probabilities" if makers and makers[-1].name in ("SOFTMAX", "LOGISTIC") else "logits"
-        output = makers[-1].inputs[0]
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        try:
+            return _kind_of_output(flatbuffer.root(content))
+        except (struct.error, IndexError):
+            raise ModelError(f"{path}: damaged, its tables make no sense; copy or convert it again") from None
 
 
-def _operators_of(interpreter: Any) -> list[Operator]:
-    types = {t["index"]: np.dtype(t["dtype"]).name for t in interpreter.get_tensor_details()}
-    operators = []
-    for details in interpreter._get_ops_details():
-        if details["op_name"] == "DELEGATE":  # XNNPACK's, which stands for operators that are listed too
+def _kind_of_output(model: flatbuffer.Table) -> str:
+    # Newer converters write the number to a field of its own and at most 127 to the old one.
+    codes = [
+        max(code.scalar(schema.OperatorCode.DEPRECATED_BUILTIN, "<b"), code.scalar(schema.OperatorCode.BUILTIN, "<i"))
+        for code in model.tables(schema.Model.OPERATOR_CODES)
+    ]
+    graph = model.tables(schema.Model.SUBGRAPHS)[0]
+    output = graph.integers(schema.Subgraph.OUTPUTS)[0]
+    for operator in reversed(graph.tables(schema.Subgraph.OPERATORS)):  # they are in the order of execution
+        if output not in operator.integers(schema.Operator.OUTPUTS):
             continue
-        inputs, outputs = (
-            tuple(int(i) for i in details[key] if i != _ABSENT and i in types) for key in ("inputs", "outputs")
-        )
-        operators.append(
-            Operator(
-                details["op_name"],
-                inputs,
-                outputs,
-                tuple(types[i] for i in inputs),
-                tuple(types[i] for i in outputs),
-            )
-        )
-    return operators
+        code = codes[operator.scalar(schema.Operator.CODE_INDEX, "<I")]
+        if code not in _TRANSPARENT:
+            return "probabilities" if code in _PROBABILITIES else "logits"
+        output = operator.integers(schema.Operator.INPUTS)[0]
+    return "logits"

@@ -1,4 +1,4 @@
-"""Writing a .tflite flatbuffer from the schema's objects."""
+"""Write a .tflite flatbuffer from the objects of TFLite's schema."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ _BUFFER_ALIGNMENT = 16  # schema.fbs: Buffer.data (force_align: 16)
 
 
 def pack_model(model: Any, size_bytes: int) -> bytes:
-    """The flatbuffer of a whole model.
+    """Serialize a whole model.
 
     Args:
         model: the schema's ``ModelT``.
-        size_bytes: a guess at its size, which saves growing.
+        size_bytes: an estimate of the result's size; a good one saves copies while it grows.
+
+    Returns:
+        The flatbuffer.
     """
-    import flatbuffers  # not there on a device, where no graph can be read either
+    import flatbuffers  # a device lacks it, and cannot read a graph either
 
     class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-        """Keeps byte vectors aligned: the schema's ``force_align`` is lost on Python's object API."""
+        """Aligns byte vectors: Python's object API ignores the schema's ``force_align``."""
 
         def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803
             return super().StartVector(elemSize, numElems, _BUFFER_ALIGNMENT if elemSize == 1 else alignment)

@@ -1,8 +1,8 @@
-"""Old models that runtimes refuse over a field that means nothing.
+"""Repair old models that current runtimes cannot load because of one meaningless field.
 
-TFLite models of 2020 and before may carry biases, tensors of one dimension, whose ``quantized_dimension`` is
-that of their weights (3). All current runtimes validate the field and refuse to load such a file
-("quantized_dimension must be in range [0, 1)"). A tensor of one dimension has only axis 0.
+In TFLite models of 2020 and before, the ``quantized_dimension`` of a bias may be that of its weights (3). Current
+runtimes validate the field and do not load such a file ("quantized_dimension must be in range [0, 1)"). A tensor of
+one dimension has only axis 0.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ __all__ = ["repaired_model"]
 
 
 def repaired_model(path: str | Path, complaint: str) -> bytes | None:
-    """The model with each one-dimensional tensor quantized along axis 0, or None if that is not the matter.
+    """Set the quantized dimension of each one-dimensional tensor to 0.
 
     Args:
-        path: the .tflite file that was refused.
-        complaint: what the runtime said.
+        path: the .tflite file that failed to load.
+        complaint: the runtime's message.
+
+    Returns:
+        The repaired file's content, of the same length; None if the message is about something else.
     """
     if "quantized_dimension must be in range" not in complaint:
         return None
     content = bytearray(Path(path).read_bytes())
-    for subgraph in flatbuffer.root(content).tables(schema.MODEL_SUBGRAPHS):
-        for tensor in subgraph.tables(schema.SUBGRAPH_TENSORS):
-            quantization = tensor.table(schema.TENSOR_QUANTIZATION)
-            place = quantization and quantization.place(schema.QUANTIZATION_DIMENSION)
-            if place and tensor.length(schema.TENSOR_SHAPE) == 1:
-                content[place : place + 4] = bytes(4)  # an int32
+    for subgraph in flatbuffer.root(content).tables(schema.Model.SUBGRAPHS):
+        for tensor in subgraph.tables(schema.Subgraph.TENSORS):
+            quantization = tensor.table(schema.Tensor.QUANTIZATION)
+            position = quantization and quantization.position_of(schema.Quantization.DIMENSION)
+            if position and tensor.length(schema.Tensor.SHAPE) == 1:
+                content[position : position + 4] = bytes(4)  # an int32
     return bytes(content)

@@ -1,56 +1,69 @@
-"""Field numbers of the FlatBuffer tables that edgeq reads: their positions in the schemas.
+"""Field numbers of the FlatBuffer tables that edgeq reads, that is, their positions in the schemas.
 
-From TFLite's schema.fbs (version 3) and TFLite Metadata's metadata_schema.fbs (1.1.0).
+One class per table of TFLite's schema.fbs (version 3) and of TFLite Metadata's metadata_schema.fbs (1.1.0).
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "BUFFER_DATA",
-    "BUFFER_OFFSET",
-    "BUFFER_SIZE",
-    "METADATA_BUFFER",
-    "METADATA_NAME",
-    "MODEL_BUFFERS",
-    "MODEL_METADATA",
-    "MODEL_METADATA_SUBGRAPHS",
-    "MODEL_OPERATOR_CODES",
-    "MODEL_SUBGRAPHS",
-    "NORMALIZATION_MEAN",
-    "NORMALIZATION_STD",
-    "OPERATOR_INPUTS",
-    "OPERATOR_OPTIONS",
-    "OPERATOR_OUTPUTS",
-    "PROCESS_UNIT_IS_NORMALIZATION",
-    "PROCESS_UNIT_OPTIONS",
-    "PROCESS_UNIT_TYPE",
-    "QUANTIZATION_DIMENSION",
-    "QUANTIZATION_SCALE",
-    "QUANTIZATION_ZERO_POINT",
-    "SUBGRAPH_INPUTS",
-    "SUBGRAPH_METADATA_INPUTS",
-    "SUBGRAPH_OPERATORS",
-    "SUBGRAPH_OUTPUTS",
-    "SUBGRAPH_TENSORS",
-    "TENSOR_METADATA_PROCESS_UNITS",
-    "TENSOR_NAME",
-    "TENSOR_QUANTIZATION",
-    "TENSOR_SHAPE",
-]
+    "Buffer", "Metadata", "Model", "ModelMetadata", "NormalizationOptions", "Operator", "OperatorCode", "ProcessUnit",
+    "Quantization", "Subgraph", "SubgraphMetadata", "Tensor", "TensorMetadata",
+]  # fmt: skip
 
-# schema.fbs
-MODEL_OPERATOR_CODES, MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA = 1, 2, 4, 6
-SUBGRAPH_TENSORS, SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 1, 2, 3
-TENSOR_SHAPE, TENSOR_NAME, TENSOR_QUANTIZATION = 0, 3, 4
-QUANTIZATION_SCALE, QUANTIZATION_ZERO_POINT, QUANTIZATION_DIMENSION = 2, 3, 6
-OPERATOR_INPUTS, OPERATOR_OUTPUTS, OPERATOR_OPTIONS = 1, 2, 4
-BUFFER_DATA, BUFFER_OFFSET, BUFFER_SIZE = 0, 1, 2
-METADATA_NAME, METADATA_BUFFER = 0, 1
+# ruff: noqa: D101, the schemas say what each table is
+
+
+class Model:
+    OPERATOR_CODES, SUBGRAPHS, BUFFERS, METADATA = 1, 2, 4, 6
+
+
+class Subgraph:
+    TENSORS, INPUTS, OUTPUTS, OPERATORS = 0, 1, 2, 3
+
+
+class Tensor:
+    SHAPE, NAME, QUANTIZATION = 0, 3, 4
+
+
+class Quantization:
+    SCALE, ZERO_POINT, DIMENSION = 2, 3, 6
+
+
+class OperatorCode:
+    DEPRECATED_BUILTIN, BUILTIN = 0, 3
+
+
+class Operator:
+    CODE_INDEX, INPUTS, OUTPUTS, OPTIONS = 0, 1, 2, 4
+
+
+class Buffer:
+    DATA, OFFSET, SIZE = 0, 1, 2
+
+
+class Metadata:
+    NAME, BUFFER = 0, 1
+
 
 # metadata_schema.fbs
-MODEL_METADATA_SUBGRAPHS = 3
-SUBGRAPH_METADATA_INPUTS = 2
-TENSOR_METADATA_PROCESS_UNITS = 4
-PROCESS_UNIT_TYPE, PROCESS_UNIT_OPTIONS = 0, 1
-PROCESS_UNIT_IS_NORMALIZATION = 1
-NORMALIZATION_MEAN, NORMALIZATION_STD = 0, 1
+
+
+class ModelMetadata:
+    SUBGRAPHS = 3
+
+
+class SubgraphMetadata:
+    INPUTS = 2
+
+
+class TensorMetadata:
+    PROCESS_UNITS = 4
+
+
+class ProcessUnit:
+    TYPE, OPTIONS = 0, 1
+    IS_NORMALIZATION = 1  # a value of `TYPE`
+
+
+class NormalizationOptions:
+    MEAN, STD = 0, 1

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
 
-from edgeq.benchmarking import Benchmark, Configuration, bench, configurations
-from edgeq.benchmarking.bench import _percentile
+from edgeq.benchmarking import Benchmark, bench
+from edgeq.benchmarking.turns import _percentile
 from edgeq.errors import EdgeqError, InputError
+from edgeq.execution.machine import Machine, read_machine
 from edgeq.report.benchmark import benchmark_lines, fleet_lines
 from edgeq.runtime import installed_runtimes
 
@@ -25,7 +27,7 @@ RUNTIME = installed_runtimes()[0]
 @pytest.fixture(scope="module")
 def measured(colour_models: Path) -> Benchmark:
     models = [str(colour_models / f"colours_{name}.tflite") for name in ("fp32", "int8")]
-    return bench(configurations(models, [RUNTIME], [1]), seconds=0.2)
+    return bench(models, runtimes=[RUNTIME], threads=[1], seconds=0.2)
 
 
 def test_each_way_is_measured(measured: Benchmark) -> None:
@@ -69,23 +71,22 @@ def test_a_fleets_table_has_the_fastest_way_of_each_model_on_each_device(measure
 def test_what_a_runtime_refuses_is_told_and_the_rest_goes_on(colour_models: Path, tmp_path: Path) -> None:
     good, bad = colour_models / "colours_int8.tflite", tmp_path / "bad.tflite"
     bad.write_bytes(good.read_bytes()[:2000])
-    result = bench([Configuration(str(path), RUNTIME, 1) for path in (good, bad)], seconds=0.1)
-    assert [Path(m.model) for m in result.measurements] == [good]
-    (failure,) = result.failures
-    assert failure.model == str(bad)
-    assert "\n" not in failure.reason
+    result = bench([good, bad], runtimes=[RUNTIME], threads=[1], seconds=0.1)
+    assert {Path(m.model) for m in result.measurements} == {good}
+    assert {failure.model for failure in result.failures} == {str(bad)}
+    assert not any("\n" in failure.reason for failure in result.failures)
     assert any("not under" in line for line in benchmark_lines(result, 80))
 
 
 def test_a_model_that_fails_when_it_runs(shared: Path) -> None:
     path = shared / "models" / "coral" / "model_invoking_error.tflite"
     with pytest.raises(EdgeqError, match="model_invoking_error"):
-        bench([Configuration(str(path), RUNTIME, 1)], seconds=0.1)
+        bench(path, runtimes=[RUNTIME], threads=[1], seconds=0.1)
 
 
 def test_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such model file"):
-        bench(configurations([str(tmp_path / "none.tflite")]))
+        bench([tmp_path / "none.tflite"])
 
 
 @pytest.mark.parametrize(("share", "expected"), [(50, 2), (90, 4), (99, 4), (100, 4), (25, 1), (1, 1)])
@@ -95,6 +96,76 @@ def test_percentiles(share: int, expected: float) -> None:
 
 def children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks /proc for processes")
+@pytest.mark.parametrize(
+    ("available_bytes", "at_most"),
+    [(1_000_000, 2), (4 * 3.5 * 60e6, 3), (4 * 100 * 60e6, 6)],
+    ids=["two-at-least", "as-many-as-fit", "all"],
+)
+def test_no_more_processes_live_than_memory_holds(
+    available_bytes: float, at_most: int, colour_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three models in two configurations: the first model stays, the others share what is left."""
+    machine = Machine(**{**read_machine().to_json(), "available_bytes": int(available_bytes)})
+    monkeypatch.setattr("edgeq.benchmarking.benchmark._this_machine", lambda: machine)
+    models = [colour_models / f"colours_{name}.tflite" for name in ("fp32", "int8", "fp16")]
+    before, alive, steps = set(children(os.getpid())), [], []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        steps.append((stage, done, total))
+        alive.append(len(set(children(os.getpid())) - before))
+
+    result = bench(models, runtimes=[RUNTIME], threads=[1], seconds=0.05, progress=progress)
+    assert max(alive) == at_most
+    assert len(set(children(os.getpid())) - before) == 0
+    assert steps == [("Measuring", done, 66) for done in range(66)]
+    assert [Path(m.model) for m in result.measurements] == sorted(
+        (Path(m.model) for m in result.measurements), key=models.index
+    )
+    assert {(Path(m.model), m.kernels) for m in result.measurements} >= {(model, "built-in") for model in models}
+    assert all(m.runs >= 3 * result.rounds for m in result.measurements)
+    assert all(m.peak_rss_bytes is None or 10e6 < m.peak_rss_bytes < 500e6 for m in result.measurements)
+
+
+def test_after_a_conversion_in_the_same_process(colour_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tflite-runtime does not work beside tensorflow, but what is measured runs in processes of its own."""
+    if "tflite-runtime" not in read_machine().runtimes:
+        pytest.skip("no tflite-runtime")
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))
+    result = bench(colour_models / "colours_int8.tflite", runtimes=["tflite-runtime"], threads=[1], seconds=0.05)
+    assert {m.runtime.split()[0] for m in result.measurements} == {"tflite-runtime"}
+    assert "tflite-runtime" in result.before.runtimes
+
+
+def test_one_path_is_one_model(colour_models: Path) -> None:
+    result = bench(str(colour_models / "colours_int8.tflite"), runtimes=[RUNTIME], threads=[1], seconds=0.05)
+    assert {Path(m.model).name for m in result.measurements} == {"colours_int8.tflite"}
+
+
+INTERRUPTED = """
+import os, sys, threading, time
+from pathlib import Path
+from edgeq.benchmarking import bench
+
+def progress(stage, done, total):
+    if done == 3:
+        os.kill(os.getpid(), 2)
+
+try:
+    bench(sys.argv[1], runtimes=[sys.argv[2]], seconds=9, progress=progress)
+except KeyboardInterrupt:
+    print("interrupted", Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+"""
+
+
+def test_a_plain_script_that_is_interrupted_has_no_processes_left(colour_models: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, colour_models / "colours_int8.tflite", RUNTIME]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted []\n"), done.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks /proc for processes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import importlib
 import json
 import os
 import re
@@ -19,8 +20,8 @@ import pytest
 from conftest import colour_picture
 from PIL import Image
 
-from edgeq.bundling import bundle as bundle_module
-from edgeq.bundling import make_bundle, run
+from edgeq.bundling import bundle as make_bundle
+from edgeq.bundling import run
 from edgeq.classification import top_predictions
 from edgeq.device.wheels import Platform, requirements
 from edgeq.errors import InputError
@@ -208,7 +209,8 @@ def test_what_came_into_an_older_bundle_in_the_meantime_is_not_lost(
 ) -> None:
     target = tmp_path / "b"
     target.mkdir()
-    monkeypatch.setattr(bundle_module, "_check", lambda _: (target / "thesis.txt").write_text("all my work"))
+    module = importlib.import_module("edgeq.bundling.bundle")  # where the package has the function of that name
+    monkeypatch.setattr(module, "_check", lambda _: (target / "thesis.txt").write_text("all my work"))
     with pytest.raises(InputError, match="holds something else than a bundle"):
         make_bundle(colour_models / "colours_int8.tflite", target)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["b", "b/thesis.txt"]

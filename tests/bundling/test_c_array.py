@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.bundling import make_c_array
+from edgeq.bundling import write_c_array
 from edgeq.runtime import Model
 from edgeq.tflite.metadata import Overrides
 
@@ -34,7 +34,7 @@ def test_a_compiler_reads_the_same(language: str, colour_models: Path, tmp_path:
         pytest.skip(f"no {language} compiler")
     labels = ("grün", 'say "x"\\n', "why??/")
     model = colour_models / "colours_int8.tflite"
-    header, source = make_c_array(model, tmp_path, Overrides(labels=labels))
+    header, source = write_c_array(model, tmp_path, Overrides(labels=labels))
     name = header.stem
     (tmp_path / "main.c").write_text(PROGRAM.replace("NAME", name).replace("UPPER", name.upper()))
     command = [
@@ -63,7 +63,7 @@ def test_a_compiler_reads_the_same(language: str, colour_models: Path, tmp_path:
 
 
 def test_what_is_left_runs(colour_models: Path, tmp_path: Path) -> None:
-    _, source = make_c_array(colour_models / "colours_int8.tflite", tmp_path)
+    _, source = write_c_array(colour_models / "colours_int8.tflite", tmp_path)
     digits = source.read_text().partition("{")[2].partition("}")[0].replace(",", " ").split()
     (tmp_path / "m.tflite").write_bytes(bytes(int(digit, 16) for digit in digits))
     assert Model(tmp_path / "m.tflite").classes == 3
@@ -71,6 +71,6 @@ def test_what_is_left_runs(colour_models: Path, tmp_path: Path) -> None:
 
 def test_names_become_identifiers(colour_models: Path, tmp_path: Path) -> None:
     shutil.copyfile(colour_models / "colours_fp32.tflite", tmp_path / "0.35 é.tflite")
-    header, source = make_c_array(tmp_path / "0.35 é.tflite", tmp_path / "out")
+    header, source = write_c_array(tmp_path / "0.35 é.tflite", tmp_path / "out")
     assert (header.name, source.name) == ("model_0_35__.h", "model_0_35__.c")
     assert "SCALE" not in header.read_text().split("*/")[1]  # a float model has none

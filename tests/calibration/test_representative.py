@@ -242,6 +242,28 @@ class TestMinimum:
             choose_images(tmp_path / "nowhere", SMALL)
 
 
+class TestList:
+    def test_of_files_gives_those(self, photos: Path) -> None:
+        files = sorted((photos / "red").iterdir())
+        chosen = choose_images([*map(str, files)], SMALL)
+        assert (sorted(chosen.files), chosen.folder) == (files, None)
+        assert set(choose_images(files[::-1], SMALL, count=10).files) < set(files)
+
+    def test_in_any_order_gives_the_same_set(self, photos: Path) -> None:
+        files = sorted(photos.rglob("*.jpg"))
+        once, again = (choose_images(listed, SMALL, count=12) for listed in (files, files[::-1]))
+        assert once.files == again.files == choose_images(photos, SMALL, count=12).files
+
+    def test_with_a_file_that_is_not_there(self, photos: Path, tmp_path: Path) -> None:
+        for path, reason in ((tmp_path / "none.jpg", "no such image"), (tmp_path, "is not an image file")):
+            with pytest.raises(InputError, match=f"{path}: {reason}"):
+                choose_images([*photos.rglob("*.jpg"), path], SMALL)
+
+    def test_that_is_too_short(self, photos: Path) -> None:
+        with pytest.raises(InputError, match="the list of images: 2 usable images"):
+            choose_images(sorted(photos.rglob("*.jpg"))[:2], SMALL)
+
+
 def digest_of(folder: Path) -> str:
     """The digest of all images below a folder."""
     return str(choose_images(folder, SMALL).provenance()["sha256"])

@@ -149,7 +149,7 @@ class TestErrors:
         def interrupt(*arguments: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("edgeq.cli.calibrate.write_images", interrupt)
+        monkeypatch.setattr("edgeq.calibration.synthetic_set.write_images", interrupt)
         done = edgeq_here(*options, *FEW, "--seed", 1, "--out", tmp_path / "made")
         assert (done.code, done.out, done.err.strip()) == (130, "", "Interrupted.")
         assert contents(tmp_path / "made") == before

@@ -23,7 +23,7 @@ from edgeq.networks.bundled import bundled_for
 from edgeq.networks.saving import save_network
 from edgeq.preprocessing import Preprocessing
 from edgeq.refinement import Refinement
-from edgeq.report import refinement_line
+from edgeq.report.files import refinement_line
 from edgeq.runtime import RUNTIMES, Model
 from edgeq.tflite.metadata import ModelMetadata, read_metadata
 

@@ -19,8 +19,10 @@ from PIL import Image
 
 from edgeq.calibration import choose_images
 from edgeq.comparison import Comparison, compare
-from edgeq.conversion import FORMATS, convert
-from edgeq.errors import InputError, ModelError, UnknownNormalizationError
+from edgeq.comparison.pair import Pair
+from edgeq.conversion import FORMATS, convert_network
+from edgeq.errors import DeviceError, InputError, ModelError, UnknownNormalizationError
+from edgeq.execution.backend import WorkerBackend
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
@@ -52,7 +54,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         if not path.is_file():
             height, width = preprocessing.height, preprocessing.width
             network = Network(name, height, width, 3, len(labels), function, None)
-            convert(network, preprocessing, [], out, labels=labels, silence=quiet)
+            convert_network(network, preprocessing, [], out, labels=labels)
         return path
 
     return make
@@ -308,7 +310,7 @@ class TestCalibrationImages:
         """Whatever they are called and wherever they lie by then."""
         chosen = choose_images(photos, COLOURS_INPUT, count=12)
         network = open_network(colour_network)
-        convert(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=chosen, silence=quiet)
+        convert_network(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=chosen)
         models = [tmp_path / f"colours_{form}.tflite" for form in ("fp32", "int8")]
         assert compare(*models, photos).calibration_overlap == 12
         elsewhere = tmp_path / "elsewhere"
@@ -350,12 +352,12 @@ class TestResult:
         assert calls == [("Comparing", done, 36) for done in range(1, 37)]
 
 
-def test_a_candidate_that_runs_elsewhere(right: Path, make: Make, photos: Path) -> None:
-    """Its outputs, times and runtime are those of the other place, whatever the same file would do here."""
+def test_a_candidate_that_a_backend_runs(right: Path, make: Make, photos: Path) -> None:
+    """Its outputs, times and runtime are those of the backend, whatever the same file would do in this process."""
     wrong = Model(make("darkest", lambda x: tf.nn.softmax(-4 * means(x))))
 
-    class Place:
-        name, runtime = "the kitchen", "?"
+    class Kitchen:
+        name, runtime, kernels = "the kitchen", "?", "default"
 
         def __init__(self) -> None:
             self.times_ms: list[float] = []
@@ -365,13 +367,49 @@ def test_a_candidate_that_runs_elsewhere(right: Path, make: Make, photos: Path) 
             self.times_ms.append(5.0 + len(self.times_ms) % 3)
             return wrong.invoke(tensor)
 
-    place = Place()
-    result = compare(right, right, photos, elsewhere=lambda candidate: place, workers=1)
+        def close(self) -> None:
+            pass
+
+    backend = Kitchen()
+    result = compare(right, right, photos, on=backend, workers=1)
     assert (result.reference.top1, result.candidate.top1, result.agreement) == (1, 0, 0)
-    assert len(place.times_ms) == result.images
+    assert len(backend.times_ms) == result.images
     assert result.candidate.latency_ms == 6
     assert result.candidate.runtime == "a runtime 1.0 on the kitchen"
     assert result.reference.runtime.startswith(wrong.runtime)
+
+
+def test_a_candidate_on_another_backend(right: Path, make: Make, photos: Path) -> None:
+    """Its outputs are the backend's, whatever the same file would do here."""
+    wrong = make("darkest", lambda x: tf.nn.softmax(-4 * means(x)))
+    model = Model(right)
+    photo = next(photos.rglob("*.jpg"))
+    with WorkerBackend(wrong) as backend:
+        outputs = Pair(model, Model(right), backend).run(photo)
+    assert np.array_equal(outputs.reference, model.classify(photo))
+    assert np.array_equal(outputs.candidate, Model(wrong).classify(photo))
+    assert outputs.reference.argmax() != outputs.candidate.argmax()
+    assert len(backend.times_ms) == 1
+
+
+def test_a_device_is_contacted_last(right: Path, photos: Path, tmp_path: Path) -> None:
+    """And not for a comparison that cannot be made anyway."""
+    with pytest.raises(InputError, match="no such folder"):
+        compare(right, right, tmp_path / "missing", on="pi@127.0.0.1:9")
+    with pytest.raises(DeviceError, match=r"pi@127\.0\.0\.1:9: cannot be reached"):
+        compare(right, right, photos, on="pi@127.0.0.1:9")
+
+
+def test_layers_that_do_not_correspond(right: Path, colour_models: Path, photos: Path) -> None:
+    """They are an error only where they were asked for."""
+    other = colour_models / "colours_int8.tflite"
+    with pytest.raises(InputError, match="do not correspond"):
+        compare(right, other, photos, layers=True)
+    result = compare(right, other, photos, layers="auto")
+    assert result.layers is None
+    assert "do not correspond" in result.notes[-1]
+    same = compare(right, right, photos, layers="auto", layer_images=2)
+    assert same.layers is not None
 
 
 class TestFailures:

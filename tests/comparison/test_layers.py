@@ -32,13 +32,13 @@ VICTIM = 20
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A trained network, the one that comes with edgeq: float and INT8."""
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import build_network
 
     network = build_network("mobilenet_v2", SIDE, SIDE, weights="bundled")
     calibration = choose_images(shipped_images(), network.preprocessing, count=20)
     out = tmp_path_factory.mktemp("layers")
-    float_model, integer_model = convert(network, network.preprocessing, ["int8"], out, calibration=calibration)
+    float_model, integer_model = convert_network(network, network.preprocessing, ["int8"], out, calibration=calibration)
     return float_model.path, integer_model.path
 
 
@@ -65,7 +65,7 @@ def broken(models: tuple[Path, Path], images: Path, tmp_path: Path) -> Callable[
         assert metadata.preprocessing is not None
         spec = replace(metadata.preprocessing, **preprocessing)  # type: ignore[arg-type]
         path.write_bytes(repack(editor.content, replace(metadata, preprocessing=spec)))
-        return compare(models[0], path, images, layer_images=4)
+        return compare(models[0], path, images, layers=True, layer_images=4)
 
     return compare_changed
 
@@ -163,7 +163,7 @@ def test_layers_are_measured_as_their_definitions_say(models: tuple[Path, Path],
     from edgeq.graphs import TappedRunner
     from edgeq.runtime import Model
 
-    comparison = compare(*models, images, layer_images=1)
+    comparison = compare(*models, images, layers=True, layer_images=1)
     assert comparison.layers is not None
     pair = pair_graphs(*map(read_graph, models))
     match = next(p for p in pair.operators[VICTIM:] if "CONV" in p.reference.name)
@@ -182,7 +182,7 @@ def test_layers_are_measured_as_their_definitions_say(models: tuple[Path, Path],
     assert row.sqnr_db == pytest.approx(10 * math.log10(x @ x / np.sum((y - x) ** 2)), abs=1e-3)
     assert row.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), abs=1e-5)
     weights = [
-        g.tensors[o.inputs[1]].real.ravel()
+        g.tensors[o.inputs[1]].dequantize().ravel()
         for g, o in ((pair.reference, match.reference), (pair.candidate, match.candidate))
     ]
     noise = np.sum((weights[1] - weights[0]) ** 2)
@@ -190,13 +190,13 @@ def test_layers_are_measured_as_their_definitions_say(models: tuple[Path, Path],
 
 
 def test_a_models_drift_from_itself_is_none(models: tuple[Path, Path], images: Path) -> None:
-    comparison = compare(models[1], models[1], images, layer_images=2)
+    comparison = compare(models[1], models[1], images, layers=True, layer_images=2)
     assert comparison.layers is not None
     assert all(layer.sqnr_db is None and layer.alone_sqnr_db is None for layer in comparison.layers)
 
 
 def test_the_worst_layers_have_histograms_and_all_is_json(models: tuple[Path, Path], images: Path) -> None:
-    comparison = compare(*models, images, layer_images=2)
+    comparison = compare(*models, images, layers=True, layer_images=2)
     assert comparison.layers is not None
     with_histogram = [layer.histogram is not None for layer in comparison.layers]
     assert with_histogram == sorted(with_histogram, reverse=True)

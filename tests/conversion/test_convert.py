@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,15 @@ from conftest import COLOURS, ROOT, Finished, IntegerPair, colour_picture
 
 import edgeq as package
 from edgeq.calibration import CalibrationSet, choose_images, shipped_images
-from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert
+from edgeq.conversion import FORMATS, IO_TYPES, ConvertedModel, convert_network
 from edgeq.errors import ConversionError, InputError
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
-from edgeq.quiet import quiet
-from edgeq.refinement import refine
+from edgeq.refinement import refine_model
 from edgeq.runtime import Model
-from edgeq.tflite.graph import Graph, read_graph
+from edgeq.tflite.archive import split
+from edgeq.tflite.graph import Graph, Operator, read_graph
 from edgeq.tflite.metadata import read_metadata
-from edgeq.tflite.output_kind import list_operators
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
@@ -53,6 +52,11 @@ def small_network(name: str, middle: Callable[[Any], Any] = lambda x: x, classes
         return tf.nn.softmax(tf.reduce_mean(features, axis=[1, 2]) @ weights)
 
     return Network(name, 32, 32, 3, classes, function, (kernel, weights))
+
+
+def tensor_types(graph: Graph, operators: Sequence[Operator] = ()) -> set[str]:
+    """Types of all tensors that some operators read and write; of no operators, those of all."""
+    return graph.dtypes(i for o in operators or graph.operators for i in (*o.inputs, *o.outputs))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -94,15 +98,14 @@ class TestFormats:
         ],
     )
     def test_tensors_are_of_the_format_s_types(self, form: str, types: set[str], colour_models: Path) -> None:
-        operators = list_operators(colour_models / f"colours_{form}.tflite")
-        found = {t for operator in operators for t in operator.input_types + operator.output_types}
+        found = tensor_types(read_graph(colour_models / f"colours_{form}.tflite"))
         assert found <= types
         assert {"fp16": "float16", "int16x8": "int16"}.get(form, form.replace("fp", "float")) in found
 
     def test_weights_shrink_as_their_bits_do(self, tmp_path: Path) -> None:
         kernel = tf.Variable(np.random.default_rng(0).normal(0, 0.02, (32 * 32 * 3, 64)), dtype=tf.float32)
         network = Network("wide", 32, 32, 3, 64, lambda x: tf.reshape(x, (1, -1)) @ kernel, kernel)
-        made = convert(network, COLOURS_INPUT, ["dynamic", "fp16"], tmp_path, silence=quiet)
+        made = convert_network(network, COLOURS_INPUT, ["dynamic", "fp16"], tmp_path)
         sizes = {model.format: model.size_bytes for model in made}
         assert list(sizes) == ["fp32", "fp16", "dynamic"]  # in the order of FORMATS, the reference first
         overhead = 4000
@@ -112,20 +115,20 @@ class TestFormats:
             assert sizes[form] == (tmp_path / f"wide_{form}.tflite").stat().st_size
 
     def test_fp32_comes_unasked(self, tmp_path: Path) -> None:
-        (model,) = convert(small_network("plain"), COLOURS_INPUT, [], tmp_path, silence=quiet)
+        (model,) = convert_network(small_network("plain"), COLOURS_INPUT, [], tmp_path)
         assert (model.format, model.path) == ("fp32", tmp_path / "plain_fp32.tflite")
 
     @pytest.mark.parametrize("form", [name for name, form in FORMATS.items() if form.calibrated])
     def test_integers_need_a_calibration_set(self, form: str, tmp_path: Path) -> None:
         with pytest.raises(ConversionError, match=f"plain: {form} needs a calibration set"):
-            convert(small_network("plain"), COLOURS_INPUT, [form], tmp_path)
+            convert_network(small_network("plain"), COLOURS_INPUT, [form], tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     def test_softmax_gives_probabilities_and_a_bare_classifier_logits(self, tmp_path: Path) -> None:
         kinds = {}
         for name, last in (("softmax", tf.nn.softmax), ("logits", tf.identity)):
             network = Network(name, 32, 32, 3, 3, lambda x, last=last: last(3 * tf.reduce_mean(x, axis=[1, 2])), None)
-            convert(network, COLOURS_INPUT, [], tmp_path, silence=quiet)
+            convert_network(network, COLOURS_INPUT, [], tmp_path)
             kinds[name] = read_metadata(tmp_path / f"{name}_fp32.tflite").output
         assert kinds == {"softmax": "probabilities", "logits": "logits"}
 
@@ -136,7 +139,7 @@ class TestInputAndOutput:
         self, io: str, colour_network: Path, calibration: CalibrationSet, tmp_path: Path
     ) -> None:
         network = open_network(colour_network)
-        _, made = convert(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, io=io, silence=quiet)
+        _, made = convert_network(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, io=io)
         assert made.refinement is not None  # whatever the type, it can be refined
         path = tmp_path / "colours_int8.tflite"
         model = Model(path)
@@ -144,12 +147,12 @@ class TestInputAndOutput:
         assert read_metadata(path).provenance["io"] == io
         picture = colour_picture("green", seed=5, side=32)
         np.testing.assert_allclose(model.classify(picture), colours_by_hand(np.asarray(picture)), atol=1.5e-2)
-        inside = list_operators(path)
+        graph = read_graph(path)
+        inside = graph.operators
         if io == "float32":
             assert (inside[0].name, inside[-1].name) == ("QUANTIZE", "DEQUANTIZE")
             inside = inside[1:-1]
-        types = {t for operator in inside for t in operator.input_types + operator.output_types}
-        assert types <= {"int8", "int32"} | ({"uint8"} if io == "uint8" else set())
+        assert tensor_types(graph, inside) <= {"int8", "int32"} | ({"uint8"} if io == "uint8" else set())
 
     @pytest.mark.parametrize("name", NORMALIZATIONS)
     def test_the_input_covers_just_what_pixels_can_be(self, name: str, tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ class TestInputAndOutput:
         preprocessing = Preprocessing(32, 32, mean, std, crop=1.0)
         dull = choose_images(photos, preprocessing)
         assert np.ptp(np.stack(dull.pixels)) < 250
-        convert(small_network("dull"), preprocessing, ["int8"], tmp_path, calibration=dull, silence=quiet)
+        convert_network(small_network("dull"), preprocessing, ["int8"], tmp_path, calibration=dull)
         low = min((0 - m) / s for m, s in zip(mean, std, strict=True))
         high = max((255 - m) / s for m, s in zip(mean, std, strict=True))
         quantization = Model(tmp_path / "dull_int8.tflite").input.quantization
@@ -173,9 +176,7 @@ class TestInputAndOutput:
     def test_pixels_of_0_to_255_are_the_integers_themselves(self, tmp_path: Path, photos: Path) -> None:
         preprocessing = Preprocessing(32, 32, *NORMALIZATIONS["0..1"], crop=1.0)
         chosen = choose_images(photos, preprocessing, count=10)
-        convert(
-            small_network("direct"), preprocessing, ["int8"], tmp_path, calibration=chosen, io="uint8", silence=quiet
-        )
+        convert_network(small_network("direct"), preprocessing, ["int8"], tmp_path, calibration=chosen, io="uint8")
         pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
         np.testing.assert_array_equal(Model(tmp_path / "direct_int8.tflite").tensor(pixels)[0], pixels)
 
@@ -185,9 +186,9 @@ class TestSameBytes:
         self, colour_network: Path, colour_models: Path, photos: Path, tmp_path: Path
     ) -> None:
         chosen = choose_images(photos, COLOURS_INPUT, count=30)
-        convert(small_network("between"), COLOURS_INPUT, [], tmp_path / "other", silence=quiet)
+        convert_network(small_network("between"), COLOURS_INPUT, [], tmp_path / "other")
         network = open_network(colour_network)
-        made = convert(
+        made = convert_network(
             network, COLOURS_INPUT, list(FORMATS), tmp_path / "again", calibration=chosen, labels=tuple(COLOURS)
         )
         assert len(made) == len(FORMATS)
@@ -205,9 +206,7 @@ class TestSameBytes:
         self, colour_network: Path, colour_models: Path, calibration: CalibrationSet, tmp_path: Path
     ) -> None:
         network = open_network(colour_network)
-        convert(
-            network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, labels=tuple(COLOURS), silence=quiet
-        )
+        convert_network(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, labels=tuple(COLOURS))
         ours, theirs = digests(tmp_path), digests(colour_models)
         assert ours["colours_fp32.tflite"] == theirs["colours_fp32.tflite"]
         assert ours["colours_int8.tflite"] != theirs["colours_int8.tflite"]
@@ -219,9 +218,9 @@ class TestBatchOfOne:
         keras.utils.set_random_seed(0)
         keras.applications.MobileNetV3Small((64, 64, 3), weights=None, classes=10).save(tmp_path / "v3.keras")
         preprocessing = Preprocessing(64, 64, *NORMALIZATIONS["0..255"], crop=1.0)
-        convert(open_network(tmp_path / "v3.keras"), preprocessing, [], tmp_path, silence=quiet)
+        convert_network(open_network(tmp_path / "v3.keras"), preprocessing, [], tmp_path)
         path = tmp_path / "v3_fp32.tflite"
-        names = {operator.name for operator in list_operators(path)}
+        names = {operator.name for operator in read_graph(path).operators}
         assert {"CONV_2D", "DEPTHWISE_CONV_2D", "HARD_SWISH", "MEAN"} <= names
         assert not names & {"SHAPE", "STRIDED_SLICE", "PACK"}
         model = Model(path)
@@ -235,9 +234,9 @@ class TestBatchOfOne:
         )
         model.save(tmp_path / "any.keras")
         network = open_network(tmp_path / "any.keras", size)
-        convert(network, Preprocessing(*size, crop=1.0), [], tmp_path, silence=quiet)
+        convert_network(network, Preprocessing(*size, crop=1.0), [], tmp_path)
         assert Model(tmp_path / "any_fp32.tflite").input.shape == (1, *size, 3)
-        assert "SHAPE" not in {operator.name for operator in list_operators(tmp_path / "any_fp32.tflite")}
+        assert "SHAPE" not in {operator.name for operator in read_graph(tmp_path / "any_fp32.tflite").operators}
 
 
 class TestRefinement:
@@ -247,7 +246,7 @@ class TestRefinement:
         chosen = choose_images(shipped_images(), COLOURS_INPUT, count=40)
         network, labels = open_network(blocks_network), tuple("abcdef")
         formats = ["int8", "dynamic", "int16x8"]
-        return out, convert(network, COLOURS_INPUT, formats, out, calibration=chosen, labels=labels, silence=quiet)
+        return out, convert_network(network, COLOURS_INPUT, formats, out, calibration=chosen, labels=labels)
 
     def test_of_the_integer_file_alone(self, made: tuple[Path, list[ConvertedModel]]) -> None:
         _, models = made
@@ -257,7 +256,7 @@ class TestRefinement:
             provenance = read_metadata(model.path).provenance
             assert ("refinement" in provenance) == (model.format == "int8")
 
-    def test_is_in_the_file_and_leaves_its_size_and_its_reference(
+    def test_is_in_the_file_and_leaves_the_model_s_size_and_its_reference(
         self, made: tuple[Path, list[ConvertedModel]], blocks: IntegerPair
     ) -> None:
         """`blocks` is the same but for the refinement."""
@@ -266,17 +265,19 @@ class TestRefinement:
         (refinement,) = (model.refinement for model in models if model.refinement is not None)
         assert refinement.kept
         assert refinement.l1_after < 0.65 * refinement.l1_before
-        assert path.stat().st_size == blocks.int8.stat().st_size
+        refined_model, unrefined_model = (split(p.read_bytes(), p)[0] for p in (path, blocks.int8))
+        assert len(refined_model) == len(unrefined_model)
         assert (out / "blocks_fp32.tflite").read_bytes() == blocks.fp32.read_bytes()
         refined, unrefined = read_metadata(path), read_metadata(blocks.int8)
         assert unrefined.provenance["refinement"] is None
         assert refined == replace(unrefined, provenance=unrefined.provenance | {"refinement": refinement.to_json()})
-        assert list_operators(path) == list_operators(blocks.int8)
+        structures = [[(o.name, o.inputs, o.outputs) for o in read_graph(p).operators] for p in (path, blocks.int8)]
+        assert structures[0] == structures[1]
 
     def test_refining_the_unrefined_file_gives_the_same(
         self, made: tuple[Path, list[ConvertedModel]], blocks: IntegerPair
     ) -> None:
-        content, refinement = refine(Model(blocks.fp32), Model(blocks.int8), blocks.pixels)
+        content, refinement = refine_model(Model(blocks.fp32), Model(blocks.int8), blocks.pixels)
         assert refinement in [model.refinement for model in made[1]]
         graphs = [Graph(content, "m"), read_graph(made[0] / "blocks_int8.tflite")]
         for one, other in zip(*(graph.tensors for graph in graphs), strict=True):
@@ -288,7 +289,7 @@ class TestRefinement:
     ) -> None:
         """Its two halves come out of one operator, which pairing does not know."""
         network = small_network("halves", lambda x: tf.concat(tf.split(x, 2, axis=3)[::-1], axis=3))
-        models = convert(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, silence=quiet)
+        models = convert_network(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration)
         remark = models[1].remark
         assert models[1].refinement is None
         assert remark.startswith("not refined: halves_fp32.tflite: operator 1 (SPLIT to ")
@@ -322,9 +323,7 @@ class TestRefused:
         self, middle: Callable[[Any], Any], form: str, message: str, calibration: CalibrationSet, tmp_path: Path
     ) -> None:
         with pytest.raises(ConversionError, match=message) as caught:
-            convert(
-                small_network("net", middle), COLOURS_INPUT, [form], tmp_path, calibration=calibration, silence=quiet
-            )
+            convert_network(small_network("net", middle), COLOURS_INPUT, [form], tmp_path, calibration=calibration)
         assert str(caught.value).startswith("net")
         assert "\n" not in str(caught.value)
         assert ".part" not in str(caught.value)
@@ -337,13 +336,13 @@ class TestRefused:
     ) -> None:
         network = small_network("broken", lambda x: x * value)
         with pytest.raises(ConversionError, match="NaN or infinity"):
-            convert(network, COLOURS_INPUT, [form], tmp_path, calibration=calibration, silence=quiet)
+            convert_network(network, COLOURS_INPUT, [form], tmp_path, calibration=calibration)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_network_that_cannot_take_its_input(self, tmp_path: Path) -> None:
         network = Network("odd", 32, 32, 3, 7, lambda x: tf.reduce_mean(x, axis=[1, 2]), None)
         with pytest.raises(ConversionError, match=r"odd: cannot be run on input \(1, 32, 32, 3\)"):
-            convert(network, COLOURS_INPUT, [], tmp_path, silence=quiet)
+            convert_network(network, COLOURS_INPUT, [], tmp_path)
 
     @pytest.mark.parametrize("layer", ["RandomFlip", "RandomRotation", "BatchNormalization"])
     def test_a_saved_model_that_changes_as_it_runs(self, layer: str, tmp_path: Path) -> None:
@@ -359,13 +358,13 @@ class TestRefused:
         archive.add_endpoint("serve", lambda x: model(x, training=True), input_signature=[spec])
         archive.write_out(str(tmp_path / "net"), verbose=False)
         with pytest.raises(ConversionError, match=r"net: changes variables .* RandomFlip .* give the \.keras file"):
-            convert(open_network(tmp_path / "net"), COLOURS_INPUT, [], tmp_path, silence=quiet)
-        convert(open_network(tmp_path / "net.keras"), COLOURS_INPUT, [], tmp_path, silence=quiet)
+            convert_network(open_network(tmp_path / "net"), COLOURS_INPUT, [], tmp_path)
+        convert_network(open_network(tmp_path / "net.keras"), COLOURS_INPUT, [], tmp_path)
 
     def test_a_file_where_the_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "models").write_text("no folder")
         with pytest.raises(InputError, match="models: cannot write"):
-            convert(small_network("plain"), COLOURS_INPUT, [], tmp_path / "models", silence=quiet)
+            convert_network(small_network("plain"), COLOURS_INPUT, [], tmp_path / "models")
         assert (tmp_path / "models").read_text() == "no folder"
 
 
@@ -375,13 +374,12 @@ class TestAllOrNothing:
         for form in ("fp32", "int8"):
             (tmp_path / f"net_{form}.tflite").write_text(f"old {form}")
         with pytest.raises(ConversionError, match="COS"):
-            convert(
+            convert_network(
                 small_network("net", tf.math.cos),
                 COLOURS_INPUT,
                 ["int8"],
                 tmp_path,
                 calibration=calibration,
-                silence=quiet,
             )
         assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
             "net_fp32.tflite": "old fp32",
@@ -391,7 +389,7 @@ class TestAllOrNothing:
     def test_success_replaces_them(self, calibration: CalibrationSet, tmp_path: Path) -> None:
         for form in ("fp32", "int8", "fp16"):
             (tmp_path / f"net_{form}.tflite").write_text(f"old {form}")
-        convert(small_network("net"), COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration, silence=quiet)
+        convert_network(small_network("net"), COLOURS_INPUT, ["int8"], tmp_path, calibration=calibration)
         assert len(list(tmp_path.iterdir())) == 3
         assert (tmp_path / "net_fp16.tflite").read_text() == "old fp16"  # not asked for, not touched
         for form in ("fp32", "int8"):
@@ -476,14 +474,13 @@ class TestProvenance:
 
     def test_progress_is_told_of_every_stage(self, calibration: CalibrationSet, tmp_path: Path) -> None:
         calls: list[tuple[str, int, int]] = []
-        convert(
+        convert_network(
             small_network("net"),
             COLOURS_INPUT,
             ["int8"],
             tmp_path,
             calibration=calibration,
             progress=lambda *call: calls.append(call),
-            silence=quiet,
         )
         stages = list(dict.fromkeys(stage for stage, _, _ in calls))
         assert stages == [

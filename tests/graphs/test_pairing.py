@@ -31,8 +31,8 @@ def weight_correlations(pair: GraphPair) -> list[float]:
     found = []
     for match in pair.operators:
         if match.reference.name in WEIGHTED:
-            exact = pair.reference.tensors[match.reference.inputs[1]].real.ravel()
-            rounded = pair.candidate.tensors[match.candidate.inputs[1]].real.ravel()
+            exact = pair.reference.tensors[match.reference.inputs[1]].dequantize().ravel()
+            rounded = pair.candidate.tensors[match.candidate.inputs[1]].dequantize().ravel()
             found.append(float(np.corrcoef(exact, rounded[rounded.size - exact.size :])[0, 1]))
     return found
 

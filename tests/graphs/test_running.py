@@ -62,7 +62,7 @@ def inner_tensors(path: Path, images: np.ndarray) -> dict[int, np.ndarray]:
     interpreter: Any = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     graph = read_graph(path)
-    found: dict[int, list[np.ndarray]] = {index: [] for index in (*graph.inputs, *graph.makers)}
+    found: dict[int, list[np.ndarray]] = {index: [] for index in (*graph.inputs, *graph.producers)}
     for image in images:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[np.newaxis])
         interpreter.invoke()
@@ -131,7 +131,7 @@ class TestTapped:
         graph = read_graph(models[name])
         images = some_input(graph, 2)
         expected = inner_tensors(models[name], images)
-        runner = TappedRunner(graph, [*graph.makers, *graph.inputs, *graph.outputs])
+        runner = TappedRunner(graph, [*graph.producers, *graph.inputs, *graph.outputs])
         for number, image in enumerate(images):
             found = {index: values.copy() for index, values in runner.run(image[np.newaxis]).items()}
             assert set(found) == set(expected)

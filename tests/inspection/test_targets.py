@@ -20,7 +20,7 @@ FORMATS = ["fp32", "int8", "fp16", "dynamic", "int16x8"]
 def mobilenets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small MobileNetV2 in all formats: its dense layer has weights enough to be quantized alone."""
     from edgeq.calibration import choose_images, shipped_images
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import build_network
     from edgeq.preprocessing import Preprocessing
 
@@ -28,7 +28,7 @@ def mobilenets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     preprocessing = Preprocessing(32, 32, crop=1.0)
     calibration = choose_images(shipped_images(), preprocessing, count=10)
     network = build_network("mobilenet_v2", 32, 32, alpha=0.35, classes=10, weights="none")
-    convert(network, preprocessing, FORMATS, out, calibration=calibration)
+    convert_network(network, preprocessing, FORMATS, out, calibration=calibration)
     return out
 
 

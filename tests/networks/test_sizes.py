@@ -14,7 +14,7 @@ import pytest
 
 from edgeq.errors import InputError, ModelError
 from edgeq.networks import Architecture, build_keras_model
-from edgeq.networks.sizes import Block, Summary, summarize
+from edgeq.networks.sizes import Block, NetworkSummary, summarize_model
 
 keras = pytest.importorskip("keras")
 layers = keras.layers
@@ -87,7 +87,7 @@ def sequence(*parts: Any, shape: tuple[int, ...] = (12, 10, 4)) -> Any:
     return keras.Sequential([keras.Input(shape), *parts], name="network")
 
 
-def by_name(summary: Summary) -> dict[str, Block]:
+def by_name(summary: NetworkSummary) -> dict[str, Block]:
     return {block.name: block for block in summary.blocks}
 
 
@@ -103,7 +103,7 @@ class TestPublishedCounts:
         Slim's networks have a class more, for the background. No printed digit depends on it, so both are tested.
         """
         model = build_keras_model(Architecture(height=size, width=size, alpha=alpha))
-        summary = summarize(model)
+        summary = summarize_model(model)
         features = model.layers[-1].kernel.shape[0]
         parameters = summary.trainable_parameters - batch_norm_parameters(model)
         for background in (0, 1):
@@ -124,7 +124,7 @@ class TestPublishedCounts:
         Slim prints 5.4 for 5.48 and 4.0 for 3.99, so it neither rounds all parameters nor cuts all off.
         """
         model = build_keras_model(Architecture(family, alpha=alpha))
-        summary = summarize(model)
+        summary = summarize_model(model)
         if mega_multiply_adds is not None:
             assert round(summary.multiply_adds / 1e6) == mega_multiply_adds
         assert abs(summary.trainable_parameters / 1e6 - mega_parameters) < 0.1
@@ -135,7 +135,7 @@ class TestPublishedCounts:
     )
     def test_torchvision(self, family: str, parameters: int, giga_multiply_adds: float) -> None:
         model = build_keras_model(Architecture(family))
-        summary = summarize(model)
+        summary = summarize_model(model)
         assert summary.trainable_parameters == parameters
         assert round(summary.multiply_adds / 1e9, 3) == giga_multiply_adds
         assert summary.parameters == model.count_params()
@@ -156,7 +156,7 @@ class TestPublishedCounts:
         body = keras.applications.MobileNetV3Small((224, 224, 3), alpha, include_top=False, weights=None)
         x = layers.GlobalAveragePooling2D(keepdims=True)(body.output)
         x = layers.Conv2D(1001, 1)(layers.Conv2D(1280, 1)(x))
-        summary = summarize(keras.Model(body.input, x))
+        summary = summarize_model(keras.Model(body.input, x))
         assert round(summary.trainable_parameters / 1e6, 1) == mega_parameters
         assert mega_multiply_adds is None or round(summary.multiply_adds / 1e6) == mega_multiply_adds
 
@@ -189,7 +189,7 @@ class TestCounting:
     )
     def test_a_layer(self, layer: Any, expected: int) -> None:
         model = sequence(layer)
-        (block,) = summarize(model).blocks
+        (block,) = summarize_model(model).blocks
         assert block.multiply_adds == expected
         assert block.parameters == block.trainable_parameters == model.count_params()
         assert block.output_shape == model.output_shape[1:]
@@ -207,7 +207,7 @@ class TestCounting:
     def test_agrees_with_the_graph(self, architecture: Architecture) -> None:
         model = build_keras_model(architecture)
         expected = count_in_graph(model, (architecture.height, architecture.width, 3))
-        assert summarize(model).multiply_adds == expected
+        assert summarize_model(model).multiply_adds == expected
 
     def test_pooling_activations_and_normalization_cost_nothing(self) -> None:
         parts = (
@@ -217,7 +217,7 @@ class TestCounting:
             layers.MaxPooling2D(),
             layers.PReLU(),
         )
-        summary = summarize(sequence(*parts))
+        summary = summarize_model(sequence(*parts))
         assert (summary.multiply_adds, summary.not_counted) == (0, ())
         assert summary.parameters == 4 * 4 + 6 * 5 * 4
 
@@ -225,18 +225,18 @@ class TestCounting:
         shared = layers.Conv2D(4, 3, padding="same", name="shared")
         image = keras.Input((8, 8, 4))
         model = keras.Model(image, layers.Add()([shared(image), shared(layers.ReLU()(image))]))
-        (block,) = summarize(model).blocks
+        (block,) = summarize_model(model).blocks
         assert (block.parameters, block.multiply_adds) == (148, 2 * 8 * 8 * 144)
 
     def test_frozen_layers_have_parameters_too(self, tmp_path: Path) -> None:
         model = sequence(layers.Conv2D(8, 3), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(2))
-        before = summarize(model)
+        before = summarize_model(model)
         assert before.trainable_parameters == model.count_params() - 2 * 8
         model.trainable = False
         assert model.trainable_weights == []
-        assert summarize(model) == before
+        assert summarize_model(model) == before
         model.save(tmp_path / "frozen.keras")
-        assert summarize(keras.models.load_model(tmp_path / "frozen.keras")) == before
+        assert summarize_model(keras.models.load_model(tmp_path / "frozen.keras")) == before
 
     def test_layers_inside_of_custom_layers(self) -> None:
         class Twice(layers.Layer):  # type: ignore[misc]
@@ -249,7 +249,7 @@ class TestCounting:
                 return self.inner(self.inner(x)) * self.scale
 
         model = sequence(Twice())
-        summary = summarize(model)
+        summary = summarize_model(model)
         assert summary.multiply_adds == 2 * 12 * 10 * 16
         assert summary.parameters == model.count_params() == 20
 
@@ -268,7 +268,7 @@ class TestCounting:
             layers.Dense(5, name="dense"),
             Product(name="product"),
         )
-        summary = summarize(model)
+        summary = summarize_model(model)
         assert summary.not_counted == ("each", "forward_lstm", "backward_lstm", "product")
         assert summary.multiply_adds == 6 * 5
         assert summary.parameters == model.count_params()
@@ -285,7 +285,7 @@ class TestCounting:
 
         model = Idle()
         model(np.zeros((1, 8, 8, 3), np.float32))
-        summary = summarize(model, (8, 8, 3))
+        summary = summarize_model(model, (8, 8, 3))
         assert [(block.name, block.output_shape) for block in summary.blocks] == [("used", (8, 8, 2)), ("unused", ())]
         assert summary.parameters == model.count_params()
         assert summary.not_counted == ("unused",)
@@ -293,7 +293,7 @@ class TestCounting:
 
 class TestBlocks:
     def test_mobilenet_v2(self) -> None:
-        summary = summarize(build_keras_model(Architecture(height=96, width=64)))
+        summary = summarize_model(build_keras_model(Architecture(height=96, width=64)))
         names = ["Conv1", "expanded_conv", *(f"block_{number}" for number in range(1, 17)), "Conv_1", "head"]
         assert [block.name for block in summary.blocks] == names
         assert summary.input_shape == (96, 64, 3)
@@ -315,7 +315,7 @@ class TestBlocks:
 
     @pytest.mark.parametrize("size", [32, 224])
     def test_mobilenet_v3(self, size: int) -> None:
-        summary = summarize(build_keras_model(Architecture("mobilenet_v3_small", size, size)))
+        summary = summarize_model(build_keras_model(Architecture("mobilenet_v3_small", size, size)))
         numbered = [f"expanded_conv_{number}" for number in range(1, 11)]
         assert [block.name for block in summary.blocks] == ["conv", "expanded_conv", *numbered, "conv_1", "head"]
         blocks = by_name(summary)
@@ -327,14 +327,14 @@ class TestBlocks:
 
     @pytest.mark.parametrize("family", ["mobilenet_v2", "mobilenet_v3_small"])
     def test_a_head_of_ones_own(self, family: str) -> None:
-        head = summarize(build_keras_model(Architecture(family, 32, 32, head=16, classes=5))).blocks[-1]
+        head = summarize_model(build_keras_model(Architecture(family, 32, 32, head=16, classes=5))).blocks[-1]
         features = 1280 if family == "mobilenet_v2" else 576
         assert (head.name, head.kind, head.output_shape) == ("head", "pool, dense, dense", (5,))
         assert head.multiply_adds == features * 16 + 16 * 5
 
     def test_output_strides_change_shapes_and_not_parameters(self) -> None:
         coarse, fine = (
-            summarize(build_keras_model(Architecture(height=64, width=64, output_stride=s))) for s in (32, 8)
+            summarize_model(build_keras_model(Architecture(height=64, width=64, output_stride=s))) for s in (32, 8)
         )
         assert [b.parameters for b in coarse.blocks] == [b.parameters for b in fine.blocks]
         assert (by_name(coarse)["Conv_1"].output_shape, by_name(fine)["Conv_1"].output_shape) == (
@@ -355,7 +355,7 @@ class TestBlocks:
             layers.Dense(3, name="scores"),
             layers.Softmax(),
         )
-        assert [(b.name, b.kind, b.output_shape, b.parameters) for b in summarize(model).blocks] == [
+        assert [(b.name, b.kind, b.output_shape, b.parameters) for b in summarize_model(model).blocks] == [
             ("first", "conv 3x3", (10, 8, 8), 296 + 32),
             ("half", "pool", (5, 4, 8), 0),
             ("second", "grouped conv 3x3/2x1", (2, 2, 8), 152),
@@ -368,14 +368,14 @@ class TestBlocks:
         branches = [layers.Conv2D(channels, 1, name=f"to_{channels}")(image) for channels in (2, 3)]
         branches = [layers.BatchNormalization()(branch) for branch in branches]
         model = keras.Model(image, layers.Concatenate(name="both")(branches))
-        parameters = {block.name: block.parameters for block in summarize(model).blocks}
+        parameters = {block.name: block.parameters for block in summarize_model(model).blocks}
         assert parameters == {"to_2": 10 + 8, "to_3": 15 + 12, "both": 0}
 
     def test_a_nested_network_on_an_open_size(self) -> None:
         body = keras.applications.MobileNetV2((None, None, 3), 0.35, include_top=False, weights=None, pooling="avg")
         model = sequence(layers.RandomFlip(), body, layers.Dropout(0.2), layers.Dense(10), shape=(96, 96, 3))
-        summary = summarize(model)
-        expected = summarize(build_keras_model(Architecture(height=96, width=96, alpha=0.35, classes=10)))
+        summary = summarize_model(model)
+        expected = summarize_model(build_keras_model(Architecture(height=96, width=96, alpha=0.35, classes=10)))
         assert summary.blocks == expected.blocks
         assert summary.parameters == model.count_params()
 
@@ -384,24 +384,24 @@ class TestBlocks:
         parts = [
             keras.Sequential([layers.Conv2D(2, 1, name="block_1_conv")], name=name)(image) for name in ("left", "right")
         ]
-        summary = summarize(keras.Model(image, layers.Add()(parts)))
+        summary = summarize_model(keras.Model(image, layers.Add()(parts)))
         assert [block.name for block in summary.blocks][:2] == ["left/block_1", "right/block_1"]
 
 
 class TestInput:
     def test_an_open_size_is_given(self) -> None:
         model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3), layers.GlobalMaxPooling2D()])
-        assert summarize(model, (8, 6, 3)).multiply_adds == 6 * 4 * 54
+        assert summarize_model(model, (8, 6, 3)).multiply_adds == 6 * 4 * 54
         with pytest.raises(InputError, match="leaves its input size open; give --res"):
-            summarize(model)
+            summarize_model(model)
 
     def test_another_size_than_the_models(self) -> None:
         with pytest.raises(InputError, match=r"takes inputs of \(12, 10, 4\), not \(8, 6, 4\)"):
-            summarize(sequence(layers.Conv2D(2, 3)), (8, 6, 4))
+            summarize_model(sequence(layers.Conv2D(2, 3)), (8, 6, 4))
 
     def test_not_built(self) -> None:
         with pytest.raises(InputError, match="not built yet"):
-            summarize(keras.Sequential([layers.Dense(2)]), (8, 6, 4))
+            summarize_model(keras.Sequential([layers.Dense(2)]), (8, 6, 4))
 
     def test_not_built_all_through(self) -> None:
         class Late(layers.Layer):  # type: ignore[misc]
@@ -415,25 +415,25 @@ class TestInput:
                 return (*input_shape[:-1], 2)
 
         with pytest.raises(InputError, match="not built all through"):
-            summarize(sequence(Late()))
+            summarize_model(sequence(Late()))
 
     def test_two_inputs(self) -> None:
         inputs = [keras.Input((4, 4, 3)), keras.Input((4, 4, 3))]
         with pytest.raises(InputError, match="has 2 inputs"):
-            summarize(keras.Model(inputs, layers.Add()(inputs)))
+            summarize_model(keras.Model(inputs, layers.Add()(inputs)))
 
     def test_too_small_a_size_leaves_the_model_as_it_was(self) -> None:
         model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3), layers.Conv2D(2, 3)])
         before = [sorted(vars(layer)) for layer in model.layers]
         with pytest.raises(ModelError, match=r"cannot run on an input of \(4, 4, 3\)"):
-            summarize(model, (4, 4, 3))
+            summarize_model(model, (4, 4, 3))
         assert [sorted(vars(layer)) for layer in model.layers] == before
-        summarize(model, (8, 8, 3))
+        summarize_model(model, (8, 8, 3))
         assert [sorted(vars(layer)) for layer in model.layers] == before
 
 
 def test_json_has_everything() -> None:
-    summary = summarize(sequence(layers.Conv2D(2, 3, name="only"), layers.BatchNormalization()))
+    summary = summarize_model(sequence(layers.Conv2D(2, 3, name="only"), layers.BatchNormalization()))
     assert json.loads(json.dumps(summary.to_json())) == {
         "name": "network",
         "input_shape": [12, 10, 4],

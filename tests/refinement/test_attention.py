@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from edgeq.calibration import CalibrationSet, choose_images, shipped_images
-from edgeq.conversion import ConvertedModel, convert
+from edgeq.conversion import ConvertedModel, convert_network
 from edgeq.graphs import OperatorRunner
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import Preprocessing
 from edgeq.quiet import quiet
 from edgeq.refinement.layers import Layer
-from edgeq.report import refinement_line
+from edgeq.report.files import refinement_line
 from edgeq.runtime import Model
 from edgeq.tflite.graph import read_graph
 from edgeq.tflite.metadata import read_metadata
@@ -53,7 +53,7 @@ def attention(calibration: CalibrationSet, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("attention")
     scaled(keras.Model(image, x), 2).save(folder / "attention.keras")
     network = open_network(folder / "attention.keras")
-    return convert(network, INPUT, ["int8"], folder, calibration=calibration, silence=quiet)[1]
+    return convert_network(network, INPUT, ["int8"], folder, calibration=calibration)[1]
 
 
 def test_attention_is_refined(attention: ConvertedModel) -> None:
@@ -62,7 +62,7 @@ def test_attention_is_refined(attention: ConvertedModel) -> None:
     assert refinement is not None
     assert (refinement.kept, refinement.layers, refinement.skipped_layers) == (True, 8, ())
     assert "skipped_layers" not in refinement.to_json()
-    assert "unchanged" not in refinement_line(refinement)
+    assert "unrefined" not in refinement_line(refinement)
     float_graph, graph = (read_graph(attention.path.with_name(f"attention_{form}.tflite")) for form in ("fp32", "int8"))
     for ours, theirs in zip(graph.operators, float_graph.operators, strict=True):
         if ours.name == "FULLY_CONNECTED":
@@ -78,7 +78,7 @@ def test_dense_layers_over_a_sequence_are_matrices_times_patches(form: str, atte
     """Against the runtime's own kernel, at every position."""
     graph = read_graph(attention.path.with_name(f"attention_{form}.tflite"))
     found = [Layer(graph, operator) for operator in graph.operators if operator.name == "FULLY_CONNECTED"]
-    assert [layer.positions() for layer in found] == [(1, 36)] * 6 + [(1, 1)]
+    assert [layer.output_size() for layer in found] == [(1, 36)] * 6 + [(1, 1)]
     assert all(layer.refinable for layer in found)
     rng = np.random.default_rng(0)
     for layer in found:
@@ -86,7 +86,7 @@ def test_dense_layers_over_a_sequence_are_matrices_times_patches(form: str, atte
         shape = (3, *layer.input.shape[1:])
         x = rng.integers(-128, 128, shape, np.int8) if form == "int8" else rng.normal(0, 1, shape).astype(np.float32)
         given = output.dequantize(OperatorRunner(graph, layer.operator).run([x])).reshape(-1, layer.output.shape[-1])
-        patches = layer.patches(x, np.arange(layer.positions()[1]), *source.zero_point[:1])
+        patches = layer.patches(x, np.arange(layer.output_size()[1]), *source.zero_point[:1])
         real = source.dequantize(patches).reshape(-1, 1, 1, layer.channels)
         expected = layer.respond(layer.rows(layer.weights.real), real)
         if layer.bias is not None:
@@ -111,7 +111,7 @@ def test_layers_that_cannot_be_refined_stay_and_are_named(calibration: Calibrati
     scaled(keras.Model(image, x), 2).save(tmp_path / "net.keras")
     network = open_network(tmp_path / "net.keras")
     before, after = (
-        convert(
+        convert_network(
             network, INPUT, ["int8"], tmp_path / str(refined), calibration=calibration, refined=refined, silence=quiet
         )
         for refined in (False, True)
@@ -123,9 +123,7 @@ def test_layers_that_cannot_be_refined_stay_and_are_named(calibration: Calibrati
     assert (operator, "larger" in name) == ("TRANSPOSE_CONV", True)
     assert refinement.to_json()["skipped_layers"] == list(refinement.skipped_layers)
     assert read_metadata(after[1].path).provenance["refinement"] == refinement.to_json()
-    assert f"1 layer that cannot be refined stays unchanged: {index} TRANSPOSE_CONV {name}." in refinement_line(
-        refinement
-    )
+    assert f"1 layer stays unrefined: {index} TRANSPOSE_CONV {name}." in refinement_line(refinement)
     graphs = [read_graph(models[1].path) for models in (before, after)]
     for number in graphs[0].operators[int(index)].inputs:
         tensors = [graph.tensors[number] for graph in graphs]
@@ -146,7 +144,7 @@ def test_a_product_of_two_activations_is_no_layer(calibration: CalibrationSet, t
         return tf.nn.softmax(tf.concat([mean, product], axis=1) @ kernels[2])
 
     network = Network("product", SIDE, SIDE, 3, CLASSES, function, kernels)
-    _, model = convert(network, INPUT, ["int8"], tmp_path, calibration=calibration, silence=quiet)
+    _, model = convert_network(network, INPUT, ["int8"], tmp_path, calibration=calibration)
     assert model.refinement is not None, model.remark
     assert (model.refinement.layers, model.refinement.skipped_layers) == (3, ())
 
@@ -155,6 +153,6 @@ def test_a_network_without_layers_is_converted_all_the_same(calibration: Calibra
     import tensorflow as tf
 
     network = Network("none", SIDE, SIDE, 3, 3, lambda x: tf.nn.softmax(tf.reduce_mean(x, axis=[1, 2])), None)
-    _, model = convert(network, INPUT, ["int8"], tmp_path, calibration=calibration, silence=quiet)
+    _, model = convert_network(network, INPUT, ["int8"], tmp_path, calibration=calibration)
     assert model.refinement is None
     assert model.remark == "not refined: none_int8.tflite: has no layer that can be refined"

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from edgeq.calibration import choose_images, shipped_images
-from edgeq.conversion import convert
+from edgeq.conversion import convert_network
 from edgeq.graphs import OperatorRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.networks import open_network
 from edgeq.preprocessing import Preprocessing
-from edgeq.quiet import quiet
 from edgeq.refinement.layers import Layer
 from edgeq.tflite.graph import Graph, read_graph
 
@@ -62,7 +61,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
     preprocessing = Preprocessing(HEIGHT, WIDTH, crop=1.0)
     chosen = choose_images(shipped_images(), preprocessing, count=20)
     network = open_network(folder / "kinds.keras")
-    convert(network, preprocessing, ["int8"], folder, calibration=chosen, refined=False, silence=quiet)
+    convert_network(network, preprocessing, ["int8"], folder, calibration=chosen, refine=False)
     return {form: read_graph(folder / f"kinds_{form}.tflite") for form in FORMS}
 
 
@@ -87,7 +86,7 @@ def is_step(graph: Graph, operator: Any, kind: str) -> bool:
 
 
 def all_patches(x: np.ndarray, options: dict[str, Any]) -> np.ndarray:
-    """Patches of a padded input, cut position by position: (items, rows, columns, height, width, channels).
+    """Patches of a padded input, cut place by place: (items, rows, columns, height, width, channels).
 
     The padding is that of Keras's documentation: with "same" there are ceil(size / stride) positions, and what is
     missing is added on both sides, the odd one behind.
@@ -123,7 +122,7 @@ class TestConvolutions:
         layer = find(graphs["fp32"], kind)
         x = activations(layer)
         expected = all_patches(x, KINDS[kind][1])
-        assert layer.positions() == expected.shape[1:3]
+        assert layer.output_size() == expected.shape[1:3]
         assert layer.kernel == expected.shape[3:5]
         flat = expected.reshape(len(x), -1, *expected.shape[3:])
         np.testing.assert_array_equal(layer.patches(x, np.arange(flat.shape[1])), flat)
@@ -142,14 +141,14 @@ class TestConvolutions:
         x = activations(layer)
         assert layer.bias is not None
         found = (
-            layer.respond(layer.rows(layer.weights.real), layer.mean_patch(x.mean(axis=0))[np.newaxis])[0]
-            + layer.bias.real
+            layer.respond(layer.rows(layer.weights.dequantize()), layer.mean_patch(x.mean(axis=0))[np.newaxis])[0]
+            + layer.bias.dequantize()
         )
         given = OperatorRunner(layer.graph, layer.operator).run([x]).astype(np.float64)
         np.testing.assert_allclose(found, given.mean(axis=(0, 1, 2)), atol=1e-5)
         # And of every patch by itself.
         every = layer.patches(x, np.arange(given[0, ..., 0].size)).reshape(-1, *layer.kernel, layer.input.shape[-1])
-        found = layer.respond(layer.rows(layer.weights.real), every) + layer.bias.real
+        found = layer.respond(layer.rows(layer.weights.dequantize()), every) + layer.bias.dequantize()
         np.testing.assert_allclose(found, given.reshape(found.shape), atol=1e-4)
 
     def test_of_integers_too_but_for_their_rounding(self, kind: str, graphs: dict[str, Graph]) -> None:
@@ -162,7 +161,7 @@ class TestConvolutions:
         assert whole.sum() >= 5
         assert layer.bias is not None
         mean = layer.mean_patch(source.dequantize(integers).mean(axis=0))
-        found = layer.respond(layer.rows(layer.weights.real), mean[np.newaxis])[0] + layer.bias.real
+        found = layer.respond(layer.rows(layer.weights.dequantize()), mean[np.newaxis])[0] + layer.bias.dequantize()
         steps = (found - made.dequantize(given).mean(axis=(0, 1, 2))) / made.scale[0]
         assert np.abs(steps[whole]).max() < 0.1
 
@@ -181,14 +180,15 @@ def test_fully_connected(graphs: dict[str, Graph]) -> None:
     (operator,) = (o for o in graphs["fp32"].operators if o.name == "FULLY_CONNECTED")
     layer = Layer(graphs["fp32"], operator)
     x = activations(layer, items=7)
-    assert (layer.positions(), layer.kernel) == ((1, 1), (1, 1))
+    assert (layer.output_size(), layer.kernel) == ((1, 1), (1, 1))
     np.testing.assert_array_equal(layer.patches(x, np.array([0])).reshape(x.shape), x)
     np.testing.assert_allclose(layer.mean_patch(x.mean(axis=0)).ravel(), x.mean(axis=0), atol=1e-6)
     assert layer.weights.data is not None
     np.testing.assert_array_equal(layer.unrows(layer.rows(layer.weights.data)), layer.weights.data)
     assert layer.bias is not None
     found = (
-        layer.respond(layer.rows(layer.weights.real), layer.mean_patch(x.mean(axis=0))[np.newaxis])[0] + layer.bias.real
+        layer.respond(layer.rows(layer.weights.dequantize()), layer.mean_patch(x.mean(axis=0))[np.newaxis])[0]
+        + layer.bias.dequantize()
     )
     given = OperatorRunner(layer.graph, operator).run([x])
     np.testing.assert_allclose(found, given.mean(axis=0), atol=1e-5)

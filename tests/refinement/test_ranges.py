@@ -11,8 +11,8 @@ from conftest import IntegerPair
 
 from edgeq.graphs import pair_graphs
 from edgeq.quantization import Quantization
-from edgeq.refinement import refine
-from edgeq.refinement.ranges import Spread, adjustable
+from edgeq.refinement import refine_model
+from edgeq.refinement.ranges import RangeObserver, range_observers
 from edgeq.runtime import Model
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Tensor, read_graph
@@ -33,10 +33,10 @@ def with_range(editor: GraphEditor, low: float, high: float, operator: int = 2) 
 
 def fitted(editor: GraphEditor, tensor: Tensor, values: np.ndarray, narrowed: bool = True) -> Quantization:
     """What a tensor's quantization becomes, given values."""
-    spread = Spread(tensor, narrowed)
-    for part in np.array_split(values.repeat(3).reshape(-1, 1), 4):  # one position in three counts
-        spread.add(part)
-    spread.fit(editor)
+    observer = RangeObserver(tensor, narrowed)
+    for part in np.array_split(values.repeat(3).reshape(-1, 1), 4):  # one place in three counts
+        observer.add(part)
+    observer.fit(editor)
     return editor.graph.tensors[tensor.index].quantization
 
 
@@ -104,7 +104,7 @@ class TestWidened:
         assert found.real_range == pytest.approx((0, float(values.max())), rel=1e-3)
         assert fitted(editor, editor.graph.tensors[tensor.index], 0.1 * values, narrowed=False) == found
 
-    def test_a_model_calibrated_on_other_images_is_mended(self, blocks: IntegerPair, tmp_path: Path) -> None:
+    def test_a_model_calibrated_on_other_images_is_corrected(self, blocks: IntegerPair, tmp_path: Path) -> None:
         """One whose ranges are less than half of what the images take, also where activations are clamped."""
         editor = GraphEditor(read_graph(blocks.int8))
         graph = editor.graph
@@ -122,10 +122,10 @@ class TestWidened:
                 editor.set_data(bias, np.rint(data / 0.4).astype(np.int32))
         (tmp_path / "narrow.tflite").write_bytes(editor.content)
         reference, candidate = Model(blocks.fp32), Model(tmp_path / "narrow.tflite")
-        content, result = refine(reference, candidate, blocks.pixels)
+        content, result = refine_model(reference, candidate, blocks.pixels)
         assert result.l1_before > 0.1
         assert result.l1_after < 0.25 * result.l1_before
-        _, without = refine(reference, candidate, blocks.pixels, methods=("gain", "rounding", "mending"))
+        _, without = refine_model(reference, candidate, blocks.pixels, methods=("gain", "rounding", "mending"))
         assert result.l1_after < 0.5 * without.l1_after
         ranges = [g.tensors[g.operators[0].outputs[0]].quantization.real_range for g in (graph, Graph(content, "m"))]
         assert ranges[1][1] > 2 * ranges[0][1]
@@ -134,8 +134,8 @@ class TestWidened:
 def test_a_tensor_of_nothing_keeps_its_range(editor: GraphEditor) -> None:
     content = editor.content
     tensor = editor.graph.tensors[editor.graph.operators[2].outputs[0]]
-    Spread(tensor, True).fit(editor)
-    Spread(tensor, False).fit(editor)
+    RangeObserver(tensor, True).fit(editor)
+    RangeObserver(tensor, False).fit(editor)
     assert editor.content == content
 
 
@@ -148,18 +148,18 @@ def test_every_channel_counts(narrowed: bool, blocks: IntegerPair) -> None:
         for channel in range(channels):
             values = np.zeros((1, 6, 6, channels), np.float32)
             values[..., channel] = 9
-            spread = Spread(tensor, narrowed)
-            spread.add(values)
-            assert spread.best_range()[1] == pytest.approx(9, rel=0.01)
+            observer = RangeObserver(tensor, narrowed)
+            observer.add(values)
+            assert observer.best_range()[1] == pytest.approx(9, rel=0.01)
 
 
 class TestWhich:
     def test_what_layers_and_sums_make_but_not_the_end(self, blocks: IntegerPair) -> None:
         pair = pair_graphs(read_graph(blocks.fp32), read_graph(blocks.int8))
-        found = adjustable(pair, GraphEditor(pair.candidate))
-        makers = [pair.reference.makers[index].index for index in found]
-        assert makers == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
-        narrowed = [pair.reference.makers[index].index for index, spread in found.items() if spread._narrowed]
+        found = range_observers(pair, GraphEditor(pair.candidate))
+        producers = [pair.reference.producers[index].index for index in found]
+        assert producers == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
+        narrowed = [pair.reference.producers[index].index for index, observer in found.items() if observer._narrowed]
         assert narrowed == [2, 5, 6, 9]  # linear steps, but not clamped ones nor the classifier
 
     def test_not_where_a_reader_s_bias_is_another_s_too(self, blocks: IntegerPair) -> None:
@@ -170,5 +170,5 @@ class TestWhich:
         bias = main.tensors[main.operators[7].inputs[2]]
         main.tensors[main.operators[8].inputs[2]].buffer = bias.buffer  # both read the sum, operator 6
         pair = pair_graphs(read_graph(blocks.fp32), Graph(pack_model(graph.model, 0), "shared.tflite"))
-        found = adjustable(pair, GraphEditor(pair.candidate))
-        assert [pair.reference.makers[index].index for index in found] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 12]
+        found = range_observers(pair, GraphEditor(pair.candidate))
+        assert [pair.reference.producers[index].index for index in found] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 12]

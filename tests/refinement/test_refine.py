@@ -17,8 +17,8 @@ from edgeq.errors import InputError
 from edgeq.graphs import OperatorRunner, TappedRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.preprocessing import NORMALIZATIONS
-from edgeq.refinement import METHODS, Refinement, refine
-from edgeq.refinement.correction import correct_gain
+from edgeq.refinement import METHODS, Refinement, refine_model
+from edgeq.refinement.correction import correct_scale
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
 from edgeq.runtime import RUNTIMES, Model
@@ -35,7 +35,7 @@ def opened(pair: IntegerPair, candidate: Path | None = None) -> tuple[Model, Mod
 
 @pytest.fixture(scope="module")
 def refined(blocks: IntegerPair) -> tuple[bytes, Refinement]:
-    return refine(*opened(blocks), blocks.pixels)
+    return refine_model(*opened(blocks), blocks.pixels)
 
 
 def probabilities(model: Model, pixels: list[np.ndarray]) -> np.ndarray:
@@ -99,7 +99,7 @@ class TestResult:
         self, refined: tuple[bytes, Refinement], blocks: IntegerPair
     ) -> None:
         for threads in (1, 3):
-            assert refine(*opened(blocks), blocks.pixels, threads=threads) == refined
+            assert refine_model(*opened(blocks), blocks.pixels, threads=threads) == refined
 
     def test_images_kept_for_checking_are_for_nothing_else(
         self, refined: tuple[bytes, Refinement], blocks: IntegerPair, monkeypatch: pytest.MonkeyPatch
@@ -110,17 +110,17 @@ class TestResult:
         pixels = list(blocks.pixels)
         for number in range(4, len(pixels), 5):
             pixels[number] = rng.integers(0, 256, pixels[number].shape, np.uint8)
-        content, result = refine(*opened(blocks), pixels)
+        content, result = refine_model(*opened(blocks), pixels)
         assert content == refined[0]
         assert result.l1_before != refined[1].l1_before
         pixels = list(blocks.pixels)
         pixels[3] = pixels[4]
-        assert refine(*opened(blocks), pixels)[0] != refined[0]  # the others do count
+        assert refine_model(*opened(blocks), pixels)[0] != refined[0]  # the others do count
 
     def test_never_worse(self, blocks: IntegerPair) -> None:
         """Refined on nothing but black pictures, a model would get worse on photos: it stays byte for byte."""
         pixels = [image if number % 5 == 4 else 0 * image for number, image in enumerate(blocks.pixels)]
-        content, result = refine(*opened(blocks), pixels)
+        content, result = refine_model(*opened(blocks), pixels)
         assert content == blocks.int8.read_bytes()
         assert not result.kept
         assert result.l1_after >= result.l1_before
@@ -132,7 +132,7 @@ class TestResult:
         path = written(with_weights_outside(blocks.int8.read_bytes()), tmp_path, "outside.tflite")
         overrides = Overrides(normalization=NORMALIZATIONS["-1..1"], crop=1.0)
         candidate = Model(path, runtime="ai-edge-litert", overrides=overrides)
-        content, result = refine(opened(blocks)[0], candidate, blocks.pixels)
+        content, result = refine_model(opened(blocks)[0], candidate, blocks.pixels)
         assert result == refined[1]
         assert len(content) == path.stat().st_size
         for tensor, same in zip(Graph(content, "m").tensors, Graph(refined[0], "m").tensors, strict=True):
@@ -141,7 +141,7 @@ class TestResult:
 
     def test_progress_is_told(self, blocks: IntegerPair) -> None:
         calls: list[tuple[str, int, int]] = []
-        refine(*opened(blocks), blocks.pixels[:10], **BIAS_ONLY, progress=lambda *call: calls.append(call))
+        refine_model(*opened(blocks), blocks.pixels[:10], **BIAS_ONLY, progress=lambda *call: calls.append(call))
         stages = list(dict.fromkeys(stage for stage, _, _ in calls))
         assert stages == ["Observing the float network", "Refining", "Checking"]
         for stage in stages:
@@ -163,9 +163,9 @@ class TestBiases:
             editor.set_data(bias.index, (bias.data + steps).astype(np.int32))
         return written(editor.content, folder, "damaged.tflite")
 
-    def test_that_were_damaged_are_mended(self, blocks: IntegerPair, tmp_path: Path) -> None:
+    def test_that_were_damaged_are_corrected(self, blocks: IntegerPair, tmp_path: Path) -> None:
         path = self.damaged(blocks, tmp_path)
-        content, result = refine(*opened(blocks, path), blocks.pixels, **BIAS_ONLY)
+        content, result = refine_model(*opened(blocks, path), blocks.pixels, **BIAS_ONLY)
         assert result.kept
         assert result.l1_before > 0.15
         assert result.l1_after < 0.2 * result.l1_before
@@ -173,14 +173,14 @@ class TestBiases:
         for operator in graphs[0].operators:
             if operator.name in WEIGHTED:
                 made = graphs[0].tensors[operator.outputs[0]].quantization.scale[0]
-                original, broken, mended = (g.tensors[operator.inputs[2]].real / made for g in graphs)
-                assert np.abs(mended - original).max() < 2.5  # steps of the output
+                original, broken, corrected = (g.tensors[operator.inputs[2]].dequantize() / made for g in graphs)
+                assert np.abs(corrected - original).max() < 2.5  # steps of the output
                 if operator.index in (0, graphs[0].operators[-2].index):
                     assert np.abs(broken - original).max() > 4
 
     def test_give_each_layer_the_mean_output_of_the_float_one(self, blocks: IntegerPair) -> None:
         """Over the images refined on, channel by channel, where nothing clamps: the definition of the correction."""
-        content, _ = refine(*opened(blocks), blocks.pixels, **BIAS_ONLY)
+        content, _ = refine_model(*opened(blocks), blocks.pixels, **BIAS_ONLY)
         images = [image for number, image in enumerate(blocks.pixels) if number % 5 != 4]
         float_model, integer_model = opened(blocks)
         graphs = read_graph(blocks.fp32), Graph(content, "refined"), read_graph(blocks.int8)
@@ -203,7 +203,7 @@ class TestBiases:
             assert np.abs(corrected - expected).max() < 0.5 * np.abs(uncorrected - expected).max()
 
     def test_weights_and_ranges_stay_as_they_are(self, blocks: IntegerPair) -> None:
-        content, result = refine(*opened(blocks), blocks.pixels, **BIAS_ONLY)
+        content, result = refine_model(*opened(blocks), blocks.pixels, **BIAS_ONLY)
         assert result.l1_after < 0.65 * result.l1_before
         before, after = read_graph(blocks.int8), Graph(content, "refined")
         for old, new in zip(before.tensors, after.tensors, strict=True):
@@ -232,14 +232,14 @@ class TestGain:
         self, factor: float, blocks: IntegerPair, tmp_path: Path
     ) -> None:
         path = written(self.weakened(blocks, factor).content, tmp_path)
-        content, result = refine(*opened(blocks, path), blocks.pixels, methods=("gain",))
+        content, result = refine_model(*opened(blocks, path), blocks.pixels, methods=("gain",))
         assert (result.kept, result.methods) == (True, ("bias", "gain"))
         found = self.scales(Graph(content, "refined")) / self.scales(read_graph(blocks.int8))
         np.testing.assert_allclose(found, 1, atol=0.02)
         assert result.l1_after < 0.65 * result.l1_before
 
     def test_scales_whole_layers_and_leaves_the_integers_alone(self, blocks: IntegerPair) -> None:
-        content, _ = refine(*opened(blocks), blocks.pixels, methods=("gain",))
+        content, _ = refine_model(*opened(blocks), blocks.pixels, methods=("gain",))
         graphs = read_graph(blocks.int8), Graph(content, "refined")
         factors = []
         for operator in graphs[0].operators:
@@ -259,7 +259,7 @@ class TestGain:
         layer, counterpart = (Layer(g, g.operators[self.LAYER]) for g in (graph, reference))
         patches = np.random.default_rng(0).normal(size=(300, *layer.kernel, layer.input.shape[-1])).astype(np.float32)
         inputs = Inputs(patches.mean(axis=0, dtype=np.float64), np.zeros(0, np.int64), patches)
-        assert not correct_gain(editor, layer, counterpart, inputs, inputs, 0)
+        assert not correct_scale(editor, layer, counterpart, inputs, inputs, 0)
         np.testing.assert_array_equal(self.scales(editor.graph), before)
 
 
@@ -267,14 +267,14 @@ class TestRefused:
     @pytest.mark.parametrize("count", [0, 4])
     def test_too_few_images(self, count: int, blocks: IntegerPair) -> None:
         with pytest.raises(InputError, match=rf"^{count} images are too few to refine .*; take 5 or more$"):
-            refine(*opened(blocks), blocks.pixels[:count])
+            refine_model(*opened(blocks), blocks.pixels[:count])
 
     @pytest.mark.parametrize("form", ["fp32", "dynamic", "fp16", "int16x8"])
     def test_files_that_are_not_full_integer(self, form: str, colour_models: Path) -> None:
         reference, candidate = (Model(colour_models / f"colours_{name}.tflite") for name in ("fp32", form))
         pixels = [np.full((32, 32, 3), 9 * i, np.uint8) for i in range(10)]
         with pytest.raises(InputError, match=rf"colours_{form}\.tflite: is not full-integer INT8: its op") as caught:
-            refine(reference, candidate, pixels)
+            refine_model(reference, candidate, pixels)
         assert "\n" not in str(caught.value)
 
 
@@ -284,7 +284,7 @@ def test_a_file_with_a_background_class_and_uint8_ends(coral_pair: tuple[Path, P
     photos = sorted((shared / "data" / "imagenet_samples").glob("*.jpg"))[::25]
     pixels = [reference.preprocessing.pixels(photo) for photo in photos]
     assert len(pixels) == 20
-    content, result = refine(reference, candidate, pixels, **BIAS_ONLY)
+    content, result = refine_model(reference, candidate, pixels, **BIAS_ONLY)
     assert result.layers == 53
     assert result.kept
     before, after = read_graph(coral_pair[1]), Graph(content, "refined")

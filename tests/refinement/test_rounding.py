@@ -1,11 +1,11 @@
-"""Weights rounded and mended, against least squares and against rounding to the nearest."""
+"""Weights rounded and compensated, against least squares and against rounding to the nearest."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgeq.refinement.rounding import Moments, mended_weights, round_weights
+from edgeq.refinement.rounding import Moments, compensated_weights, round_weights
 
 CHANNELS, ENTRIES, ROWS = 12, 90, 700  # more entries than are rounded at a time
 LIMIT = 127
@@ -124,34 +124,34 @@ class TestMending:
     def test_without_a_ridge_it_is_least_squares(self, depthwise: bool) -> None:
         exact, seen = self.distorted(depthwise)
         target, _ = weights()
-        mended = mended_weights(target, Moments.of(exact, seen), ridge=0)
+        compensated = compensated_weights(target, Moments.of(exact, seen), ridge=0)
         for channel in range(CHANNELS):
             x, y = (a[channel] if depthwise else a for a in (exact.astype(np.float64), seen.astype(np.float64)))
             # Least squares with a constant, which is the bias's part.
             design = np.column_stack([y, np.ones(ROWS)])
             best = np.linalg.lstsq(design, x @ target[channel], rcond=None)[0][:-1]
-            np.testing.assert_allclose(mended[channel], best, atol=2e-3)
+            np.testing.assert_allclose(compensated[channel], best, atol=2e-3)
 
     def test_held_firmly_the_weights_stay(self, depthwise: bool) -> None:
         target, _ = weights()
         moments = Moments.of(*self.distorted(depthwise))
-        changes = [np.abs(mended_weights(target, moments, ridge) - target).max() for ridge in (0.1, 10, 1e6)]
+        changes = [np.abs(compensated_weights(target, moments, ridge) - target).max() for ridge in (0.1, 10, 1e6)]
         assert changes[0] > changes[1] > changes[2]
         assert changes[2] < 1e-5
 
     def test_undoes_part_of_what_earlier_layers_did(self, depthwise: bool) -> None:
         exact, seen = self.distorted(depthwise)
         target, _ = weights()
-        mended = mended_weights(target, Moments.of(exact, seen))
+        compensated = compensated_weights(target, Moments.of(exact, seen))
         remaining = []
-        for candidate in (target, mended):
+        for candidate in (target, compensated):
             wanted, given = (np.einsum("...rk,ck->...cr", a, w) for a, w in ((exact, target), (seen, candidate)))
             remaining.append((wanted - given).var(axis=-1).sum())
         assert remaining[1] < 0.9 * remaining[0]
 
-    def test_right_inputs_need_no_mending(self, depthwise: bool) -> None:
+    def test_right_inputs_need_no_compensation(self, depthwise: bool) -> None:
         exact, (target, _) = inputs(depthwise), weights()
-        np.testing.assert_allclose(mended_weights(target, Moments.of(exact, exact)), target, atol=1e-6)
+        np.testing.assert_allclose(compensated_weights(target, Moments.of(exact, exact)), target, atol=1e-6)
 
 
 @pytest.mark.parametrize("depthwise", [False, True], ids=["one-for-all", "depthwise"])

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from conftest import colour_picture
 
+import edgeq
 from edgeq.comparison import ClassDrift, Comparison, Flip, Histogram, LayerDrift, ModelResult, compare
 from edgeq.errors import EdgeqError, InputError
-from edgeq.report.page import confusions, write_page
+from edgeq.report.page import confusions, write_report
 from edgeq.report.wording import verdict
 
 SWITCHES = [
@@ -114,7 +115,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 @pytest.fixture(scope="module")
 def page(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "drift.html"
-    write_page(comparison, path, COMMAND)
+    write_report(comparison, path, COMMAND)
     return path
 
 
@@ -251,7 +252,7 @@ class TestWhatItShows:
 
     def test_many_flips_are_cut(self, comparison: Comparison, tmp_path: Path, look: Open) -> None:
         flips = tuple(dataclasses.replace(comparison.flips[0], file=f"gone/{i}.jpg") for i in range(66))
-        write_page(dataclasses.replace(comparison, flips=flips), tmp_path / "a.html", COMMAND)
+        write_report(dataclasses.replace(comparison, flips=flips), tmp_path / "a.html", COMMAND)
         view = look(tmp_path / "a.html")
         assert view.locator(".flips li").count() == 60
         assert view.get_by_text("And 6 more flips, which the JSON has.").is_visible()
@@ -270,7 +271,7 @@ class TestWhatItShows:
             faults=(),
             advice=(),
         )
-        write_page(nothing, tmp_path / "a.html", COMMAND)
+        write_report(nothing, tmp_path / "a.html", COMMAND)
         view = look(tmp_path / "a.html")
         assert view.locator("h2").all_inner_texts() == ["Both models", "No flips", "Where this comes from"]
         assert view.locator('[data-key="sqnr_db"]').inner_text() == "no noise"
@@ -371,8 +372,16 @@ class TestInTheBrowser:
 
 class TestAsAFile:
     def test_same_comparison_same_bytes(self, comparison: Comparison, page: Path, tmp_path: Path) -> None:
-        write_page(comparison, tmp_path / "again.html", COMMAND)
+        write_report(comparison, tmp_path / "again.html", COMMAND)
         assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+    def test_without_a_command(self, comparison: Comparison, page: Path, tmp_path: Path) -> None:
+        """As from Python."""
+        edgeq.write_report(comparison, str(tmp_path / "a.html"))
+        text = (tmp_path / "a.html").read_text(encoding="utf-8")
+        assert "<dt>command</dt>" in page.read_text(encoding="utf-8")
+        assert "<dt>command</dt>" not in text
+        assert "<dt>CPU</dt>" in text
 
     def test_a_photo_brings_nothing_but_its_pixels(self, page: Path) -> None:
         assert "image/svg" not in page.read_text(encoding="utf-8")
@@ -381,13 +390,13 @@ class TestAsAFile:
 
     def test_a_name_that_is_no_utf_8(self, comparison: Comparison, tmp_path: Path, look: Open) -> None:
         flip = dataclasses.replace(comparison.flips[0], file=os.fsdecode(b"photos/caf\xe9.jpg"))
-        write_page(dataclasses.replace(comparison, flips=(flip,)), tmp_path / "a.html", COMMAND)
+        write_report(dataclasses.replace(comparison, flips=(flip,)), tmp_path / "a.html", COMMAND)
         assert "photos/caf?.jpg" in look(tmp_path / "a.html").locator(".file").inner_text()
 
     def test_a_place_that_cannot_be_written(self, comparison: Comparison, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         with pytest.raises(InputError, match="folder: cannot write"):
-            write_page(comparison, tmp_path / "folder", COMMAND)
+            write_report(comparison, tmp_path / "folder", COMMAND)
         assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
     @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
@@ -396,15 +405,15 @@ class TestAsAFile:
     ) -> None:
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(EdgeqError, match=rf"^a report needs {package}, .*: pip install 'edgeq\[convert\]'$"):
-            write_page(comparison, tmp_path / "drift.html", COMMAND)
+            write_report(comparison, tmp_path / "drift.html", COMMAND)
         assert list(tmp_path.iterdir()) == []
 
 
 def test_two_real_networks(mobilenet_models: Path, photos: Path, tmp_path: Path, look: Open) -> None:
     """Of random weights, so that there are flips."""
     pair = [mobilenet_models / f"mobilenet_v2_0.35_96_{form}.tflite" for form in ("fp32", "int8")]
-    result = compare(*pair, photos, layer_images=6)
-    write_page(result, tmp_path / "drift.html", "edgeq compare")
+    result = compare(*pair, photos, layers=True, layer_images=6)
+    write_report(result, tmp_path / "drift.html", "edgeq compare")
     view = look(tmp_path / "drift.html")
     shown, exact = numbers_on(view), leaves(json.loads(json.dumps(result.to_json())))
     assert {key: exact[key] for key in shown} == shown

@@ -93,7 +93,8 @@ def test_a_real_model_that_is_broken(colour_models: Path, photos: Path, tmp_path
     broken = tmp_path / "colours_int8.tflite"
     broken.write_bytes(repack(intact.read_bytes(), wrong))
     said = [
-        verdict(compare(colour_models / "colours_fp32.tflite", m, photos, layer_images=4)) for m in (intact, broken)
+        verdict(compare(colour_models / "colours_fp32.tflite", m, photos, layers=True, layer_images=4))
+        for m in (intact, broken)
     ]
     assert said[0].startswith("INT8 agrees with FP32 on 100.0 % of 36 images")
     assert said[1].startswith(

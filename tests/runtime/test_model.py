@@ -23,7 +23,6 @@ from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quantization import Quantization
 from edgeq.runtime import KERNELS, RUNTIMES, Model
 from edgeq.tflite.metadata import ModelMetadata, Overrides
-from edgeq.tflite.output_kind import list_operators
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLOURS = ("blue", "green", "red")
@@ -145,7 +144,7 @@ def test_nhwc_and_nchw_give_the_same(make) -> None:
         model = make(channel_means(shape))
         assert (model.layout, model.classes, model.input.shape) == (layout, 3, shape)
         assert (model.preprocessing.height, model.preprocessing.width) == (4, 6)
-        found = model.real(model.invoke(model.tensor(pixels)))
+        found = model.dequantize(model.invoke(model.tensor(pixels)))
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, pixels.mean(axis=(0, 1)), rtol=1e-6)
 
@@ -154,7 +153,7 @@ def test_nchw_of_one_channel(make) -> None:
     model = make(flattening((1, 1, 4, 6)))
     assert (model.layout, model.preprocessing.channels) == ("NCHW", "L")
     pixels = picture(channels=1)
-    np.testing.assert_array_equal(model.real(model.invoke(model.tensor(pixels))), pixels.ravel())
+    np.testing.assert_array_equal(model.dequantize(model.invoke(model.tensor(pixels))), pixels.ravel())
 
 
 def test_nchw_from_an_image_file(make, photos) -> None:
@@ -162,7 +161,7 @@ def test_nchw_from_an_image_file(make, photos) -> None:
     path = photos / "red" / "00.jpg"
     model = make(channel_means((1, 3, 48, 48)))
     expected = np.asarray(Image.open(path), np.float64).mean(axis=(0, 1))
-    found = model.real(model.invoke(model.tensor(model.preprocessing.pixels(path))))
+    found = model.dequantize(model.invoke(model.tensor(model.preprocessing.pixels(path))))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(model.classify(path), softmax(expected), atol=1e-4)
 
@@ -228,17 +227,6 @@ def test_the_last_telling_operator_says_what_the_output_is(make, end, kernels) -
     assert model.gives_logits == (end not in ("softmax", "sigmoid", "reshaped softmax"))
 
 
-@pytest.mark.parametrize("runtime", ["ai-edge-litert", "tensorflow"])
-def test_operators_are_listed_in_order(make, runtime) -> None:
-    if importlib.util.find_spec(RUNTIMES[runtime].partition(".")[0]) is None:
-        pytest.skip(f"{runtime} is not installed")
-    path = make(channel_means(then="SOFTMAX")).path
-    mean, softmax_ = list_operators(path, runtime)
-    assert (mean.name, mean.inputs, mean.outputs) == ("MEAN", (0, 1), (2,))
-    assert (mean.input_types, mean.output_types) == (("float32", "int32"), ("float32",))
-    assert (softmax_.name, softmax_.inputs, softmax_.outputs) == ("SOFTMAX", (2,), (3,))
-
-
 # Inputs and outputs
 
 
@@ -260,7 +248,7 @@ def test_normalization_is_read_off_an_8_bit_inputs_quantization(make, kind, scal
     assert (model.preprocessing.mean, model.preprocessing.std) == NORMALIZATIONS[name]
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     real = (pixels.ravel() - NORMALIZATIONS[name][0][0]) / NORMALIZATIONS[name][1][0]
-    found = model.real(model.invoke(model.tensor(pixels)))
+    found = model.dequantize(model.invoke(model.tensor(pixels)))
     # The ends of [-1, 1] may lie a step outside of what 256 integers can say.
     np.testing.assert_allclose(found, real, atol=1.01 * (scale or 1))
 
@@ -318,7 +306,7 @@ def test_outputs_are_copies(make) -> None:
     """A view of the interpreter's memory changes with the next run, or forbids it: "reference to internal data"."""
     model = make(channel_means())
     outputs = [model.invoke(model.tensor(picture(seed))) for seed in range(5)]
-    reals = [model.real(output) for output in outputs]
+    reals = [model.dequantize(output) for output in outputs]
     for seed, (output, real) in enumerate(zip(outputs, reals, strict=True)):
         np.testing.assert_allclose(output, picture(seed).mean(axis=(0, 1), keepdims=True)[0], rtol=1e-6)
         np.testing.assert_allclose(real, picture(seed).mean(axis=(0, 1)), rtol=1e-6)
@@ -502,7 +490,7 @@ def test_names_of_tensors_that_are_no_utf_8_are_no_traceback(make, number) -> No
         assert "tiny.tflite: " in str(error)  # noqa: PT017 (either is right)
     else:
         np.testing.assert_allclose(
-            model.real(model.invoke(model.tensor(picture()))), picture().mean(axis=(0, 1)), rtol=1e-6
+            model.dequantize(model.invoke(model.tensor(picture()))), picture().mean(axis=(0, 1)), rtol=1e-6
         )
 
 
@@ -576,7 +564,7 @@ def test_cut_off_files_are_model_errors_and_no_crash(colour_models, tmp_path, ru
 def io_models(colour_network, photos, tmp_path_factory) -> dict[str, Path]:
     """The INT8 file again, with other types of input and output."""
     from edgeq.calibration import choose_images
-    from edgeq.conversion import convert
+    from edgeq.conversion import convert_network
     from edgeq.networks import open_network
 
     preprocessing = Preprocessing(32, 32, crop=1.0)
@@ -585,8 +573,8 @@ def io_models(colour_network, photos, tmp_path_factory) -> dict[str, Path]:
     found = {}
     for io_type in ("int8", "uint8", "float32"):
         out = tmp_path_factory.mktemp(io_type)
-        convert(
-            network, preprocessing, ["int8"], out, calibration=calibration, io=io_type, labels=COLOURS, refined=False
+        convert_network(
+            network, preprocessing, ["int8"], out, calibration=calibration, io=io_type, labels=COLOURS, refine=False
         )
         found["int8" if io_type == "int8" else f"int8 of {io_type}"] = out / "colours_int8.tflite"
     return found

@@ -48,7 +48,9 @@ def assert_reads_as_the_generated_classes(content: bytes) -> None:
             assert_same_tensor(table, tensor)
         for table, operator in pairs(subgraph.tables(SUBGRAPH["operators"]), generated, "Operators"):
             assert table.scalar(OPERATOR["opcode_index"], "<I") == operator.OpcodeIndex()
-            assert table.length(OPERATOR["inputs"]) == operator.InputsLength()
+            assert table.integers(OPERATOR["inputs"]) == tuple(
+                operator.Inputs(i) for i in range(operator.InputsLength())
+            )
             assert table.scalar(OPERATOR["options_type"], "<B") == operator.BuiltinOptionsType()
             assert (table.table(OPERATOR["options"]) is None) == (operator.BuiltinOptions() is None)
 
@@ -130,19 +132,20 @@ def test_reads_what_the_flatbuffers_package_writes(written: bytes) -> None:
 @pytest.mark.parametrize("field", [1, 5, 1000], ids=["left out", "past the table", "far past the table"])
 def test_absent_fields(written: bytes, field: int) -> None:
     table = flatbuffer.root(written)
-    assert table.place(field) is None
+    assert table.position_of(field) is None
     assert table.scalar(field, "<i") == 0
     assert table.scalar(field, "<i", default=7) == 7
     assert table.table(field) is None
-    assert (table.tables(field), table.raw(field), table.floats(field), table.length(field)) == ([], b"", (), 0)
+    assert (table.tables(field), table.raw(field), table.length(field)) == ([], b"", 0)
+    assert table.floats(field) == table.integers(field) == ()
 
 
-def test_a_place_is_where_to_write(written: bytes) -> None:
+def test_a_position_is_where_to_write(written: bytes) -> None:
     """Patching a file in place, as the repair of old models does."""
     content = bytearray(written)
-    place = flatbuffer.root(content).place(0)
-    assert place is not None
-    content[place : place + 1] = struct.pack("<b", 99)
+    position = flatbuffer.root(content).position_of(0)
+    assert position is not None
+    content[position : position + 1] = struct.pack("<b", 99)
     assert flatbuffer.root(content).scalar(0, "<b") == 99
     assert flatbuffer.root(content).raw(3) == "grün".encode()
 
@@ -162,7 +165,7 @@ def walk(table: Table, depth: int = 0) -> int:
         inner = table.table(field)
         if inner is not None and depth < 2:
             count += walk(inner, depth + 1)
-        count += len(table.floats(field))
+        count += len(table.floats(field)) + len(table.integers(field))
         count += len(table.tables(field))
     return count
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import COLOURS, Finished, colour_picture
 
 from edgeq.calibration import choose_images
-from edgeq.conversion import FORMATS, convert
+from edgeq.conversion import FORMATS, convert_network
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
@@ -49,7 +49,7 @@ def uint8_model(colour_network: Path, photos: Path, tmp_path_factory: pytest.Tem
     chosen = choose_images(photos, COLOURS_INPUT, count=12)
     network = open_network(colour_network)
     labels = tuple(COLOURS)
-    convert(network, COLOURS_INPUT, ["int8"], out, calibration=chosen, io="uint8", labels=labels, silence=quiet)
+    convert_network(network, COLOURS_INPUT, ["int8"], out, calibration=chosen, io="uint8", labels=labels)
     return out / "colours_int8.tflite"
 
 
@@ -57,10 +57,8 @@ def buffers(content: bytes) -> list[tuple[int, int]]:
     """Position and length of the data of each buffer of a model (field 4 of the root, field 0 of each)."""
     found = []
     for buffer in flatbuffer.root(content).tables(4):
-        place = buffer.place(0)
-        if place is not None:
-            start = place + int.from_bytes(content[place : place + 4], "little")
-            found.append((start + 4, int.from_bytes(content[start : start + 4], "little")))
+        if buffer.position_of(0) is not None:
+            found.append(buffer.vector(0))
     return found
 
 
@@ -267,7 +265,7 @@ def test_mediapipe_reads_a_network_with_one_sigmoid_and_two_labels(pictures: lis
 
     kernel = tf.constant([[1.0], [0.5], [-1.0]])
     network = Network("net", 32, 32, 3, 1, lambda x: tf.sigmoid(tf.reduce_mean(x, axis=[1, 2]) @ kernel), None)
-    (converted,) = convert(network, COLOURS_INPUT, [], tmp_path, labels=("no", "yes"), silence=quiet)
+    (converted,) = convert_network(network, COLOURS_INPUT, [], tmp_path, labels=("no", "yes"))
     model = Model(converted.path)
     assert model.labels == ("no", "yes")
     (found,) = mediapipe_names([converted.path], pictures)

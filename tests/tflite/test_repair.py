@@ -155,7 +155,7 @@ def test_other_complaints_are_not_its_matter(tmp_path, complaint) -> None:
     assert repaired_model(path, complaint) is None
 
 
-def test_what_it_cannot_mend_stays_a_model_error(tmp_path) -> None:
+def test_what_it_cannot_repair_stays_a_model_error(tmp_path) -> None:
     """Weights of two dimensions that claim a fourth are no slip of an old converter."""
     path = tmp_path / "wrong.tflite"
     path.write_bytes(dense_model(0, weights_dimension=3))

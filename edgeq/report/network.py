@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from edgeq.networks.sizes import Block, Summary
+from edgeq.networks.sizes import Block, NetworkSummary
 from edgeq.report.tables import table
 
 __all__ = ["summary_lines"]
@@ -23,7 +23,7 @@ _LEGEND = {
 }
 
 
-def summary_lines(summary: Summary, width: int | None = None) -> list[str]:
+def summary_lines(summary: NetworkSummary, width: int | None = None) -> list[str]:
     """A network's blocks and totals as lines of text.
 
     Args:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.benchmarking import Machine, machine, read_machine
+from edgeq.execution import machine
+from edgeq.execution.machine import Machine, read_machine
 from edgeq.report.benchmark import machine_notes
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from edgeq.networks.sizes import Block, Summary
-from edgeq.report.summary import summary_lines
+from edgeq.networks.sizes import Block, NetworkSummary
+from edgeq.report.network import summary_lines
 
 
-def summary(**changes: Any) -> Summary:
+def summary(**changes: Any) -> NetworkSummary:
     """Of a network like MobileNetV3, cut short."""
     blocks = (
         Block("conv", "conv 3x3/2", (112, 112, 16), 496, 464, 5_419_008),
@@ -19,7 +19,7 @@ def summary(**changes: Any) -> Summary:
         Block("flat", "Flatten", (None,), 0, 0, 0),
         Block("predictions", "dense", (1000,), 4_705_000, 4_705_000, 12_345),
     )
-    result = Summary("mobilenet_v3_small_1.0_224", (224, 224, 3), blocks)
+    result = NetworkSummary("mobilenet_v3_small_1.0_224", (224, 224, 3), blocks)
     return dataclasses.replace(result, **changes)
 
 

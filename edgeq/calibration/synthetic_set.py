@@ -1,0 +1,115 @@
+"""A representative dataset made from a network alone: a folder of images, each saying where it is from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.calibration.image_folder import replacing_folder, write_images
+from edgeq.calibration.statistics import statistics_distance
+from edgeq.calibration.synthesis import DEFAULT_STEPS, synthesize
+from edgeq.errors import ModelError
+from edgeq.files import sha256_of_file
+from edgeq.networks import open_network
+from edgeq.networks.network import tool_versions
+from edgeq.preprocessing import Preprocessing, parse_normalization
+from edgeq.progress import Progress, no_progress
+from edgeq.quiet import heard, quiet
+from edgeq.tflite.metadata import Overrides
+
+__all__ = ["SyntheticSet", "synthesize_calibration"]
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """Images that were synthesized and written.
+
+    Attributes:
+        folder: where they are.
+        source: the Keras model they were made from.
+        count: how many images.
+        preprocessing: what the network sees of an image; they have its size and channels.
+        distance: how far the statistics that they cause are from those that the model keeps, in standard deviations.
+    """
+
+    folder: Path
+    source: Path
+    count: int
+    preprocessing: Preprocessing
+    distance: float
+
+
+def synthesize_calibration(
+    source: str | Path,
+    out: str | Path,
+    *,
+    count: int = 100,
+    seed: int = 0,
+    steps: int = DEFAULT_STEPS,
+    size: tuple[int, int] | None = None,
+    normalize: str | None = None,
+    channels: str | None = None,
+    crop: float | None = None,
+    verbose: bool = False,
+    progress: Progress = no_progress,
+) -> SyntheticSet:
+    """Make images to calibrate on from what a network's BatchNormalization keeps of its photos.
+
+    See :mod:`edgeq.calibration.synthesis` for how. On one machine, the same arguments give the same files.
+
+    Args:
+        source: a Keras model (.keras or .h5) with BatchNormalization.
+        out: folder for the PNG files, new, empty or with an earlier set, which is replaced as a whole.
+        count: how many images.
+        seed: of the noise that they begin as.
+        steps: of the optimizer; the time goes with them.
+        size: (height, width) of the input in pixels, for a model that leaves it open.
+        normalize: what pixel values become, such as ``0..1``, see :func:`edgeq.preprocessing.parse_normalization`;
+            None takes what the model says.
+        channels: ``RGB`` or ``BGR``; None takes what the model says, else RGB.
+        crop: share of a picture that the centre crop keeps; None takes what the model says, else the default.
+        verbose: whether to let TensorFlow print its messages.
+        progress: called with (stage, done, total).
+
+    Raises:
+        InputError: an argument cannot be, the folder holds something else, or the model keeps no statistics.
+        ModelError: the model cannot be loaded, or its BatchNormalization cannot be seen.
+        EdgeqError: TensorFlow is not installed.
+    """
+    progress = heard(progress)
+    overrides = Overrides(parse_normalization(normalize) if normalize else None, channels, crop)
+    _require_keras(source)
+    with replacing_folder(out) as part:
+        progress("Loading TensorFlow", 0, 1)
+        with quiet(verbose):
+            network = open_network(source, size)
+            preprocessing = network.preprocessing_with(overrides, str(source))
+            model = network.keeps_alive
+            images = synthesize(model, preprocessing, count, seed, steps, progress, str(source))
+            distance = statistics_distance(model, preprocessing, images, str(source))
+        origin: dict[str, Any] = {  # without times or paths, so that the same arguments give the same bytes
+            "synthesized_from": {"file": Path(source).name, "sha256": sha256_of_file(source)},
+            "count": count,
+            "seed": seed,
+            "steps": steps,
+            "statistics_distance": round(distance, 4),
+            "preprocessing": preprocessing.to_json(),
+            "tools": tool_versions(),
+        }
+        write_images(part, images, origin)
+    return SyntheticSet(Path(out), Path(source), count, preprocessing, distance)
+
+
+def _require_keras(source: str | Path) -> None:
+    """Complain of models whose BatchNormalization cannot be seen, before TensorFlow takes its seconds to load."""
+    path = Path(source)
+    if (path / "saved_model.pb").is_file():
+        raise ModelError(
+            f"{source}: a SavedModel does not show its BatchNormalization; give the Keras model that it was made from"
+        )
+    if path.is_file() and path.suffix.lower() == ".tflite":
+        raise ModelError(
+            f"{source}: is a TFLite model, whose BatchNormalization is folded into its weights; give the Keras model "
+            "that it was made from"
+        )

@@ -1,0 +1,172 @@
+"""From a network and its calibration set to files: conversion, metadata, verification, refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.calibration import CalibrationSet
+from edgeq.conversion.formats import FORMATS, Format
+from edgeq.errors import ConversionError, EdgeqError
+from edgeq.files import replacing, sha256_of_file
+from edgeq.inspection import TargetReport
+from edgeq.networks import Network
+from edgeq.networks.network import tool_versions
+from edgeq.preprocessing import Preprocessing
+from edgeq.progress import Progress, no_progress
+from edgeq.quiet import quiet
+from edgeq.refinement import Refinement, refine_content
+from edgeq.runtime import Model, installed_runtimes
+from edgeq.tflite.metadata import ModelMetadata
+
+__all__ = ["ConvertedModel", "convert_network"]
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """A .tflite file that was written and verified.
+
+    Attributes:
+        path: of the file.
+        format: its name in ``edgeq.conversion.FORMATS``.
+        size_bytes: of the file.
+        refinement: how refining it went; None where it was not refined.
+        remark: why it was not refined though it was to be, else empty.
+        targets: what of it would not run on the targets that were asked for; empty for the float32 reference where
+            it is not the only file.
+    """
+
+    path: Path
+    format: str
+    size_bytes: int
+    refinement: Refinement | None = None
+    remark: str = ""
+    targets: tuple[TargetReport, ...] = ()
+
+
+def convert_network(
+    network: Network,
+    preprocessing: Preprocessing,
+    formats: Sequence[str],
+    out: str | Path,
+    *,
+    calibration: CalibrationSet | None = None,
+    io: str = "int8",
+    labels: Sequence[str] = (),
+    refine: bool = True,
+    logits: bool = False,
+    targets: Sequence[str] = (),
+    verbose: bool = False,
+    progress: Progress = no_progress,
+) -> list[ConvertedModel]:
+    """Convert a network to .tflite files, verify each in the runtime, and write them all or none.
+
+    The float32 reference is always among them. Files are named ``{network.name}_{format}.tflite``.
+
+    Args:
+        network: what to convert.
+        preprocessing: how images become its input; it travels inside the files.
+        formats: names in ``edgeq.conversion.FORMATS``.
+        out: folder for the files; existing ones of the same name are replaced.
+        calibration: the representative dataset, needed for ``int8`` and ``int16x8``.
+        io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
+        labels: one per class; empty takes the network's own.
+        refine: whether to refine the INT8 file, see :mod:`edgeq.refinement`.
+        logits: whether to leave out the softmax or sigmoid at the end, so that the files give logits.
+        targets: where the files are to run, see ``edgeq.inspection.TARGETS``: the converter avoids what they do not
+            support where it can.
+        verbose: whether to let TensorFlow print its messages.
+        progress: called with (stage, done, total).
+
+    Returns:
+        The files in the order of `FORMATS`, the float32 reference first.
+
+    Raises:
+        ConversionError: the converter does not support the network, or a file failed verification; then no file is
+            touched.
+        InputError: the folder cannot be written to.
+    """
+    from edgeq.conversion.converter import freeze
+    from edgeq.conversion.verification import verify
+    from edgeq.tflite.metadata_writer import pack
+
+    wanted = [form for name, form in FORMATS.items() if name == "fp32" or name in formats]
+    for form in wanted:
+        if form.calibrated and calibration is None:
+            raise ConversionError(f"{network.name}: {form.name} needs a calibration set")
+    labels = tuple(labels or network.labels)
+    paths = [Path(out) / f"{network.name}_{form.name}.tflite" for form in wanted]
+    grey = np.full((network.height, network.width, network.channels), 128, np.uint8)
+    pixels = calibration.pixels[0] if calibration else grey
+    models = []
+    with replacing(paths) as parts:
+        with quiet(verbose):
+            progress("Preparing the network", 0, 1)
+            frozen = freeze(network, logits)
+        kind = reference_sha256 = None
+        for form, path, part in zip(wanted, paths, parts, strict=True):
+            progress(f"Converting to {form.name}", 0, 1)
+            with quiet(verbose):
+                flatbuffer = frozen.to_tflite(form, io, calibration, preprocessing, progress, targets)
+            progress(f"Verifying {form.name}", 0, 1)
+            if kind is None:  # the float reference comes first, and tells what the outputs are
+                part.write_bytes(pack(flatbuffer, path.stem, ModelMetadata((), preprocessing)))
+                kind = _output_kind(part, path.name)
+            provenance = _provenance(network, form, io, calibration)
+            if reference_sha256:
+                provenance["reference_sha256"] = reference_sha256
+            metadata = ModelMetadata(labels, preprocessing, kind, provenance)
+            part.write_bytes(pack(flatbuffer, path.stem, metadata))
+            verify(part, path.name, form, io, pixels)
+            reference_sha256 = reference_sha256 or sha256_of_file(part)
+            refinement, remark = None, ""
+            if form.name == "int8" and refine and calibration is not None:
+                refinement, remark = _refine(parts[0], part, calibration, progress)
+                for unfinished, finished in zip(parts, paths, strict=True):
+                    remark = remark.replace(str(unfinished), finished.name)
+            models.append(ConvertedModel(path, form.name, part.stat().st_size, refinement, remark))
+    return models
+
+
+def _refine(
+    reference: Path, part: Path, calibration: CalibrationSet, progress: Progress
+) -> tuple[Refinement | None, str]:
+    """Refine a converted INT8 file in place; of a network that cannot be refined, say why."""
+    runtime = installed_runtimes()[0]
+    try:
+        models = Model(reference, runtime=runtime), Model(part, runtime=runtime)
+        content, refinement = refine_content(*models, calibration, progress=progress)
+    except EdgeqError as error:
+        return None, f"not refined: {error}"
+    part.write_bytes(content)
+    return refinement, ""
+
+
+def _output_kind(part: Path, name: str) -> str:
+    """What a float file gives. Not by the runtime that the user prefers, as that may not go with TensorFlow."""
+    try:
+        model = Model(part, runtime=installed_runtimes()[0])
+    except EdgeqError as error:
+        reason = str(error).replace(str(part), name)
+        raise ConversionError(f"{name}: the converted file fails in the runtime: {reason}") from None
+    return "logits" if model.gives_logits else "probabilities"
+
+
+def _provenance(network: Network, form: Format, io: str, calibration: CalibrationSet | None) -> dict[str, Any]:
+    """Where a file comes from, without times or paths, so that the same inputs give the same bytes."""
+    provenance: dict[str, Any] = {
+        "network": network.name,
+        "format": form.name,
+        "parent": network.parent,
+        "tools": tool_versions(),
+    }
+    if form.name == "int8":
+        provenance["io"] = io
+        provenance["refinement"] = None
+    if form.calibrated and calibration is not None:
+        provenance["calibration"] = calibration.provenance()
+    return provenance

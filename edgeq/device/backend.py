@@ -1,0 +1,65 @@
+"""The execution backend that runs a model on a device."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from edgeq.device.device import Device
+from edgeq.errors import DeviceError
+from edgeq.execution.backend import RemoteBackend
+from edgeq.preprocessing import Preprocessing
+
+__all__ = ["DeviceBackend"]
+
+
+class DeviceBackend(RemoteBackend):
+    """A model in a worker process on a device; its name is the device's, as the user wrote it."""
+
+    def __init__(
+        self, device: Device, path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"
+    ) -> None:
+        """Send the model, unless the device has it; it is loaded by its first run.
+
+        Args:
+            device: that is set up; whoever connected it closes it.
+            path: the .tflite file here.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes the device's fastest.
+            threads: how many the interpreter may use.
+            kernels: one of ``edgeq.runtime.KERNELS``.
+
+        Raises:
+            InputError: the file cannot be read.
+            DeviceError: it does not arrive.
+        """
+        super().__init__(device.send(path), runtime, threads, kernels)
+        self.name, self._device = str(device.address), device
+
+    def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
+        """See :meth:`edgeq.execution.backend.RemoteBackend.ask`."""
+        return self._device.ask(do, payload, compressed=True, model=self._model, **request)
+
+    def run_image(self, image: str | Path, preprocessing: Preprocessing) -> tuple[npt.NDArray[Any], dict[str, float]]:
+        """Run an image file that the device decodes and preprocesses.
+
+        Args:
+            image: file here; it travels only if the device does not have it.
+            preprocessing: of the model.
+
+        Returns:
+            The output tensor, and the times of ``decode``, ``preprocess`` and ``invoke`` in ms.
+
+        Raises:
+            DeviceError: the model cannot be run there, or the device is unreachable.
+        """
+        spec = (preprocessing.mean, preprocessing.std, preprocessing.channels, preprocessing.crop)
+        return self.output("run_image", image=self._device.send(image), preprocessing=spec)
+
+    def close(self) -> None:
+        """End the model's process on the device; the connection stays."""
+        if self._device.connected:
+            with contextlib.suppress(DeviceError):  # gone, and the process with it
+                self.ask("close")

@@ -1,0 +1,67 @@
+"""The answering end of a pair of pipes: one loop for the worker program and for the agent on a device.
+
+Uses nothing but the standard library, because the agent runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import IO, Any, NoReturn
+
+from edgeq.errors import EdgeqError, one_line
+from edgeq.execution.frames import read_frame, write_frame
+
+__all__ = ["Operation", "Reply", "serve"]
+
+Reply = tuple[dict[str, Any], bytes]
+"""What answers a request: JSON data, and raw bytes that belong to it."""
+
+Operation = Callable[[dict[str, Any], bytes], Reply]
+"""Called with a request and its raw bytes."""
+
+
+def serve(operations: Mapping[str, Operation], greeting: bytes = b"") -> NoReturn:
+    """Answer requests on standard output until standard input ends; then the process ends, whatever it is doing.
+
+    An operation that raises is answered with the error's message; the next request is answered as usual.
+
+    Args:
+        operations: by the name that a request has under ``do``.
+        greeting: written before the first answer.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what native libraries print must not get among the answers
+    answers.write(greeting)
+    answers.flush()
+    requests: queue.Queue[Reply] = queue.Queue()
+    threading.Thread(target=_read_requests, args=(sys.stdin.buffer, requests), daemon=True).start()
+    while True:
+        request, payload = requests.get()
+        try:
+            answer, result = operations[request["do"]](request, payload)
+        except Exception as error:  # its message is the answer; a traceback here would be seen by nobody
+            answer, result = {"error": _message(error)}, b""
+        write_frame(answers, answer, result)
+
+
+def _read_requests(stream: IO[bytes], requests: queue.Queue[Reply]) -> None:
+    """Queue requests; when no more can come, end the process."""
+    try:
+        while True:
+            requests.put(read_frame(stream))
+    finally:
+        os._exit(0)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, EdgeqError):
+        return str(error)
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return "its disk is full" if full else f"{error.filename or 'a file'}: {error.strerror or error}"
+    return f"{type(error).__name__}: {one_line(error)}"

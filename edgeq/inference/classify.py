@@ -1,0 +1,244 @@
+"""Classifying one image, or one after the other while the next is decoded in the background.
+
+NumPy and the runtime are imported where they are used: the first image is decoded while they are being loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from threading import Thread
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from edgeq.classification import Classification, top_predictions
+from edgeq.errors import ImageError, InputError
+from edgeq.images import Source, expand, source_name
+from edgeq.progress import Progress, no_progress
+from edgeq.runtime import available_cores
+from edgeq.tflite.metadata import ModelMetadata, Overrides, read_metadata
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from edgeq.preprocessing import Preprocessing
+    from edgeq.runtime import Model
+
+__all__ = ["classify", "classify_all"]
+
+_MOST_THREADS = 4  # what a Raspberry Pi has; a small network gains nothing from more
+_PATIENCE_S = 1.0  # standard input may never end
+
+
+def classify(
+    image: Source,
+    model: str | Path | Model,
+    *,
+    top: int = 5,
+    runtime: str | None = None,
+    threads: int | None = None,
+    kernels: str = "default",
+    overrides: Overrides | None = None,
+) -> Classification:
+    """Classify one image.
+
+    Args:
+        image: see :data:`edgeq.images.Source`.
+        model: a .tflite file, or a model that is loaded already, which is much faster for the second image.
+        top: how many predictions to keep.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
+        threads: how many the interpreter may use; None takes the cores, up to 4.
+        kernels: one of ``edgeq.runtime.KERNELS``.
+        overrides: what the caller knows better than the file.
+
+    Returns:
+        The predictions, and how long each step took. Its ``error`` is None.
+
+    Raises:
+        ImageError: the image cannot be decoded.
+        ModelError: the model cannot be loaded or run.
+        InputError: a loaded model comes with options for loading one, or the options do not fit the file.
+        RuntimeUnavailableError: no runtime, or not that one.
+    """
+    results = _classify_each(iter([image]), model, top, runtime, threads, kernels, overrides)
+    result = next(results)
+    results.close()
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+def classify_all(
+    images: str | Path | Iterable[Source],
+    model: str | Path | Model,
+    *,
+    top: int = 5,
+    runtime: str | None = None,
+    threads: int | None = None,
+    kernels: str = "default",
+    overrides: Overrides | None = None,
+    on: str | Sequence[str] = (),
+    send_images: bool = False,
+    progress: Progress = no_progress,
+) -> Generator[Classification, None, None]:
+    """Classify one image after the other; the next is decoded in a thread meanwhile.
+
+    Nothing happens before the first result is asked for. `images` may be an endless generator, such as a camera's
+    frames; it is run in that thread. Close the iterator to stop early.
+
+    Args:
+        images: a file, a folder, a pattern such as ``photos/*.jpg`` or ``-`` for standard input; or any number of
+            these and of other images, see :data:`edgeq.images.Source`.
+        model: a .tflite file, or a model that is loaded already.
+        top: how many predictions to keep per image.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
+        threads: how many the interpreter may use; None takes the cores, up to 4.
+        kernels: one of ``edgeq.runtime.KERNELS``.
+        overrides: what the caller knows better than the file.
+        on: devices to run the model on, ``[user@]host[:port]``, all at the same time; they take no streams and no
+            endless generators. The results come device by device, when all are done.
+        send_images: whether devices decode the images, which must be files, instead of taking the tensors of this host.
+        progress: called while files travel to a device; of several devices, with how many are done.
+
+    Yields:
+        A result per image, in order. An image that cannot be decoded, or a device that fails, is a result with an
+        ``error``, and the rest go on.
+
+    Raises:
+        ModelError: the model cannot be loaded or run here.
+        InputError: a folder is empty, a loaded model comes with options for loading one, devices cannot take such
+            images, or the options do not fit the file.
+        RuntimeUnavailableError: no runtime, or not that one.
+    """
+    sources = _sources([images] if isinstance(images, str | Path) else images)
+    if on:
+        from edgeq.inference.on_devices import classify_on  # SSH, which this host does not need
+
+        hosts = [on] if isinstance(on, str) else on
+        loaded = _load(model, overrides=overrides)
+        options = (runtime, threads or _MOST_THREADS, kernels)
+        yield from classify_on(hosts, list(sources), loaded, top, *options, send_images, progress)
+    else:
+        yield from _classify_each(sources, model, top, runtime, threads, kernels, overrides)
+
+
+def _sources(images: Iterable[Source]) -> Iterator[Source]:
+    """The images, with folders and patterns expanded to their files."""
+    for image in images:
+        if isinstance(image, str | Path):
+            yield from expand([str(image)])[0]
+        else:
+            yield image
+
+
+def _classify_each(
+    sources: Iterator[Source],
+    model: str | Path | Model,
+    top: int,
+    runtime: str | None,
+    threads: int | None,
+    kernels: str,
+    overrides: Overrides | None,
+) -> Generator[Classification, None, None]:
+    """Classify images on this host; the first is decoded while the model loads, if the file states how."""
+    metadata = read_metadata(model) if isinstance(model, str | Path) and Path(model).is_file() else None
+    spec = metadata.preprocessing if metadata else None
+    if spec is None:
+        model = _load(model, runtime, threads, kernels, overrides, metadata)
+        spec = model.preprocessing
+    elif overrides is not None:
+        spec = overrides.applied(spec)
+    ahead = _Ahead(sources, spec)
+    if isinstance(model, str | Path):
+        model = _load(model, runtime, threads, kernels, overrides, metadata)
+    try:
+        while ahead.wait():
+            current, ahead = ahead, _Ahead(sources, spec)
+            yield current.classified(model, top)
+    except GeneratorExit:
+        ahead.join(_PATIENCE_S)  # the caller may close next what the images come from
+        raise
+
+
+class _Ahead(Thread):
+    """Fetch the next image and decode it in the background."""
+
+    def __init__(self, sources: Iterator[Source], preprocessing: Preprocessing) -> None:
+        super().__init__(daemon=True)
+        self._sources, self._preprocessing = sources, preprocessing
+        self._file: str | None = None
+        self._image: Image.Image | None = None
+        self._error: BaseException | None = None
+        self._decode_ms = 0.0
+        self.start()
+
+    def run(self) -> None:
+        try:
+            source = next(self._sources)
+            self._file = source_name(source)
+            start = perf_counter()
+            self._image = self._preprocessing.decode(_read_stdin() if self._file == "-" else source)
+            self._decode_ms = (perf_counter() - start) * 1000
+        except StopIteration:
+            pass
+        except BaseException as error:  # it is raised in the thread that waits for this one
+            self._error = error
+
+    def wait(self) -> bool:
+        """Wait for the image.
+
+        Returns:
+            Whether there is one, decoded or not.
+
+        Raises:
+            BaseException: what the source of the images raised.
+        """
+        self.join()
+        if self._error is not None and (self._file is None or not isinstance(self._error, ImageError)):
+            raise self._error
+        return self._file is not None
+
+    def classified(self, model: Model, top: int) -> Classification:
+        """What the model says of the image."""
+        if isinstance(self._error, ImageError):
+            return Classification(self._file, error=self._error)
+        assert self._image is not None
+        start = perf_counter()
+        tensor = model.tensor(model.preprocessing.resample(self._image))
+        ready = perf_counter()
+        output = model.invoke(tensor)
+        invoke_ms = (perf_counter() - ready) * 1000
+        times_ms = {"decode": self._decode_ms, "preprocess": (ready - start) * 1000, "invoke": invoke_ms}
+        predictions = top_predictions(model.probabilities(output), model.labels, top)
+        return Classification(self._file, tuple(predictions), {step: round(ms, 3) for step, ms in times_ms.items()})
+
+
+def _read_stdin() -> BytesIO:
+    """All of standard input; without Python's buffer, whose lock a waiting thread would hold at exit."""
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
+        content = BytesIO(stream.readall())
+    content.name = "standard input"  # what messages call it
+    return content
+
+
+def _load(
+    model: str | Path | Model,
+    runtime: str | None = None,
+    threads: int | None = None,
+    kernels: str = "default",
+    overrides: Overrides | None = None,
+    metadata: ModelMetadata | None = None,
+) -> Model:
+    """The model, loaded with these options if it is not loaded yet."""
+    if not isinstance(model, str | Path):
+        if (runtime, threads, kernels, overrides) != (None, None, "default", None):
+            raise InputError(
+                f"{model.path}: is loaded already; give Model() its runtime, threads, kernels and overrides"
+            )
+        return model
+    from edgeq.runtime import Model
+
+    threads = threads or min(_MOST_THREADS, available_cores())
+    return Model(model, runtime=runtime, threads=threads, kernels=kernels, overrides=overrides, metadata=metadata)

@@ -1,0 +1,115 @@
+"""Files that were written (models, bundles, images to calibrate on) as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.images import NOT_AN_IMAGE, skipped_note
+from edgeq.report.tables import size
+
+if TYPE_CHECKING:
+    from edgeq.bundling import Bundle
+    from edgeq.calibration import CalibrationSet, SyntheticSet
+    from edgeq.conversion import Conversion
+    from edgeq.refinement import RefinedModel, Refinement
+
+__all__ = [
+    "bundle_lines",
+    "conversion_lines",
+    "refined_lines",
+    "refinement_line",
+    "skipped_lines",
+    "synthetic_set_lines",
+]
+
+_MOST_LAYERS_SHOWN = 3
+_MOST_SKIPPED_SHOWN = 10
+
+
+def conversion_lines(conversion: Conversion) -> list[str]:
+    """The files of a conversion, how they were calibrated and refined, and what would not run on a target."""
+    from edgeq.conversion import FORMATS
+    from edgeq.report.inspection import target_lines
+
+    models, preprocessing = conversion.models.values(), conversion.preprocessing
+    width = max(len(str(model.path)) for model in models)
+    low, high = preprocessing.real_range
+    lines = [f"{m.path!s:<{width}}  {size(m.size_bytes):>9}  {FORMATS[m.format].description}" for m in models]
+    lines.append(
+        f"Takes {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
+        f"{low:.4g}..{high:.4g}."
+    )
+    lines += conversion.remarks
+    if conversion.calibration is not None:
+        lines += _calibration_lines(conversion.calibration)
+    for model in models:
+        if model.refinement is not None:
+            lines.append(refinement_line(model.refinement))
+        if model.remark:
+            lines.append(f"{model.path.name}: {model.remark}.")
+    if not conversion.labels:
+        lines.append(f"No labels: predictions will be numbers (0 to {conversion.classes - 1}); --labels names them.")
+    for model in models:
+        for report in model.targets:
+            lines += ["", model.path.name, *target_lines(report)]
+    return lines
+
+
+def refined_lines(refined: RefinedModel) -> list[str]:
+    """A refined file, how it went, and what there is to note."""
+    notes = [f"Note: {note}." for note in refined.notes]
+    lines = [str(refined.path), refinement_line(refined.refinement), *notes]
+    return [*lines, *skipped_lines(refined.calibration.skipped)]
+
+
+def bundle_lines(bundle: Bundle) -> list[str]:
+    """A bundle's place, size and number of files."""
+    return [f"{bundle.path}  {size(bundle.size_bytes)}, {len(bundle.files)} files; its self-test passes here"]
+
+
+def synthetic_set_lines(made: SyntheticSet) -> list[str]:
+    """How many images were synthesized, and how near their statistics are."""
+    spec = made.preprocessing
+    return [
+        f"{made.folder}: {made.count} images of {spec.width}x{spec.height} {spec.channels}",
+        f"Their statistics are {made.distance:.2f} standard deviations from those that {made.source.name} keeps.",
+    ]
+
+
+def refinement_line(refinement: Refinement) -> str:
+    """How refining went, in one sentence, and which layers stayed as they were, in another."""
+    before, after = f"{refinement.l1_before:.4f}", f"{refinement.l1_after:.4f}"
+    seen = f"on the {refinement.checked_on} images kept for checking"
+    if not refinement.kept:
+        return f"Left unrefined: L1 of probabilities {before}, refined {after} {seen}."
+    text = f"Refined on {refinement.images} images: L1 of probabilities {before} before, {after} after {seen}."
+    skipped = refinement.skipped_layers
+    if skipped:
+        noun = "1 layer stays" if len(skipped) == 1 else f"{len(skipped)} layers stay"
+        more = ", ..." if len(skipped) > _MOST_LAYERS_SHOWN else ""
+        text += f" {noun} unrefined: {', '.join(skipped[:_MOST_LAYERS_SHOWN])}{more}."
+    return text
+
+
+def skipped_lines(skipped: Sequence[tuple[Path, str]]) -> list[str]:
+    """Images that could not serve, each with the reason; of many, the first. Other files are counted."""
+    images = [(path, reason) for path, reason in skipped if reason != NOT_AN_IMAGE]
+    lines = [f"Skipped {len(images)} files:"] if images else []
+    lines += [f"  {path}: {reason}" for path, reason in images[:_MOST_SKIPPED_SHOWN]]
+    if len(images) > _MOST_SKIPPED_SHOWN:
+        lines.append(f"  ... and {len(images) - _MOST_SKIPPED_SHOWN} more")
+    others = len(skipped) - len(images)
+    return [*lines, f"{skipped_note(others).capitalize()}."] if others else lines
+
+
+def _calibration_lines(calibration: CalibrationSet) -> list[str]:
+    """How many images a model was calibrated on, where they are from, and which could not serve."""
+    from edgeq.calibration import shipped_images
+
+    where = f" of {calibration.folder}" if calibration.folder else ""
+    if calibration.folder == shipped_images():
+        where = " of the set that comes with edgeq"
+    count = f"Calibrated on {len(calibration.files)} images{where} (seed {calibration.seed})."
+    return [count, *skipped_lines(calibration.skipped)]
