@@ -7,7 +7,6 @@ from edgeq.calibration.representative import (
     CalibrationSet,
     CalibrationSource,
     choose_images,
-    make_calibration_set,
     require_images,
     shipped_images,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "CalibrationSource",
     "SyntheticSet",
     "choose_images",
-    "make_calibration_set",
     "require_images",
     "shipped_images",
     "synthesize_calibration",

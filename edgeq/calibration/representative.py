@@ -24,7 +24,6 @@ __all__ = [
     "CalibrationSet",
     "CalibrationSource",
     "choose_images",
-    "make_calibration_set",
     "require_images",
     "shipped_images",
 ]
@@ -90,7 +89,7 @@ def require_images(source: CalibrationSource) -> None:
 
 
 def choose_images(
-    source: str | Path | Sequence[str | Path],
+    source: CalibrationSource,
     preprocessing: Preprocessing,
     count: int = 100,
     seed: int = 0,
@@ -103,7 +102,8 @@ def choose_images(
     class is represented evenly. Files that are no image, damaged, or the same as an earlier one are skipped.
 
     Args:
-        source: a folder, searched recursively for anything Pillow reads, or image files.
+        source: a folder, searched recursively for anything Pillow reads; image files; None for the images that come
+            with edgeq; or a set made before, which is taken as it is, whatever the other arguments say.
         preprocessing: what the network sees of an image.
         count: how many images.
         seed: of the shuffle; the same seed and files give the same set.
@@ -111,8 +111,10 @@ def choose_images(
         spared: fingerprints (the start of the content's SHA-256) of photos that others are kept for.
 
     Raises:
-        InputError: no such folder or file, or fewer than `MINIMUM_IMAGES` usable images.
+        InputError: no such folder or file, fewer than `MINIMUM_IMAGES` usable images, or a set for another input.
     """
+    if isinstance(source, CalibrationSet):
+        return _fitting(source, preprocessing)
     if count < MINIMUM_IMAGES:
         raise InputError(f"calibration count {count}: must be at least {MINIMUM_IMAGES}")
     files: list[Path] = []
@@ -120,7 +122,7 @@ def choose_images(
     skipped: list[tuple[Path, str]] = []
     digests: dict[str, Path] = {}
     held_out = 0
-    folder, paths = _listed(source)
+    folder, paths = _listed(shipped_images() if source is None else source)
     for path in _taking_turns(paths, seed):
         if len(files) == count:
             break
@@ -149,38 +151,16 @@ def choose_images(
     return CalibrationSet(folder, tuple(files), tuple(pixels), tuple(skipped), seed, tuple(digests))
 
 
-def make_calibration_set(
-    source: CalibrationSource,
-    preprocessing: Preprocessing,
-    count: int = 100,
-    seed: int = 0,
-    progress: Progress = no_progress,
-    spared: Collection[str] = (),
-) -> CalibrationSet:
-    """Make the set of images that a network is calibrated on.
-
-    Args:
-        source: where the images come from. A set is taken as it is, whatever the other arguments say.
-        preprocessing: what the network sees of an image.
-        count: how many images to choose.
-        seed: of the choice.
-        progress: called with (stage, done, total).
-        spared: fingerprints of photos that must not be chosen.
-
-    Raises:
-        InputError: the images cannot be read or are too few, or the set was made for another input.
-    """
-    if not isinstance(source, CalibrationSet):
-        images = shipped_images() if source is None else source
-        return choose_images(images, preprocessing, count, seed, progress, spared)
+def _fitting(chosen: CalibrationSet, preprocessing: Preprocessing) -> CalibrationSet:
+    """The set, if its images have the input's size and channels."""
     shape = preprocessing.height, preprocessing.width, len(preprocessing.channels)
-    found = {pixels.shape for pixels in source.pixels}
+    found = {pixels.shape for pixels in chosen.pixels}
     if found != {shape}:
         raise InputError(
             f"the calibration set has images of shapes {sorted(found)}, but the network takes {shape}; make one with "
             "this network's preprocessing"
         )
-    return source
+    return chosen
 
 
 def _listed(source: str | Path | Sequence[str | Path]) -> tuple[Path | None, list[Path]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeq.calibration import CalibrationSet, CalibrationSource, make_calibration_set, require_images
+from edgeq.calibration import CalibrationSet, CalibrationSource, choose_images, require_images
 from edgeq.conversion.formats import FORMATS, IO_TYPES
 from edgeq.conversion.pipeline import ConvertedModel, convert_network
 from edgeq.errors import InputError
@@ -127,7 +127,7 @@ def convert(
     preprocessing = network.preprocessing_with(overrides, name)
     chosen = None
     if calibrated:
-        chosen = make_calibration_set(calibration, preprocessing, count, seed, progress, network.held_out)
+        chosen = choose_images(calibration, preprocessing, count, seed, progress, network.held_out)
     models = convert_network(
         network,
         preprocessing,

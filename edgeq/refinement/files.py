@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.calibration import CalibrationSet, CalibrationSource, make_calibration_set, require_images
+from edgeq.calibration import CalibrationSet, CalibrationSource, choose_images, require_images
 from edgeq.comparison.pair import open_both
 from edgeq.files import replacing
 from edgeq.progress import Progress, no_progress
@@ -80,7 +80,7 @@ def refine(
     """
     require_images(calibration)
     models = open_both(reference, candidate, runtime, overrides)
-    chosen = make_calibration_set(calibration, models[1].preprocessing, count, seed, progress)
+    chosen = choose_images(calibration, models[1].preprocessing, count, seed, progress)
     methods = () if bias_only else METHODS
     content, refinement = refine_content(models[0], models[1], chosen, methods=methods, progress=progress)
     target = Path(out) if out else Path(candidate).with_name(f"{Path(candidate).stem}_refined.tflite")
