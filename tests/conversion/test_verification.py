@@ -96,7 +96,7 @@ def test_a_runtime_that_aborts(tmp_path: Path) -> None:
     model.save(tmp_path / "nothing.keras")
     out = tmp_path / "out"
     with pytest.raises(ConversionError) as caught:
-        convert(tmp_path / "nothing.keras", "int8", out, count=10, crop=1.0, refine=False)
+        convert(tmp_path / "nothing.keras", "int8", out, count=10, normalize="-1..1", refine=False)
     assert "nothing_int8.tflite: the converted file fails its verification" in str(caught.value)
     assert "died of signal 6 (SIGABRT)" in str(caught.value)
     assert HINT in str(caught.value)
