@@ -13,7 +13,8 @@ from edgeq.benchmarking.result import Benchmark
 from edgeq.benchmarking.turns import ROUNDS, Configuration, ConfigurationRun, groups, take_turns
 from edgeq.errors import EdgeqError, InputError
 from edgeq.execution.backend import RemoteBackend, WorkerBackend
-from edgeq.execution.machine import Machine, read_machine
+from edgeq.execution.machine import Machine
+from edgeq.execution.process import WorkerProcess
 from edgeq.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def bench(
             raise outcome.error
         assert outcome.result
         return outcome.result
-    return _bench(_names(models), runtimes, threads, seconds, read_machine, WorkerBackend, progress)
+    return _bench(_names(models), runtimes, threads, seconds, _this_machine, WorkerBackend, progress)
 
 
 def bench_devices(
@@ -100,6 +101,12 @@ def bench_devices(
         return _bench(names, runtimes, threads, seconds, device.machine, start, device.progress)
 
     return on_each(hosts, work, progress)
+
+
+def _this_machine() -> Machine:
+    """This machine as a worker process sees it: in this one, tensorflow may be in the way of tflite-runtime."""
+    with WorkerProcess() as worker:
+        return Machine.from_json(worker.ask("machine")[0])
 
 
 def _names(models: str | Path | Sequence[str | Path]) -> list[str]:

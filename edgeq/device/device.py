@@ -7,13 +7,13 @@ import threading
 import time
 import zlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from edgeq.device.address import Address
 from edgeq.device.connection import Connection
 from edgeq.errors import ConnectionLostError, DeviceError, InputError
 from edgeq.execution.machine import Machine
+from edgeq.execution.process import Closing
 from edgeq.files import sha256_of_file
 from edgeq.progress import Progress, no_progress
 
@@ -25,7 +25,7 @@ _KEPT = re.compile(r"\S*/files/([0-9a-f]{64})")  # where the device has a file
 _WAITS_S = (1.0, 3.0, 10.0)  # before connecting again
 
 
-class Device:
+class Device(Closing):
     """A device, connected as ``with Device(address) as device``.
 
     A connection that breaks is made anew a few times and the request asked again: every request is complete in itself,
@@ -52,14 +52,11 @@ class Device:
         self._given_up, self._lock = False, threading.Lock()
         self._sent: dict[str, str] = {}  # digests, and what the files are called here
 
-    def __enter__(self) -> Device:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the connection, and with it what it started on the device; the next request would make another."""
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     @property
     def connected(self) -> bool:
@@ -97,9 +94,7 @@ class Device:
             except DeviceError as error:
                 raise DeviceError(self._in_our_names(str(error))) from None
             except BaseException:  # ctrl-C: the answer that nobody read must not be taken for the next one's
-                if self._connection is not None:
-                    self._connection.close()
-                self._connection = None
+                self.close()
                 raise
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")

@@ -9,13 +9,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.execution.process import WorkerProcess
+from edgeq.execution.process import Closing, WorkerProcess
 from edgeq.runtime import runtime_version
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ class Turn:
     peak_rss_bytes: int | None
 
 
-class RemoteBackend(ABC):
+class RemoteBackend(Closing, ABC):
     """A model in another process, here or on a device. Serves several threads, one after the other.
 
     Attributes: see :class:`Backend`.
@@ -141,10 +140,6 @@ class RemoteBackend(ABC):
         Raises:
             EdgeqError: it fails, or the process ended.
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """End the other process."""
 
     def open(self, cold: bool = False) -> LoadedModel:
         """Load the model, if it is not loaded.
@@ -185,14 +180,6 @@ class RemoteBackend(ABC):
         self.runtime = answer["runtime"]
         self.times_ms.append(answer["times_ms"]["invoke"])
         return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"]), answer["times_ms"]
-
-    def __enter__(self) -> RemoteBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class WorkerBackend(RemoteBackend):

@@ -13,15 +13,34 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeq.errors import EdgeqError, WorkerDiedError
 from edgeq.execution.frames import read_frame, write_frame
 
-__all__ = ["WorkerProcess", "how_it_ended"]
+__all__ = ["Closing", "WorkerProcess", "how_it_ended"]
 
 
-class WorkerProcess:
+T = TypeVar("T", bound="Closing")
+
+
+class Closing:
+    """What is closed by the end of its ``with`` block."""
+
+    def close(self) -> None:
+        """End it; more than once is no mistake."""
+        raise NotImplementedError
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class WorkerProcess(Closing):
     """A process that runs :mod:`edgeq.execution.worker`; ``with WorkerProcess() as worker`` ends it.
 
     Several threads may ask it; one is answered after the other. It gets no ctrl-C, which is meant for whoever asked. It
@@ -91,14 +110,6 @@ class WorkerProcess:
         """End it."""
         self._process.kill()
         self._process.communicate()
-
-    def __enter__(self) -> WorkerProcess:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def how_it_ended(code: int) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
@@ -108,7 +109,7 @@ def test_no_more_processes_live_than_memory_holds(
 ) -> None:
     """Three models in two configurations: the first model stays, the others share what is left."""
     machine = Machine(**{**read_machine().to_json(), "available_bytes": int(available_bytes)})
-    monkeypatch.setattr("edgeq.benchmarking.benchmark.read_machine", lambda: machine)
+    monkeypatch.setattr("edgeq.benchmarking.benchmark._this_machine", lambda: machine)
     models = [colour_models / f"colours_{name}.tflite" for name in ("fp32", "int8", "fp16")]
     before, alive, steps = set(children(os.getpid())), [], []
 
@@ -126,6 +127,16 @@ def test_no_more_processes_live_than_memory_holds(
     assert {(Path(m.model), m.kernels) for m in result.measurements} >= {(model, "built-in") for model in models}
     assert all(m.runs >= 3 * result.rounds for m in result.measurements)
     assert all(m.peak_rss_bytes is None or 10e6 < m.peak_rss_bytes < 500e6 for m in result.measurements)
+
+
+def test_after_a_conversion_in_the_same_process(colour_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tflite-runtime does not work beside tensorflow, but what is measured runs in processes of its own."""
+    if "tflite-runtime" not in read_machine().runtimes:
+        pytest.skip("no tflite-runtime")
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))
+    result = bench(colour_models / "colours_int8.tflite", runtimes=["tflite-runtime"], threads=[1], seconds=0.05)
+    assert {m.runtime.split()[0] for m in result.measurements} == {"tflite-runtime"}
+    assert "tflite-runtime" in result.before.runtimes
 
 
 def test_one_path_is_one_model(colour_models: Path) -> None:

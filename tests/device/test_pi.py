@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 from conftest import ROOT, Finished, colour_picture
 
-from edgeq.comparison.across_backends import compare_places
+from edgeq.comparison.across_backends import compare_open_backends
 from edgeq.device.address import Address
+from edgeq.device.backend import DeviceBackend
 from edgeq.device.device import Device
 from edgeq.device.setup import remove
 from edgeq.errors import ConnectionLostError, DeviceError
-from edgeq.execution.backend import DevicePlace, LocalPlace
+from edgeq.execution.backend import WorkerBackend
 from edgeq.inference import classify_all
 from edgeq.runtime import Model
-from edgeq.tflite.metadata import Overrides
 
 from .conftest import Board, run
 
@@ -90,12 +90,12 @@ class TestInference:
         path = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
         desk = Model(path, kernels="reference")
         with Device(Address.parse(there.host)) as device:
-            model = device.open(path, None, 4, "reference", Overrides())
+            backend = DeviceBackend(device, path, threads=4, kernels="reference")
             for photo in sorted(photos_20.iterdir()):
                 tensor = desk.tensor(desk.preprocessing.pixels(photo))
                 expected = desk.invoke(tensor)
-                for output, _ in (device.run(model, tensor), device.run_image(model, photo)):
-                    assert np.array_equal(output, expected), photo
+                assert np.array_equal(backend.run(tensor), expected), photo
+                assert np.array_equal(backend.run_image(photo, desk.preprocessing)[0], expected), photo
 
     @pytest.mark.parametrize("options", [[], ["--images"]], ids=["tensors", "images"])
     def test_the_command(self, options: list[str], ready: Board, colour_models: Path, photos_20: Path) -> None:
@@ -184,11 +184,10 @@ class TestCompare:
             if (stage, done) in (("Comparing", 5), ("Comparing", 12)):
                 there.cut()
 
-        with Device(Address.parse(there.host)) as device:
-            places = [LocalPlace(model.path, None, "reference"), DevicePlace(device, model, None, "reference")]
-            found = compare_places(model, photos_20, places, progress)
-            places[0].close()
-        assert [(place.images, place.differing_values, place.error) for place in found.places] == [(20, 0, None)] * 2
+        with Device(Address.parse(there.host)) as device, WorkerBackend(model.path, kernels="reference") as here:
+            backends = [here, DeviceBackend(device, model.path, kernels="reference")]
+            found = compare_open_backends(model, photos_20, backends, progress)
+        assert [(b.images, b.differing_values, b.error) for b in found.backends] == [(20, 0, None)] * 2
 
     def test_a_dead_board_does_not_stop_the_others(self, ready: Board, mobilenet_models: Path, photos_3: Path) -> None:
         model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
@@ -311,10 +310,8 @@ def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_m
 def test_a_refused_model_is_called_by_its_name_here(there: Board, colour_models: Path, tmp_path: Path) -> None:
     cut_off = tmp_path / "cut off.tflite"
     cut_off.write_bytes((colour_models / "colours_int8.tflite").read_bytes()[:2000])
-    with Device(Address.parse(there.host)) as device:
-        model = device.open(cut_off, None, 1, "default", Overrides())
-        with pytest.raises(DeviceError) as error:
-            device.run(model, np.zeros((1, 32, 32, 3), np.int8))
+    with Device(Address.parse(there.host)) as device, pytest.raises(DeviceError) as error:
+        DeviceBackend(device, cut_off).run(np.zeros((1, 32, 32, 3), np.int8))
     assert f"{there.host}: {cut_off}: cut off or damaged" in str(error.value)
 
 

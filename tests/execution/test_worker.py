@@ -107,6 +107,12 @@ class TestRunning:
             assert backend.open().runtime == model.runtime
 
 
+def test_it_starts_without_numpy() -> None:
+    """What is loaded for every model counts in each process's memory and start-up."""
+    code = "import edgeq.execution.worker, sys; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
 class TestEnds:
     @pytest.mark.parametrize(
         ("code", "words"),
