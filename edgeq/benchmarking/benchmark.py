@@ -38,24 +38,24 @@ def bench(
 ) -> Benchmark:
     """Measure how fast models run, under every runtime, with XNNPACK and without, on one thread and several.
 
-    Each configuration has a process of its own, so its memory and its crashes are its own. They take turns: a machine's
-    speed drifts with its temperature and its other work, and in turns all get the same share of that, so ratios hold
-    where times do not. As many processes live at the same time as fit into a quarter of the available memory, but two
-    in any case; the models in one configuration are always in turns. A configuration without XNNPACK is left out where
-    the default does not use it either.
+    Each configuration has its own process, so its memory and its crashes are its own. The configurations take turns: a
+    machine's speed drifts with its temperature and its load, and turns spread the drift evenly, so ratios hold even if
+    times do not. As many processes are alive at the same time as fit into a quarter of the available memory, and always
+    two; the models in one configuration always take turns. A configuration without XNNPACK is omitted if the default
+    does not use XNNPACK either.
 
     Args:
         models: one .tflite file or several; any will do, the inputs are noise.
         runtimes: names in ``edgeq.runtime.RUNTIMES``; empty takes all that are installed.
-        threads: of the interpreter; empty takes those of 1, 2 and 4 for which there are cores.
-        seconds: that each configuration runs for, in all, after the first inference.
+        threads: of the interpreter; empty takes 1, 2 and 4, up to the number of cores.
+        seconds: how long each configuration runs, in total, after the warm-up.
         on: a device, ``[user@]host[:port]``; None measures on this machine. See :func:`bench_devices`.
         progress: called with ("Measuring", turns done, turns in all).
 
     Raises:
-        InputError: a model is not there.
+        InputError: a model does not exist.
         DeviceError: the device cannot be used.
-        EdgeqError: not one configuration could be run.
+        EdgeqError: no configuration could be run.
     """
     if on is not None:
         (outcome,) = bench_devices(models, [on], runtimes=runtimes, threads=threads, seconds=seconds, progress=progress)
@@ -75,24 +75,24 @@ def bench_devices(
     seconds: float = 2.0,
     progress: Progress = no_progress,
 ) -> list[Outcome[Benchmark]]:
-    """Measure on devices side by side; a device that fails does not stop the others.
+    """Measure on several devices at the same time; one that fails does not stop the others.
 
     Args:
         models: see :func:`bench`.
-        hosts: the devices, ``[user@]host[:port]``; they are set up where that is needed.
+        hosts: the devices, ``[user@]host[:port]``; they are set up if needed.
         runtimes: see :func:`bench`; empty takes all that a device has.
         threads: see :func:`bench`.
         seconds: see :func:`bench`.
         progress: of a single device its own; of several, how many are done.
 
     Returns:
-        What each device measured, or why it could not, in the order of `hosts`.
+        One outcome per device, in the order of `hosts`: its benchmark or its error.
 
     Raises:
-        InputError: a model is not there, or a host is not of the form that it should be.
+        InputError: a model does not exist, or a host is malformed.
     """
     from edgeq.device.backend import DeviceBackend
-    from edgeq.device.fleet import on_each  # measuring here needs no SSH
+    from edgeq.device.fleet import on_each  # SSH, which this machine does not need
 
     names = _names(models)
 
@@ -104,13 +104,13 @@ def bench_devices(
 
 
 def _this_machine() -> Machine:
-    """This machine as a worker process sees it: in this one, tensorflow may be in the way of tflite-runtime."""
+    """This machine as a worker process sees it; in this process, tensorflow may prevent tflite-runtime."""
     with WorkerProcess() as worker:
         return Machine.from_json(worker.ask("machine")[0])
 
 
 def _names(models: str | Path | Sequence[str | Path]) -> list[str]:
-    """The names of one file or several, each once; they exist."""
+    """The names of one file or several, without duplicates; checks that they exist."""
     names = [str(models)] if isinstance(models, str | Path) else list(dict.fromkeys(map(str, models)))
     for name in names:
         if not Path(name).is_file():
@@ -127,7 +127,7 @@ def _bench(
     start_backend: Callable[[str, str, int, str], RemoteBackend],
     progress: Progress,
 ) -> Benchmark:
-    """Measure on one machine, which `machine` describes and on which `start_backend` starts processes."""
+    """Measure on the machine that `machine` describes and on which `start_backend` starts processes."""
     before = machine()
     runs = {
         (c := Configuration(model, runtime, number, kernels)): ConfigurationRun(c, start_backend)
@@ -138,20 +138,15 @@ def _bench(
     }
 
     def repeats(run: ConfigurationRun) -> bool:
-        """Whether it would repeat the default kernels, because those make no use of XNNPACK."""
+        """Whether it would repeat the default configuration, because that does not use XNNPACK."""
         default = runs[run.configuration._replace(kernels="default")]
         return run is not default and default.loaded is not None and not default.loaded.delegated
 
-    turns = count()
+    turns, in_all = count(), len(runs) * (ROUNDS + 1)
     budget_bytes = inf if before.available_bytes is None else _SHARE_OF_MEMORY * before.available_bytes
     for group in groups(runs.values(), budget_bytes):
-        take_turns(
-            group,
-            seconds,
-            budget_bytes,
-            repeats,
-            lambda: progress("Measuring", next(turns), len(runs) * (ROUNDS + 1)),
-        )
+        take_turns(group, seconds, budget_bytes, repeats, lambda: progress("Measuring", next(turns), in_all))
+    progress("Measuring", in_all, in_all)
     in_order = sorted(runs.values(), key=lambda run: models.index(run.configuration.model))
     failures = tuple(run.failure for run in in_order if run.failure)
     measurements = tuple(

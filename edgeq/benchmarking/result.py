@@ -1,4 +1,4 @@
-"""What a benchmark measured. These classes are the JSON as well."""
+"""The result of a benchmark; these classes define its JSON."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ __all__ = ["Benchmark", "Failure", "Measurement"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """How fast one model ran in one way, in a process of its own.
+    """How fast one model ran in one configuration, in its own process.
 
     Attributes:
         model: the file.
         size_bytes: its size.
         runtime: name and version.
-        threads: that the interpreter might use.
-        kernels: ``XNNPACK`` where that took over operators, else ``built-in``.
+        threads: of the interpreter.
+        kernels: ``XNNPACK`` if it took over operators, else ``built-in``.
         import_ms: importing the runtime.
-        load_ms: reading the model, whose file was dropped from the page cache where possible, and preparing it.
+        load_ms: reading the model from disk (where the page cache can be dropped) and preparing it.
         first_ms: the first inference.
-        runs: inferences measured after the warm-up; the following are of these.
-        median_ms: half of them took no longer.
-        p90_ms: nine in ten took no longer.
-        p99_ms: 99 in 100 took no longer.
-        min_ms: the fastest.
-        images_per_s: what the median makes of a second.
-        peak_rss_bytes: the most memory that the process (Python, NumPy, runtime, model) ever had resident; None
-            where the system does not tell.
+        runs: inferences after the warm-up; the following measures are of these.
+        median_ms: median time of an inference.
+        p90_ms: 90th percentile.
+        p99_ms: 99th percentile.
+        min_ms: the fastest inference.
+        images_per_s: 1000 / median_ms.
+        peak_rss_bytes: peak resident memory of the process (Python, NumPy, runtime, model); None if unknown.
     """
 
     model: str
@@ -52,13 +51,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Failure:
-    """A way in which a model could not be run.
+    """A configuration in which a model could not be run.
 
     Attributes:
         model: the file.
         runtime: its name.
-        threads: that were asked for.
-        kernels: that were asked for: ``default`` or ``built-in``.
+        threads: of the interpreter.
+        kernels: ``default`` or ``built-in``.
         reason: what went wrong.
     """
 
@@ -74,11 +73,11 @@ class Benchmark:
     """Everything that a benchmark measured.
 
     Attributes:
-        before: the machine when it began.
-        after: the machine when it ended; temperature and throttling tell whether it kept its speed.
+        before: the machine at the beginning.
+        after: the machine at the end; temperature and throttling show whether it kept its speed.
         measurements: in the order of models, runtimes, kernels, threads.
-        failures: what could not be measured.
-        rounds: how many turns each configuration had; they alternate, so that ratios hold where times do not.
+        failures: configurations that could not be measured.
+        rounds: how many turns each configuration had; turns alternate, so ratios hold even if the speed drifts.
     """
 
     before: Machine

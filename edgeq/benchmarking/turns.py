@@ -1,4 +1,4 @@
-"""Turns: each configuration runs for a moment in a process of its own, then the next, as far as memory goes."""
+"""Turns: each configuration runs for a moment in its own process, then the next; memory limits how many are alive."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Configuration(NamedTuple):
 
 
 class ConfigurationRun:
-    """One configuration, its process while that lives, and what its turns gave.
+    """One configuration, its process while that is alive, and the results of its turns.
 
     Attributes:
         configuration: what is run.
-        expected_bytes: of memory, roughly, while its process lives.
-        loaded: how the model was loaded for the first time; None before.
+        expected_bytes: rough memory of its process.
+        loaded: how the model was loaded the first time; None before.
         failure: why it cannot be run, or None.
     """
 
@@ -70,7 +70,7 @@ class ConfigurationRun:
         self._turns: list[Turn] = []
 
     def take_turn(self, seconds: float, measured: bool) -> None:
-        """Run for a while; in a process that does not live yet, after a turn that warms it up.
+        """Run for a while; a process is started if there is none, and warmed up by a turn that does not count.
 
         Raises:
             EdgeqError: it cannot be run.
@@ -85,7 +85,7 @@ class ConfigurationRun:
             self._turns.append(self._backend.time(seconds, _FEWEST_RUNS))
 
     def stop(self) -> None:
-        """End the process, if it lives."""
+        """End the process, if it is alive."""
         if self._backend is not None:
             self._backend.close()
             self._backend = None
@@ -96,7 +96,7 @@ class ConfigurationRun:
         self.failure = Failure(*self.configuration, reason)
 
     def measurement(self, version: str) -> Measurement:
-        """What all turns gave, under a runtime of that version."""
+        """Summarize all turns; `version` is the runtime's."""
         c, loaded = self.configuration, self.loaded
         assert loaded
         times = sorted(time_ms for turn in self._turns for time_ms in turn.times_ms)
@@ -123,10 +123,10 @@ class ConfigurationRun:
 def groups(runs: Iterable[ConfigurationRun], budget_bytes: float) -> list[list[ConfigurationRun]]:
     """Split configurations into groups whose processes fit into memory together.
 
-    The models in one configuration stay together, because it is their ratio that a table states.
+    The models in one configuration stay together, because their ratio is reported.
 
     Args:
-        runs: those of the same runtime, kernels and threads one after the other.
+        runs: sorted so that the same runtime, kernels and threads are adjacent.
         budget_bytes: memory for the processes.
     """
     found: list[list[ConfigurationRun]] = [[]]
@@ -147,18 +147,18 @@ def take_turns(
 ) -> None:
     """Let configurations take their turns.
 
-    So many processes live at a time as fit into the budget, but two in any case. Where the group needs more, the first
-    ones live on, and the others are started again for each of their turns.
+    As many processes are alive at a time as fit into the budget, and always two. If the group needs more, the first
+    ones stay alive, and the others are started again for each of their turns.
 
     Args:
-        group: the first is never stopped in between.
-        seconds: that each runs for, in all.
+        group: the first one's process is never stopped in between.
+        seconds: how long each runs, in total.
         budget_bytes: memory for the processes.
-        repeats: whether a configuration would only repeat another and is left out; asked before each turn.
+        repeats: whether a configuration would only repeat another and is omitted; asked before each turn.
         step: called before each turn.
 
     Raises:
-        ConnectionLostError: the device that runs them is gone.
+        ConnectionLostError: the device is unreachable.
     """
     alive: list[ConfigurationRun] = []
     try:

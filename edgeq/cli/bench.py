@@ -1,4 +1,4 @@
-"""``edgeq bench``: how fast models run here."""
+"""``edgeq bench``: how fast models run."""
 
 from __future__ import annotations
 

@@ -44,16 +44,16 @@ class BackendResult:
     """The outputs of one backend for all images, against the reference.
 
     Attributes:
-        name: ``here``, or the device.
+        name: ``here`` for this machine, or the device.
         runtime: name and version.
         kernels: one of ``edgeq.runtime.KERNELS``.
-        images: that it ran.
-        differing_images: of them, those of which an output differs at all.
-        values: outputs in all.
-        differing_values: of them, those that differ.
-        largest_difference: of two outputs: in integer steps, or for floats in their own unit.
-        flips: images of which no most probable class is shared.
-        error: why it ended early, or None.
+        images: how many it ran.
+        differing_images: how many of them have an output that differs.
+        values: number of output values.
+        differing_values: how many of them differ.
+        largest_difference: between two output values: in integer steps, or for floats in their own unit.
+        flips: images whose most probable classes have none in common.
+        error: why it failed on the way, or None.
     """
 
     name: str
@@ -77,7 +77,7 @@ class BackendComparison:
         sha256: its digest.
         images: how many were run.
         skipped: files that could not be read, each with the reason.
-        backends: the first is the reference of all.
+        backends: the first is the reference.
         failures: why devices could not take part.
     """
 
@@ -90,12 +90,12 @@ class BackendComparison:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Everything that went wrong, each once: `failures`, and the backends that ended early."""
+        """All errors without duplicates: `failures`, and those of backends that failed on the way."""
         ended = [backend.error for backend in self.backends if backend.error]
         return tuple(dict.fromkeys([*self.failures, *ended]))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data: the attributes without `failures`; backends are called places there."""
+        """Plain JSON data: the attributes without `failures`; its key for backends is ``places``."""
         data = asdict(self)
         data["places"] = data.pop("backends")
         for flip in (flip for place in data["places"] for flip in place["flips"]):
@@ -109,7 +109,7 @@ def compare_backends(
     data: str | Path,
     *,
     runtimes: Sequence[str] = (),
-    on: Sequence[str] = (),
+    on: str | Sequence[str] = (),
     overrides: Overrides | None = None,
     progress: Progress = no_progress,
 ) -> BackendComparison:
@@ -122,7 +122,7 @@ def compare_backends(
         model: .tflite file of an image classifier.
         data: folder of images.
         runtimes: names in ``edgeq.runtime.RUNTIMES``; empty takes ``EDGEQ_RUNTIME`` or the fastest.
-        on: devices, ``[user@]host[:port]``; those that cannot be used end up in `failures`.
+        on: a device or several, ``[user@]host[:port]``; those that cannot be used end up in `failures`.
         overrides: what the caller knows better than the file.
         progress: called while files travel, then with ("Comparing", images done, images in all).
 
@@ -130,12 +130,12 @@ def compare_backends(
         The counts of each backend; one that failed on the way has its `error`.
 
     Raises:
-        InputError: there are no images, or a host is not of the form that it should be.
+        InputError: there are no images, or a host is malformed.
         ModelError: the model cannot be loaded.
         EdgeqError: a runtime of this machine does not run it.
     """
     opened = Model(model, overrides=overrides)
-    read_images(data)  # no device is contacted in vain
+    read_images(data)  # fails before a device is contacted
     backends: list[Backend] = []
     failures: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -144,7 +144,7 @@ def compare_backends(
             worker = stack.enter_context(contextlib.closing(WorkerBackend(model, runtime, kernels=kernels)))
             worker.open()
             backends.append(worker)
-        for host in dict.fromkeys(on):
+        for host in dict.fromkeys([on] if isinstance(on, str) else on):
             try:
                 backends += _open_device(host, opened, stack, progress)
             except DeviceError as error:
@@ -156,7 +156,7 @@ def _open_device(host: str, model: Model, stack: contextlib.ExitStack, progress:
     """A device under the reference kernels and under the default ones, connected until the stack is left."""
     from edgeq.device.address import Address
     from edgeq.device.backend import DeviceBackend
-    from edgeq.device.setup import connected  # comparing here needs no SSH
+    from edgeq.device.setup import connected  # SSH, which this machine does not need
 
     device = stack.enter_context(connected(Address.parse(host), progress))
     return [DeviceBackend(device, model.path, kernels=kernels) for kernels in ("reference", "default")]

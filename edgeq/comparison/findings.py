@@ -128,7 +128,7 @@ def find_advice(
     if comparison.calibration_overlap:
         advice.append("compare on photos that the model was not calibrated on")
     if is_broken:
-        return (*advice, "mend what is broken first, or convert again from the float network")
+        return (*advice, "fix what is broken first, or convert again from the float network")
     if comparison.agreement >= _WELL:
         return tuple(advice)
     provenance = candidate.metadata.provenance

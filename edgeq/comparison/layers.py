@@ -86,7 +86,7 @@ class _ActivationSums:
     high: float = -np.inf
 
     def add(self, x: Reals, y: Reals, z: Reals, tensor: Tensor) -> None:
-        """Add one image: (places, channels) each, and the INT8 model's tensor."""
+        """Add one image: (positions, channels) each, and the INT8 model's tensor."""
         self.xx += float(np.vdot(x, x))
         self.xy += float(np.vdot(x, y))
         self.yy += float(np.vdot(y, y))

@@ -1,4 +1,4 @@
-"""Other machines: what they need to run models, and talking to them."""
+"""Boards over SSH: connection, setup, packages, and the agent that runs on them."""
 
 from __future__ import annotations
 

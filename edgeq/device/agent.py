@@ -1,10 +1,9 @@
-"""The device's end of a connection: keeps files, and starts the worker processes that run models there.
+"""The device's end of a connection: keeps files, and starts the worker processes that run models.
 
-This source itself is sent at the start of each connection, together with those of the modules that it imports from
-edgeq, to a plain ``python3``; so it uses nothing but the standard library. The workers run the copy of edgeq that was
-installed on the device. Every request is complete in itself: one that was cut off can simply be asked again. All that
-the host names are digests and numbers, and what is kept lies below one folder. When standard input ends, because the
-host is done or gone, so does the process, and its workers with it.
+At the start of each connection the source of this module and of those that it imports from edgeq is sent to a plain
+``python3``, so it uses only the standard library. The workers run the copy of edgeq that was installed on the device.
+Every request is complete in itself and can be repeated after a broken connection. Requests name files by their digests,
+and all files are kept below one folder. When standard input ends, so do the process and its workers.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ __all__ = ["main"]
 
 HOME = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edgeq"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_workers: dict[str, WorkerProcess] = {}  # by the model that each runs, and how
+_workers: dict[str, WorkerProcess] = {}  # by the model and its options
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def _probe(request: dict[str, Any], payload: bytes) -> Reply:
-    """What decides which packages fit, and what is installed already."""
+    """What decides which packages fit, and what is installed."""
     existing = next(folder for folder in (HOME, *HOME.parents) if folder.exists())
     installed = HOME / "installed.json"
     return {
@@ -55,21 +54,21 @@ def _probe(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _kept(sha256: str) -> Path:
-    """Where a file of that digest is kept."""
+    """The path of the file with that digest."""
     if not _DIGEST.fullmatch(sha256):
         raise DeviceError(f"{sha256!r} is not a digest")
     return HOME / "files" / sha256
 
 
 def _have(request: dict[str, Any], payload: bytes) -> Reply:
-    """How many bytes of a file are here; None where it is whole."""
+    """How many bytes of a file have arrived; None if it is complete."""
     path = _kept(request["sha256"])
     part = path.with_suffix(".part")
     return {"bytes": None if path.exists() else part.stat().st_size if part.exists() else 0}, b""
 
 
 def _put(request: dict[str, Any], payload: bytes) -> Reply:
-    """Add the next bytes to a file; after the last, its digest decides whether it stays."""
+    """Add the next bytes to a file; after the last ones its digest is checked."""
     path = _kept(request["sha256"])
     part = path.with_suffix(".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +85,7 @@ def _put(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _install(request: dict[str, Any], payload: bytes) -> Reply:
-    """Unpack archives that were sent before into a folder, which takes the place of an earlier one."""
+    """Unpack archives that were sent into a folder, which replaces the old one."""
     name = {"packages": "packages", "code": "code"}[request["folder"]]
     new, old = HOME / f"{name}.new", HOME / f"{name}.old"
     for leftover in (new, old):
@@ -112,7 +111,7 @@ def _install(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _remove(request: dict[str, Any], payload: bytes) -> Reply:
-    """Delete all that was ever put here."""
+    """Delete everything that edgeq installed or sent."""
     freed = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file())
     if HOME.exists():
         shutil.rmtree(HOME)
@@ -125,7 +124,7 @@ def _worker(name: str) -> WorkerProcess:
 
 
 def _by_a_worker(request: dict[str, Any], payload: bytes) -> Reply:
-    """Let the worker process of a model do it; one is started where there is none, or where it died."""
+    """Pass the request to the model's worker process, which is started if it is not alive."""
     key, path = json.dumps(request["model"]), str(_kept(request["model"]["path"]))
     worker = _workers.get(key)
     if worker is None or not worker.alive:
@@ -137,7 +136,7 @@ def _by_a_worker(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _close(request: dict[str, Any], payload: bytes) -> Reply:
-    """End the worker process of a model, if there is one."""
+    """End the model's worker process, if there is one."""
     worker = _workers.pop(json.dumps(request["model"]), None)
     if worker:
         worker.close()
@@ -145,6 +144,6 @@ def _close(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _machine(request: dict[str, Any], payload: bytes) -> Reply:
-    """What this device is, and how it is doing."""
+    """The device's hardware, system and runtimes, and its state."""
     with _worker("the worker process") as worker:
         return worker.ask("machine")

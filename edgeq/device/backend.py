@@ -17,7 +17,7 @@ __all__ = ["DeviceBackend"]
 
 
 class DeviceBackend(RemoteBackend):
-    """A model in a worker process on a device; its name is the device's, as the user wrote it."""
+    """A model in a worker process on a device, whose name is the backend's."""
 
     def __init__(
         self, device: Device, path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"
@@ -26,7 +26,7 @@ class DeviceBackend(RemoteBackend):
 
         Args:
             device: that is set up; whoever connected it closes it.
-            path: the .tflite file here.
+            path: the .tflite file on the host.
             runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes the device's fastest.
             threads: how many the interpreter may use.
             kernels: one of ``edgeq.runtime.KERNELS``.
@@ -46,14 +46,14 @@ class DeviceBackend(RemoteBackend):
         """Run an image file that the device decodes and preprocesses.
 
         Args:
-            image: file here; it travels only if the device does not have it.
+            image: a file on the host; it is sent unless the device has it.
             preprocessing: of the model.
 
         Returns:
             The output tensor, and the times of ``decode``, ``preprocess`` and ``invoke`` in ms.
 
         Raises:
-            DeviceError: the model cannot be run there, or the device is unreachable.
+            DeviceError: the model cannot be run on it, or the device is unreachable.
         """
         spec = (preprocessing.mean, preprocessing.std, preprocessing.channels, preprocessing.crop)
         return self.output("run_image", image=self._device.send(image), preprocessing=spec)

@@ -1,8 +1,7 @@
-"""One connection to a device, by the OpenSSH client: whatever its user configured holds.
+"""One connection to a device by the OpenSSH client, with the user's configuration.
 
-``~/.ssh/config``, keys, agent, jumps and known hosts are ssh's own affair. It never asks (BatchMode), so a host key
-that is not known yet is refused, and one that has changed as well. ``EDGEQ_SSH`` names another client or options for
-it, for instance ``ssh -F other_config``.
+ssh takes care of ``~/.ssh/config``, keys, agent, jumps and known hosts. It never asks questions (BatchMode), so an
+unknown or changed host key is an error. ``EDGEQ_SSH`` names another client or options, such as ``ssh -F other_config``.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ __all__ = ["Connection"]
 
 _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 _REMOTE = 'exec python3 -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"'
-"""The whole command line that a device ever sees: what it reads afterwards is a program of ours, then data."""
+"""The command line on the device, always the same; the agent's program and its data come over standard input."""
 
 _SOURCES = ("errors", "execution.frames", "execution.serving", "execution.process", "device.agent")
-"""The agent and what it imports from edgeq, each after what it imports itself."""
+"""The agent's program: modules in the order of their imports, the agent last."""
 
 _NO_PYTHON = (126, 127)  # exit codes of shells
-_TOO_OLD = 3  # exit code of our program
+_TOO_OLD = 3  # exit code of the agent's program
 _SSH_FAILED = 255
 _PATIENCE_S = 5
-_LONGEST_GREETING = 1 << 20  # bytes of a login's own chatter
+_LONGEST_GREETING = 1 << 20  # bytes that a login may print
 
 
 class Connection:
@@ -66,7 +65,7 @@ class Connection:
             self._explain()
 
     def ask(self, request: dict[str, Any], payload: bytes = b"", compressed: bool = False) -> tuple[Any, bytes]:
-        """Ask the agent for something.
+        """Send a request to the agent and wait for its answer.
 
         Args:
             request: JSON data.
@@ -90,11 +89,11 @@ class Connection:
         return answer, result
 
     def kill(self) -> None:
-        """End ssh at once, also while another thread waits for an answer."""
+        """End ssh immediately, even while another thread waits for an answer."""
         self._process.kill()
 
     def close(self) -> None:
-        """End the process there, and ssh here."""
+        """End the agent, and then ssh."""
         for stream in (self._out, self._in):
             with contextlib.suppress(OSError):
                 stream.close()
@@ -113,14 +112,14 @@ class Connection:
             seen += byte
 
     def _explain(self) -> NoReturn:
-        """Raise the error that tells why the connection ended."""
+        """Raise the error that says why the connection ended."""
         self.close()
         self._errors.seek(0)
         raise _explained(str(self.address), self._process.returncode, self._errors.read().decode(errors="replace"))
 
 
 def _explained(device: str, code: int, said: str) -> DeviceError:
-    """What the end of a connection means for a user.
+    """The error for a connection that ended.
 
     Args:
         device: as the user named it.

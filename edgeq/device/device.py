@@ -1,4 +1,4 @@
-"""A connected device: it keeps files, and does the operations of its agent."""
+"""A connected device: files are sent to it, and its agent is asked to do something."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _WAITS_S = (1.0, 3.0, 10.0)  # before connecting again
 class Device(Closing):
     """A device, connected as ``with Device(address) as device``.
 
-    A connection that breaks is made anew a few times and the request asked again: every request is complete in itself,
-    and of a file that was on its way only the rest is sent. Several threads may ask; one is answered after the other.
+    If the connection breaks, the request is repeated on a new one, a few times: every request is complete in itself,
+    and only the missing rest of a file is sent. Several threads may ask; they are answered one after the other.
 
     Attributes:
         address: of the device.
@@ -50,27 +50,27 @@ class Device(Closing):
         self.address, self.progress = address, progress
         self._connection: Connection | None = Connection(address)
         self._given_up, self._lock = False, threading.Lock()
-        self._sent: dict[str, str] = {}  # digests, and what the files are called here
+        self._sent: dict[str, str] = {}  # names on the host, by digest
 
     def close(self) -> None:
-        """End the connection, and with it what it started on the device; the next request would make another."""
+        """End the connection and the processes that it started on the device."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, as far as the last request could tell."""
+        """Whether there was a connection after the last request."""
         return self._connection is not None
 
     def give_up(self) -> None:
-        """Break the connection for good; another thread that waits for an answer gets a `ConnectionLostError`."""
+        """Break the connection for good; a thread that waits for an answer gets a `ConnectionLostError`."""
         self._given_up = True
         if self._connection is not None:
             self._connection.kill()
 
     def ask(self, do: str, payload: bytes = b"", compressed: bool = False, **request: Any) -> tuple[Any, bytes]:
-        """Ask the agent for one of its operations, again if the connection breaks.
+        """Ask the agent to do one of its operations; repeated if the connection breaks.
 
         Args:
             do: name of the operation.
@@ -92,8 +92,8 @@ class Device(Closing):
                 if wait is None or self._given_up:
                     raise
             except DeviceError as error:
-                raise DeviceError(self._in_our_names(str(error))) from None
-            except BaseException:  # ctrl-C: the answer that nobody read must not be taken for the next one's
+                raise DeviceError(self._with_host_names(str(error))) from None
+            except BaseException:  # ctrl-C: the pending answer would be taken for the next request's
                 self.close()
                 raise
             time.sleep(wait)
@@ -105,11 +105,11 @@ class Device(Closing):
         return found
 
     def machine(self) -> Machine:
-        """What the device is, and how it is doing."""
+        """The device's hardware, system and runtimes, and its state."""
         return Machine.from_json(self.ask("machine")[0])
 
     def send(self, path: str | Path) -> str:
-        """Have a file there; it travels only if it is not there already.
+        """Send a file, unless the device has it.
 
         Returns:
             The digest by which the device has it.
@@ -137,6 +137,6 @@ class Device(Closing):
             self.ask("put", chunk, compressed, sha256=sha256, offset=offset, last=last)
             offset = None if last else offset + len(chunk)
 
-    def _in_our_names(self, message: str) -> str:
-        """A message of the device's with the names that files have here."""
+    def _with_host_names(self, message: str) -> str:
+        """Replace the device's names of files in a message by those on the host."""
         return _KEPT.sub(lambda found: self._sent.get(found[1], found[1]), message)

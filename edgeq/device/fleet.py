@@ -1,4 +1,4 @@
-"""Several devices at work side by side."""
+"""Work on several devices at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass
 class Outcome(Generic[T]):
-    """What became of one device.
+    """The result of one device's work, or its error.
 
     Attributes:
         device: as the user named it.
@@ -34,7 +34,7 @@ class Outcome(Generic[T]):
 
 
 def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progress = no_progress) -> list[Outcome[T]]:
-    """Set devices up where that is needed, and let each do its work at the same time; none stops the others.
+    """Set up devices if needed and let all work at the same time; one that fails does not stop the others.
 
     Args:
         hosts: as users name them, see :meth:`edgeq.device.address.Address.parse`.
@@ -42,10 +42,10 @@ def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progres
         progress: of a single device its own; of several, how many are done.
 
     Returns:
-        What became of each, in the order of `hosts`.
+        One outcome per device, in the order of `hosts`.
 
     Raises:
-        InputError: a host is not of the form that it should be.
+        InputError: a host is malformed.
     """
     addresses = [Address.parse(host) for host in dict.fromkeys(hosts)]
     outcomes: list[Outcome[T]] = [Outcome(str(address)) for address in addresses]
@@ -73,7 +73,7 @@ def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progres
         for done, thread in enumerate(threads):
             progress("Devices", done, len(threads))
             thread.join()
-    except BaseException:  # ctrl-C reaches this thread alone
+    except BaseException:  # ctrl-C reaches only this thread
         interrupted.set()
         for device in devices:
             device.give_up()

@@ -1,4 +1,4 @@
-"""Setting a device up: everything comes from the desk, so that the device needs no network of its own."""
+"""Set up a device: everything comes from the host, so the device needs no network."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _CLICK = "click>=8.1,<9"
 
 @dataclass(frozen=True)
 class SetUp:
-    """What was done to a device.
+    """The result of setting up a device.
 
     Attributes:
         home: the folder on it that holds everything.
-        installed: file names of the packages that were installed; empty where nothing had to be done.
+        installed: file names of the packages that were installed; empty if the device had them.
     """
 
     home: str
@@ -42,14 +42,14 @@ class SetUp:
 
 @contextlib.contextmanager
 def connected(address: Address, progress: Progress = no_progress) -> Iterator[Device]:
-    """Connect a device and set it up where that is needed; the connection ends with the context.
+    """Connect to a device and set it up if needed; the connection ends with the context.
 
     Args:
         address: of the device.
         progress: called while files travel.
 
     Raises:
-        DeviceError: it cannot be reached, or is not fit for it.
+        DeviceError: it cannot be reached, or cannot run models.
     """
     with Device(address, progress) as device:
         set_up(device)
@@ -57,17 +57,17 @@ def connected(address: Address, progress: Progress = no_progress) -> Iterator[De
 
 
 def set_up(device: Device, wheels: Path | None = None) -> SetUp:
-    """Make sure that a device has the packages and the edgeq to run models.
+    """Install what a device needs to run models: packages, and this version of edgeq.
 
     They lie in a folder of the login's home (``~/.local/share/edgeq``) and change nothing else. What is there
     already stays.
 
     Args:
         device: that is connected.
-        wheels: folder of wheels to take the packages from; None asks pip's package index, from the desk.
+        wheels: folder of wheels to take the packages from; None downloads them on the host from pip's package index.
 
     Raises:
-        DeviceError: it is not fit for it, or the packages cannot be had.
+        DeviceError: no runtime supports the device, or the packages are unavailable.
     """
     found = device.probe()
     platform = _platform(device, found)
@@ -88,19 +88,19 @@ def set_up(device: Device, wheels: Path | None = None) -> SetUp:
     return SetUp(found["home"], names)
 
 
-def send_code(device: Device, there: str | None = None) -> None:
-    """Have this edgeq's sources on a device; without packages it can tell what the device is, and no more.
+def send_code(device: Device, installed: str | None = None) -> None:
+    """Install this version of edgeq's sources; without packages they can describe the device but not run models.
 
     Args:
         device: that is connected.
-        there: digest of the sources that it has.
+        installed: digest of the sources that it has.
 
     Raises:
         DeviceError: they do not arrive.
     """
     code = _code()
     digest = hashlib.sha256(code).hexdigest()
-    if digest != there:
+    if digest != installed:
         with tempfile.TemporaryDirectory(prefix="edgeq-code-") as folder:
             archive = Path(folder) / "edgeq.zip"
             archive.write_bytes(code)
@@ -108,15 +108,15 @@ def send_code(device: Device, there: str | None = None) -> None:
 
 
 def remove(device: Device) -> int:
-    """Delete everything that was ever put on a device; returns how many bytes that were."""
+    """Delete everything that edgeq installed on a device or sent to it; returns the number of bytes."""
     return int(device.ask("remove")[0]["bytes"])
 
 
 def _platform(device: Device, found: dict[str, Any]) -> Platform:
-    """What packages must fit.
+    """The platform that packages must fit.
 
     Raises:
-        DeviceError: no runtime exists for the like of it.
+        DeviceError: there is no runtime for it.
     """
     architecture, python = found["architecture"], tuple(found["python"])
     library, version = found["libc"]
@@ -138,7 +138,7 @@ def _platform(device: Device, found: dict[str, Any]) -> Platform:
 
 
 def _check_space(device: Device, found: dict[str, Any], wheels: list[Path]) -> None:
-    """That the wheels fit, packed and unpacked."""
+    """Check that there is space for the wheels, packed and unpacked."""
     needed = _SPARE_BYTES + sum(wheel.stat().st_size for wheel in wheels)
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:

@@ -27,7 +27,7 @@ class Backend(Protocol):
     """Where a model runs.
 
     Attributes:
-        name: ``here``, or the device as the user named it.
+        name: ``here`` for this machine, or the device as the user named it.
         runtime: name and version; known from the first run on.
         kernels: one of ``edgeq.runtime.KERNELS``.
         times_ms: of each run, on the backend's own clock.
@@ -113,7 +113,7 @@ class Turn:
 
 
 class RemoteBackend(Closing, ABC):
-    """A model in another process, here or on a device. Serves several threads, one after the other.
+    """A model in another process, on this machine or on a device. Serves several threads, one after the other.
 
     Attributes: see :class:`Backend`.
     """
@@ -148,7 +148,7 @@ class RemoteBackend(Closing, ABC):
             cold: whether to read the file from disk, even where the system has it in memory.
 
         Raises:
-            EdgeqError: the runtime is not there, or does not support the model.
+            EdgeqError: the runtime is not installed, or does not support the model.
         """
         loaded = LoadedModel(**self.ask("open", cold=cold)[0])
         self.runtime = loaded.runtime

@@ -1,4 +1,4 @@
-"""The framing of all that processes say to each other: a JSON object and raw bytes at a time, over a pair of pipes."""
+"""The framing between processes: JSON and raw bytes per message, over a pair of pipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine is, and how it is doing: from /proc, /sys and, on a Raspberry Pi, its firmware."""
+"""A machine's hardware, system and state: from /proc, /sys and, on a Raspberry Pi, its firmware."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _ARM = ("arm", "aarch64")
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine as it was at one moment; None is what it does not tell.
+    """A machine at one moment; None means unknown.
 
     Attributes:
         model: of a board, for instance ``Raspberry Pi 4 Model B Rev 1.5``; else of the processor.
         architecture: ``aarch64``, ``armv7l``, ``x86_64``, ...: of the userland, so 32-bit systems say so.
-        emulated_by: the architecture that only pretends to be this one, where it does. Times mean nothing then.
+        emulated_by: the architecture that emulates this one, or None. Times under emulation mean nothing.
         cores: that this process may use.
-        features: of the processor that matter to 8-bit arithmetic: ``asimddp``, ``i8mm``, ``avx512_vnni``...
-        memory_bytes: in all.
-        available_bytes: of it, without swapping.
+        features: of the processor that speed up 8-bit arithmetic: ``asimddp``, ``i8mm``, ``avx512_vnni``...
+        memory_bytes: total.
+        available_bytes: of memory, without swapping.
         governor: of the first core's frequency, such as ``ondemand``.
         frequency_mhz: of the first core.
         temperature_c: of the processor.
-        throttling: what the board's firmware complains of; empty where nothing, None where it cannot be asked.
+        throttling: problems that the board's firmware reports; empty if none, None if it reports nothing at all.
         system: operating system and kernel.
         libc: name and version.
         python: version.
@@ -78,7 +78,7 @@ class Machine:
 
 
 def read_machine() -> Machine:
-    """The machine that this runs on, as it is now."""
+    """The machine that this process runs on, now."""
     cpu, memory = _fields("/proc/cpuinfo"), _fields("/proc/meminfo")
     architecture = platform.machine()
     frequency = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")  # in kHz
@@ -103,7 +103,7 @@ def read_machine() -> Machine:
 
 
 def _text(path: str) -> str | None:
-    """A small file's content; None where there is none, or nothing in it."""
+    """A small file's content; None if it is missing or empty."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0 \n") or None
     except OSError:
@@ -111,7 +111,7 @@ def _text(path: str) -> str | None:
 
 
 def _fields(path: str) -> dict[str, str]:
-    """Lines ``name : value``, the first of each name."""
+    """Lines of the form ``name : value``; the first of each name."""
     found: dict[str, str] = {}
     for line in (_text(path) or "").splitlines():
         name, colon, value = line.partition(":")
@@ -130,13 +130,13 @@ def _features(flags: list[str]) -> tuple[str, ...]:
 
 
 def _emulated_by(architecture: str) -> str | None:
-    """The kernel's architecture, where it is another family's: a 32-bit userland on a 64-bit Arm is none."""
+    """The kernel's architecture, if it is of another family; a 32-bit userland on a 64-bit Arm is not emulated."""
     kernel = _text("/proc/sys/kernel/arch")
     return kernel if kernel and kernel.startswith(_ARM) != architecture.startswith(_ARM) else None
 
 
 def _throttling() -> tuple[str, ...] | None:
-    """What a Raspberry Pi's firmware complains of, asked as any user may."""
+    """Problems that a Raspberry Pi's firmware reports; needs no rights."""
     try:
         done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5, check=True)
         bits = int(done.stdout.strip().partition("=")[2], 16)

@@ -25,10 +25,10 @@ T = TypeVar("T", bound="Closing")
 
 
 class Closing:
-    """What is closed by the end of its ``with`` block."""
+    """Base class of what a ``with`` block closes."""
 
     def close(self) -> None:
-        """End it; more than once is no mistake."""
+        """End it; may be called again."""
         raise NotImplementedError
 
     def __enter__(self: T) -> T:
@@ -43,8 +43,8 @@ class Closing:
 class WorkerProcess(Closing):
     """A process that runs :mod:`edgeq.execution.worker`; ``with WorkerProcess() as worker`` ends it.
 
-    Several threads may ask it; one is answered after the other. It gets no ctrl-C, which is meant for whoever asked. It
-    ends when its standard input does, so it outlives nobody.
+    Several threads may ask it; they are answered one after the other. It does not get ctrl-C, which is for the asking
+    process. It ends when its standard input does, so it never outlives that process.
     """
 
     def __init__(self, name: str = "the worker process", paths: Sequence[str] = ()) -> None:
@@ -99,7 +99,7 @@ class WorkerProcess(Closing):
         except (OSError, EOFError):
             code = self._process.wait()
             raise WorkerDiedError(f"{self._name} {how_it_ended(code)}", code) from None
-        except BaseException:  # ctrl-C: the answer that nobody read must not be taken for the next one's
+        except BaseException:  # ctrl-C: the pending answer would be taken for the next request's
             self.close()
             raise
         if "error" in answer:

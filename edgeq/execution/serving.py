@@ -26,7 +26,7 @@ Operation = Callable[[dict[str, Any], bytes], Reply]
 
 
 def serve(operations: Mapping[str, Operation], greeting: bytes = b"") -> NoReturn:
-    """Answer requests on standard output until standard input ends; then the process ends, whatever it is doing.
+    """Answer requests on standard output until standard input ends; then end the process, even in mid-operation.
 
     An operation that raises is answered with the error's message; the next request is answered as usual.
 
@@ -44,7 +44,7 @@ def serve(operations: Mapping[str, Operation], greeting: bytes = b"") -> NoRetur
         request, payload = requests.get()
         try:
             answer, result = operations[request["do"]](request, payload)
-        except Exception as error:  # its message is the answer; a traceback here would be seen by nobody
+        except Exception as error:  # the asking process reports it
             answer, result = {"error": _message(error)}, b""
         write_frame(answers, answer, result)
 

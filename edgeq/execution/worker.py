@@ -38,14 +38,14 @@ def _call(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _machine(request: dict[str, Any], payload: bytes) -> Reply:
-    """What this machine is, and how it is doing."""
+    """This machine's hardware, system and runtimes, and its state."""
     from edgeq.execution.machine import read_machine
 
     return read_machine().to_json(), b""
 
 
 def _open(request: dict[str, Any], payload: bytes) -> Reply:
-    """Load a model; where that is to be measured cold, its file is read from disk."""
+    """Load a model; for a cold start its file is read from disk."""
     if request["cold"]:
         _drop_from_cache(request["model"]["path"])
     return _loaded(json.dumps(request["model"])).facts, b""
@@ -89,7 +89,7 @@ def _output(output: Any, runtime: str, **seconds: float) -> Reply:
 
 
 def _time(request: dict[str, Any], payload: bytes) -> Reply:
-    """Run a model on noise for some seconds, and at least so many times."""
+    """Run a model on noise for some seconds, and a minimum number of times."""
     model = _loaded(json.dumps(request["model"]))
     model.fill_inputs()
     times_ms: list[float] = []
@@ -130,7 +130,7 @@ class _LoadedModel:
         }
 
     def fill_inputs(self) -> None:
-        """Set the inputs to noise, once; zeros may be faster than what an image is."""
+        """Set the inputs to noise, once; zeros may be faster than images."""
         import numpy as np
 
         rng = np.random.default_rng(0)
@@ -143,7 +143,7 @@ class _LoadedModel:
         self._filled = True
 
     def failure(self, error: Exception) -> ModelError:
-        """What to raise where running it raised `error`."""
+        """The error to raise when running the model raised `error`."""
         return ModelError(f"{self._path}: running the model failed ({one_line(error)})")
 
 
@@ -171,14 +171,14 @@ def _version(runtime: str) -> str:
 
 
 def _drop_from_cache(path: str) -> None:
-    """Let the next reader fetch the file from disk, as after the board was switched on."""
+    """Drop a file from the page cache, so that it is read from disk as after a reboot."""
     if hasattr(os, "posix_fadvise") and Path(path).is_file():
         with Path(path).open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _peak_rss_bytes() -> int | None:
-    """The most memory this program had resident; getrusage would count the process it was forked from as well."""
+    """Peak resident memory of this program; getrusage would include the process it was forked from."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:

@@ -120,7 +120,7 @@ def test_no_more_processes_live_than_memory_holds(
     result = bench(models, runtimes=[RUNTIME], threads=[1], seconds=0.05, progress=progress)
     assert max(alive) == at_most
     assert len(set(children(os.getpid())) - before) == 0
-    assert steps == [("Measuring", done, 66) for done in range(66)]
+    assert steps == [("Measuring", done, 66) for done in range(67)]
     assert [Path(m.model) for m in result.measurements] == sorted(
         (Path(m.model) for m in result.measurements), key=models.index
     )

@@ -160,6 +160,7 @@ class TestSuccess:
         preprocessing = read_metadata(tmp_path / "out" / "grey_fp32.tflite").preprocessing
         assert preprocessing is not None
         assert (preprocessing.mean, preprocessing.std, preprocessing.channels) == ((0.0,), (1.0,), "L")
+        assert "predictions will be numbers (0 to 1)" in done.out  # its one score is the second of two classes
 
     @pytest.mark.parametrize("names", [("no", "yes"), ("yes",), ("a", "b", "c")], ids=len)
     def test_one_sigmoid_tells_two_classes_apart(self, names: tuple[str, ...], tmp_path: Path, edgeq_here: Run) -> None:

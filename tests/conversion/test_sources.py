@@ -116,24 +116,14 @@ class TestCalibration:
 
 
 class TestLabels:
-    @pytest.fixture(scope="class")
-    def two_classes(self) -> Network:
-        """One sigmoid: the probability of the second of two classes."""
+    def test_one_score_is_two_classes(self, tmp_path: Path) -> None:
+        """A sigmoid's is the probability of the second."""
         weights = tf.constant([[1.0], [-1.0], [0.5]])
-        return Network(
-            "pair",
-            32,
-            32,
-            3,
-            1,
-            lambda x: tf.sigmoid(tf.reduce_mean(x, axis=[1, 2]) @ weights),
-            weights,
-            {},
-            (),
-            COLOURS_INPUT,
-        )
 
-    def test_one_score_is_two_classes(self, two_classes: Network, tmp_path: Path) -> None:
+        def function(image: Any) -> Any:
+            return tf.sigmoid(tf.reduce_mean(image, axis=[1, 2]) @ weights)
+
+        two_classes = Network("pair", 32, 32, 3, 1, function, weights, preprocessing=COLOURS_INPUT)
         made = convert(two_classes, [], tmp_path, labels=["cat", "dog"])
         assert (made.classes, made.labels) == (2, ("cat", "dog"))
         model = Model(made.models["fp32"].path)

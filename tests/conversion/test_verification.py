@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from conftest import colour_picture
 
-from edgeq.calibration import choose_images, shipped_images
 from edgeq.conversion import FORMATS, convert
 from edgeq.conversion.verification import verify
 from edgeq.errors import ConversionError
-from edgeq.networks import open_network
 from edgeq.preprocessing import Preprocessing
-from edgeq.quiet import quiet
 
 keras = pytest.importorskip("keras")
 
@@ -97,18 +94,9 @@ def test_a_runtime_that_aborts(tmp_path: Path) -> None:
     model = keras.Model(image, layers.Dense(3, activation="softmax")(x), name="nothing")
     terms[1].set_weights([-terms[0].get_weights()[0]])
     model.save(tmp_path / "nothing.keras")
-    calibration = choose_images(shipped_images(), COLOURS_INPUT, count=10)
     out = tmp_path / "out"
     with pytest.raises(ConversionError) as caught:
-        convert(
-            open_network(tmp_path / "nothing.keras"),
-            COLOURS_INPUT,
-            ["int8"],
-            out,
-            calibration=calibration,
-            refined=False,
-            silence=quiet,
-        )
+        convert(tmp_path / "nothing.keras", "int8", out, count=10, normalize="-1..1", refine=False)
     assert "nothing_int8.tflite: the converted file fails its verification" in str(caught.value)
     assert "died of signal 6 (SIGABRT)" in str(caught.value)
     assert HINT in str(caught.value)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, colour_picture
-from edgeq.device.inference import infer_on
 
 from edgeq.benchmarking import bench, bench_devices
 from edgeq.comparison import compare
@@ -25,6 +24,7 @@ from edgeq.device.backend import DeviceBackend
 from edgeq.device.setup import connected
 from edgeq.device.wheels import requirements
 from edgeq.errors import ConnectionLostError, DeviceError, InputError
+from edgeq.inference import classify_all
 from edgeq.runtime import Model
 
 HOST = "pi@kitchen"
@@ -83,8 +83,9 @@ def test_tensors_and_images(host: str, model: Model, tmp_path: Path) -> None:
         assert np.array_equal(output, expected)
         assert set(times_ms) == {"decode", "preprocess", "invoke"}
         assert (backend.name, backend.kernels, len(backend.times_ms)) == (HOST, "reference", 2)
-        (answer,) = infer_on(device, model, [str(picture)], top=1, send_images=True)
-        assert answer.predictions[0].label == "red"
+    (classified,) = classify_all(picture, model, on=host, send_images=True)
+    assert classified.predictions[0].label == "red"
+    assert classified.device == HOST
 
 
 def test_a_model_that_crashes_there_is_said_to_and_the_device_goes_on(host: str, model: Model) -> None:
