@@ -14,7 +14,6 @@ from edgeq.conversion import ConvertedModel, convert_network
 from edgeq.graphs import OperatorRunner
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import Preprocessing
-from edgeq.quiet import quiet
 from edgeq.refinement.layers import Layer
 from edgeq.report.files import refinement_line
 from edgeq.runtime import Model
@@ -68,7 +67,7 @@ def test_attention_is_refined(attention: ConvertedModel) -> None:
         if ours.name == "FULLY_CONNECTED":
             weights, reference = graph.tensors[ours.inputs[1]], float_graph.tensors[theirs.inputs[1]]
             assert weights.data is not None
-            nearest = np.rint(reference.real / np.reshape(weights.quantization.scale, (-1, 1)))
+            nearest = np.rint(reference.dequantize() / np.reshape(weights.quantization.scale, (-1, 1)))
             assert (nearest != weights.data).mean() > 0.05, ours.index
     assert Model(attention.path).classify(Image.new("RGB", (SIDE, SIDE), (128, 128, 128))).shape == (CLASSES,)
 
@@ -88,9 +87,9 @@ def test_dense_layers_over_a_sequence_are_matrices_times_patches(form: str, atte
         given = output.dequantize(OperatorRunner(graph, layer.operator).run([x])).reshape(-1, layer.output.shape[-1])
         patches = layer.patches(x, np.arange(layer.output_size()[1]), *source.zero_point[:1])
         real = source.dequantize(patches).reshape(-1, 1, 1, layer.channels)
-        expected = layer.respond(layer.rows(layer.weights.real), real)
+        expected = layer.respond(layer.rows(layer.weights.dequantize()), real)
         if layer.bias is not None:
-            expected = expected + layer.bias.real
+            expected = expected + layer.bias.dequantize()
         if layer.operator.options.fusedActivationFunction:
             expected = expected.clip(0)
         low, high = output.real_range if form == "int8" else (-np.inf, np.inf)
@@ -111,9 +110,7 @@ def test_layers_that_cannot_be_refined_stay_and_are_named(calibration: Calibrati
     scaled(keras.Model(image, x), 2).save(tmp_path / "net.keras")
     network = open_network(tmp_path / "net.keras")
     before, after = (
-        convert_network(
-            network, INPUT, ["int8"], tmp_path / str(refined), calibration=calibration, refined=refined, silence=quiet
-        )
+        convert_network(network, INPUT, ["int8"], tmp_path / str(refined), calibration=calibration, refine=refined)
         for refined in (False, True)
     )
     refinement = after[1].refinement
