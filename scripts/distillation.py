@@ -1,7 +1,6 @@
 """Networks that learn from augmented views: a teacher from labels, a small network from the teacher's probabilities.
 
-Works with Keras on TensorFlow and on JAX; KERAS_BACKEND chooses. The layers whose training is slow on one of them run
-there as other operators of the same arithmetic, on the same variables.
+Works with Keras on TensorFlow and on JAX; KERAS_BACKEND chooses.
 """
 
 from __future__ import annotations
@@ -34,51 +33,42 @@ TEMPERATURE = 2.0  # of the probabilities compared (arXiv 1503.02531, section 2)
 
 
 class Learner(keras.Model):
-    """A network, with or without a teacher, as Keras's `fit` trains it on views.
+    """A network as Keras's `fit` trains it on views: from what `views.draw_views` returns to (N, classes) logits."""
 
-    Its output is (N, 2, classes) float32 logits, the network's and its teacher's, or (N, 1, classes) without one.
-    """
-
-    def __init__(self, network: Any, teacher: Any = None) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network, self.teacher = network, teacher
-        if teacher is not None:
-            teacher.trainable = False
+        self.network = network
 
     def call(self, views: dict[str, Any], training: bool = False) -> Any:
         """Render the views and classify them."""
-        scores = [self.network(render(views), training=training)]
-        if self.teacher is not None:
-            scores.append(ops.stop_gradient(self.teacher(render(views, "teacher_"), training=False)))
-        return ops.cast(ops.stack(scores, axis=1), "float32")
+        return ops.cast(self.network(render(views), training=training), "float32")
 
 
-def label_loss(shares: Any, scores: Any) -> Any:
-    """Cross entropy of (N, 1, classes) logits and the labels' shares, (N, classes)."""
-    return -ops.sum(shares * ops.log_softmax(scores[:, 0]), axis=-1)
+# Keras hands a loss one tensor of targets: (N, 2, classes) float32, the labels' shares and the teacher's logits.
 
 
-def distillation_loss(shares: Any, scores: Any) -> Any:
-    """Kullback-Leibler divergence from the teacher's probabilities to the network's; labels do not count.
+def label_loss(targets: Any, scores: Any) -> Any:
+    """Cross entropy of (N, classes) logits and the labels' shares: (N,)."""
+    return -ops.sum(targets[:, 0] * ops.log_softmax(scores), axis=-1)
 
-    Args:
-        shares: (N, classes) of the labels.
-        scores: (N, 2, classes) logits, the network's and the teacher's.
+
+def distillation_loss(targets: Any, scores: Any) -> Any:
+    """Kullback-Leibler divergence of (N, classes) logits from the teacher's probabilities; labels do not count.
 
     Returns:
-        (N,), times the square of the temperature as in arXiv 1503.02531, section 2.1.
+        (N,), times the square of the temperature (arXiv 1503.02531, section 2.1).
     """
-    network, teacher = (ops.log_softmax(scores[:, i] / TEMPERATURE) for i in range(2))
+    teacher, network = (ops.log_softmax(x / TEMPERATURE) for x in (targets[:, 1], scores))
     return TEMPERATURE**2 * ops.sum(ops.exp(teacher) * (teacher - network), axis=-1)
 
 
-def top1(shares: Any, scores: Any) -> Any:
+def top1(targets: Any, scores: Any) -> Any:
     """Whether the highest score is the label with the largest share: (N,) float32."""
-    return ops.cast(ops.argmax(scores[:, 0], axis=-1) == ops.argmax(shares, axis=-1), "float32")
+    return ops.cast(ops.argmax(scores, axis=-1) == ops.argmax(targets[:, 0], axis=-1), "float32")
 
 
 def trainable_copy(network: Any, steps: int) -> Any:
-    """The same variables behind a model that takes any input size and trains fast on the backend.
+    """The same variables behind a model that takes any input size, and trains faster on TensorFlow.
 
     Args:
         network: a functional `keras.Model` of this project, (N, side, side, 3) to (N, classes).
@@ -92,39 +82,12 @@ def trainable_copy(network: Any, steps: int) -> Any:
 
         return training_twin(network, steps)
 
-    def convert(layer: Any) -> Any:
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            return ShiftedDepthwise(layer)
+    def remember(layer: Any) -> Any:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = BATCH_NORM_MOMENTUM
         return layer
 
-    return keras.models.clone_model(network, keras.Input((None, None, 3)), clone_function=convert)
-
-
-class ShiftedDepthwise(keras.layers.Layer):
-    """A `DepthwiseConv2D` layer as a sum of shifted inputs, which XLA fuses; its own backward filters are slow."""
-
-    def __init__(self, plain: Any) -> None:
-        super().__init__(name=plain.name)
-        self.plain = plain
-
-    def call(self, x: Any) -> Any:
-        """Filter each channel of (N, H, W, C)."""
-        kernel, stride = self.plain.kernel, self.plain.strides[0]
-        size = kernel.shape[0]
-        if self.plain.padding == "same":
-            x = ops.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
-        rows, columns = (x.shape[axis] - size + 1 for axis in (1, 2))
-        return sum(
-            x[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j, :, 0]
-            for i in range(size)
-            for j in range(size)
-        )
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape of the layer that this one stands for."""
-        return self.plain.compute_output_shape(input_shape)
+    return keras.models.clone_model(network, keras.Input((None, None, 3)), clone_function=remember)
 
 
 def zero_init_residual(network: Any) -> None:
@@ -162,17 +125,24 @@ def imagenet_teacher(network: Any, views: dict[str, Any]) -> None:
 class StateFile(keras.callbacks.Callback):
     """Saves all that a training needs to continue: weights, the optimizer's state and the learning curve.
 
+    An epoch of Keras's `fit` is called a round here: it is a part of a pass over the pictures.
+
     Args:
         path: of the file. It is replaced in one step, so an interruption leaves the old one or the new one.
         network: whose weights are saved.
         optimizer: built for the network's trainable variables.
-        recipe: plain data; a state of another recipe is refused. Its ``epochs`` are those of the whole training.
-        every: seconds at least between two files; the last epoch is always saved.
+        recipe: plain data; a state of another recipe is refused.
+        rounds: of the whole training.
+        every: seconds at least between two files; the last round is always saved.
     """
 
-    def __init__(self, path: Path, network: Any, optimizer: Any, recipe: dict[str, Any], every: float) -> None:
+    def __init__(
+        self, path: Path, network: Any, optimizer: Any, recipe: dict[str, Any], rounds: int, every: float
+    ) -> None:
         super().__init__()
-        self.path, self.network, self.optimizer, self.recipe, self.every = path, network, optimizer, recipe, every
+        self.path, self.network, self.optimizer, self.rounds, self.every = path, network, optimizer, rounds, every
+        self.recipe: dict[str, Any] = json.loads(json.dumps(recipe))
+        self.machine = ""
         self.history: list[dict[str, float]] = []
         self._saved = self._started = time.monotonic()
         self._seconds_before = 0.0
@@ -180,54 +150,57 @@ class StateFile(keras.callbacks.Callback):
     @property
     def seconds(self) -> float:
         """Of training, without what interruptions lost."""
-        return self.history[-1]["seconds"] if self.history else 0.0
+        return self.last("seconds") or 0.0
+
+    def last(self, name: str) -> float | None:
+        """The latest value of that name in the learning curve."""
+        return next((values[name] for values in reversed(self.history) if name in values), None)
 
     def restore(self) -> int:
         """Read the file if there is one, into the network and the optimizer.
 
         Returns:
-            How many epochs are done.
+            How many rounds are done.
 
         Raises:
             SystemExit: it is of another recipe.
         """
-        if not self.path.exists():
-            return 0
-        with np.load(self.path) as saved:
-            facts = json.loads(str(saved["facts"]))
-            if facts["recipe"] != json.loads(json.dumps(self.recipe)):
-                sys.exit(f"{self.path}: is of a training with another recipe; delete it, or choose another --state")
-            self.history = facts["history"]
-            finished = len(self.history) == self.recipe["epochs"]
-            for index, variable in enumerate(self.network.variables + (not finished) * self.optimizer.variables):
-                variable.assign(saved[f"v{index}"])
+        if self.path.exists():
+            with np.load(self.path) as saved:
+                facts = json.loads(str(saved["facts"]))
+                if facts["recipe"] != self.recipe:
+                    sys.exit(f"{self.path}: is of a training with another recipe; delete it, or choose another --state")
+                self.history, self.machine = facts["history"], facts["machine"]
+                for index, variable in enumerate(self._variables()):
+                    variable.assign(saved[f"v{index}"])
         return len(self.history)
+
+    @staticmethod
+    def read_weights(path: Path, network: Any) -> None:
+        """Read the weights of such a file into another network with the same variables."""
+        with np.load(path) as saved:
+            for index, variable in enumerate(network.variables):
+                variable.assign(saved[f"v{index}"])
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
-        self._saved = self._started = time.monotonic()
-        self._seconds_before = self.seconds
+        self._started, self._seconds_before = time.monotonic(), self.seconds
+        self.machine = f"{os.cpu_count()} CPU cores, shared with other work"
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note the epoch's values, print them, and save all when it is time."""
-        seconds = round(self._seconds_before + time.monotonic() - self._started, 1)
-        self.history.append({name: round(float(value), 5) for name, value in (logs or {}).items()})
-        self.history[-1]["seconds"] = seconds
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        print(
-            f"{self.path.name.split('.state')[0]} epoch {epoch + 1} of {self.recipe['epochs']}: {shown}, "
-            f"{seconds:.0f} s",
-            flush=True,
-        )
-        if time.monotonic() - self._saved >= self.every or epoch + 1 == self.recipe["epochs"]:
+        """Note the round's values, print them, and save all when it is time."""
+        values = {name: round(float(value), 5) for name, value in (logs or {}).items()}
+        values["seconds"] = round(self._seconds_before + time.monotonic() - self._started, 1)
+        self.history.append(values)
+        shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        print(f"{self.path.name.split('.state')[0]} {epoch + 1}/{self.rounds}: {shown}", flush=True)
+        if time.monotonic() - self._saved >= self.every or epoch + 1 == self.rounds:
             self.save()
 
     def save(self) -> None:
         """Write the file; once the training is finished, without the optimizer's state."""
-        finished = len(self.history) == self.recipe["epochs"]
-        variables = self.network.variables + (not finished) * self.optimizer.variables
-        arrays = {f"v{index}": ops.convert_to_numpy(variable) for index, variable in enumerate(variables)}
-        facts = json.dumps({"recipe": self.recipe, "history": self.history})
+        arrays = {f"v{index}": ops.convert_to_numpy(variable) for index, variable in enumerate(self._variables())}
+        facts = json.dumps({"recipe": self.recipe, "machine": self.machine, "history": self.history})
         temporary = self.path.with_name(f"{self.path.name}.tmp")
         with temporary.open("wb") as file:
             np.savez(file, facts=np.array(facts), **arrays)
@@ -235,3 +208,8 @@ class StateFile(keras.callbacks.Callback):
             os.fsync(file.fileno())
         temporary.replace(self.path)
         self._saved = time.monotonic()
+
+    def _variables(self) -> list[Any]:
+        """What is saved."""
+        finished = len(self.history) == self.rounds
+        return self.network.variables + ([] if finished else self.optimizer.variables)

@@ -1,21 +1,19 @@
 """Augmented views of CIFAR-10's pictures: drawn at random in NumPy, rendered at any size by any Keras backend.
 
-A view is a box of the picture with a flip, a change of colour and, for some, a second picture mixed in. All random
-numbers come from the seed, the epoch and the step, so a resumed training sees the views that it would have seen, on
-every backend. A teacher and its student look at the same view, each at its own size.
+A view is a box of the picture with a flip, a change of colour and, for some, a second picture mixed in. It is drawn
+before it has a size: a teacher and its student look at the same view, each at its own size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Augmentation", "draw_views", "render", "training_batches", "whole_pictures"]
+__all__ = ["Augmentation", "draw_views", "mixed_shares", "render", "whole_pictures"]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 Floats = npt.NDArray[np.float32]
@@ -44,61 +42,21 @@ class Augmentation:
     flipped: float = 0.5
 
 
-def training_batches(
-    pixels: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
-    augmentations: list[Augmentation],
-    sides: tuple[int, ...],
-    teacher_side: int,
-    batch: int,
-    seed: int,
-    first_epoch: int = 0,
-) -> Iterator[tuple[dict[str, Any], Floats]]:
-    """Yield the batches of all epochs from one on: each epoch every picture once, but for an incomplete last batch.
-
-    Args:
-        pixels: (N, H, W, 3) uint8 RGB.
-        labels: (N,) class indices.
-        augmentations: one per epoch.
-        sides: of the network's views, in pixels; the batches take turns.
-        teacher_side: of its teacher's views, in pixels; 0 without a teacher.
-        batch: views per batch.
-        seed: of all random numbers, together with the epoch and the step.
-        first_epoch: counted from 0.
-
-    Yields:
-        Views as `draw_views` returns them, and (batch, classes) float32: the labels' shares.
-    """
-    classes, steps = int(labels.max()) + 1, len(labels) // batch
-    for epoch in range(first_epoch, len(augmentations)):
-        order = np.random.default_rng([seed, epoch]).permutation(len(labels))
-        for step in range(steps):
-            chosen = order[step * batch : (step + 1) * batch]
-            rng = np.random.default_rng([seed, epoch, step])
-            side = sides[(epoch * steps + step) % len(sides)]
-            views = draw_views(pixels[chosen], (side, teacher_side), augmentations[epoch], rng)
-            shares = np.eye(classes, dtype=np.float32)[labels[chosen]]
-            second = views["second"][:, None]
-            yield views, (1 - second) * shares + second * np.roll(shares, 1, axis=0)
-    # Keras asks for one batch more than it needs.
-    yield views, shares
-
-
 def draw_views(
-    pixels: npt.NDArray[np.uint8], sides: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
+    pixels: npt.NDArray[np.uint8], side: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Draw one view of each picture.
 
     Args:
         pixels: (N, H, W, 3) uint8 RGB.
-        sides: of the view in pixels, for the network and for its teacher; 0 without a teacher.
+        side: of the view in pixels; the views are the same at any size.
         augmentation: how far the views differ from the pictures.
         rng: where random numbers come from.
 
     Returns:
-        What `render` takes: `pixels`; `rows` and `columns` (and, with a teacher, `teacher_rows` and
-        `teacher_columns`), (N, side) float32, the positions in the picture that are sampled; `colour`, (N, 3, 4)
-        float32, an affine map of RGB; `second`, (N,) float32, the share of the previous picture of the batch.
+        What `render` takes: `pixels`; `rows` and `columns`, (N, side) float32, the positions in the picture that are
+        sampled; `colour`, (N, 3, 4) float32, an affine map of RGB; `second`, (N,) float32, the share of the previous
+        picture of the batch.
     """
     count, height, width = pixels.shape[:3]
 
@@ -115,17 +73,25 @@ def draw_views(
     left, wide = np.where(mirrored, left + wide, left), np.where(mirrored, -wide, wide)
 
     second = np.where(uniform(0, 1) < augmentation.mixed, uniform(0, 0.5), 0).astype(np.float32)
-    views = {"pixels": pixels, "colour": _draw_colour(uniform, augmentation.colour), "second": second}
-    for name, side in zip(("", "teacher_"), sides, strict=True):
-        if side:
-            views[f"{name}rows"] = _positions(top, tall, side, height)
-            views[f"{name}columns"] = _positions(left, wide, side, width)
-    return views
+    return {
+        "pixels": pixels,
+        "rows": _positions(top, tall, side, height),
+        "columns": _positions(left, wide, side, width),
+        "colour": _draw_colour(uniform, augmentation.colour),
+        "second": second,
+    }
 
 
-def whole_pictures(pixels: npt.NDArray[np.uint8], sides: tuple[int, int]) -> dict[str, Any]:
+def mixed_shares(labels: npt.NDArray[np.int64], classes: int, views: dict[str, Any]) -> Floats:
+    """The share of each class in each view: (N, classes) float32."""
+    shares, second = np.eye(classes, dtype=np.float32)[labels], views["second"][:, None]
+    mixed: Floats = (1 - second) * shares + second * np.roll(shares, 1, axis=0)
+    return mixed
+
+
+def whole_pictures(pixels: npt.NDArray[np.uint8], side: int) -> dict[str, Any]:
     """The views that inference has: whole pictures, unchanged; arguments and result as for `draw_views`."""
-    return draw_views(pixels, sides, Augmentation(1, 1, 1, 0, 0, 0, flipped=0), np.random.default_rng(0))
+    return draw_views(pixels, side, Augmentation(1, 1, 1, 0, 0, 0, flipped=0), np.random.default_rng(0))
 
 
 def _positions(start: Floats, length: Floats, side: int, size: int) -> Floats:
@@ -156,12 +122,11 @@ def _draw_colour(uniform: Any, reach: float) -> Floats:
     return np.concatenate([matrix, offset], axis=2).astype(np.float32)
 
 
-def render(views: dict[str, Any], prefix: str = "") -> Any:
+def render(views: dict[str, Any]) -> Any:
     """Render views on the backend's device, at the size that their positions have.
 
     Args:
         views: tensors as `draw_views` returns them.
-        prefix: ``teacher_`` for the teacher's size.
 
     Returns:
         (N, side, side, 3) float32 in [-1, 1].
@@ -174,8 +139,8 @@ def render(views: dict[str, Any], prefix: str = "") -> Any:
     x = ops.einsum("nijc,ndc->nijd", x, views["colour"][:, :, :3]) + views["colour"][:, None, None, :, 3]
     x = ops.clip(x, 0, 255) / 127.5 - 1
     # Bilinear sampling is separable: one small matrix per picture and axis.
-    rows = _bilinear(views[f"{prefix}rows"], x.shape[1])[:, None]  # (N, 1, side, H)
-    columns = _bilinear(views[f"{prefix}columns"], x.shape[2])[:, None]
+    rows = _bilinear(views["rows"], x.shape[1])[:, None]  # (N, 1, side, H)
+    columns = _bilinear(views["columns"], x.shape[2])[:, None]
     planes = ops.matmul(ops.matmul(rows, ops.transpose(x, (0, 3, 1, 2))), ops.transpose(columns, (0, 1, 3, 2)))
     return ops.transpose(planes, (0, 2, 3, 1))
 
