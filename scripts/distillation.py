@@ -1,6 +1,6 @@
 """Networks that learn from augmented views: a teacher from labels, a small network from the teacher's probabilities.
 
-Works with Keras on TensorFlow and on JAX; KERAS_BACKEND chooses.
+Written with Keras's own operations; TensorFlow is the backend that it is tested on.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class StateFile(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
         self._started, self._seconds_before = time.monotonic(), self.seconds
-        self.machine = f"{os.cpu_count()} CPU cores, shared with other work"
+        self.machine = f"{os.cpu_count()} CPU cores"
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the round's values, print them, and save all when it is time."""
