@@ -189,7 +189,8 @@ class StateFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the round's values, print them, and save all when it is time."""
-        values = {name: round(float(value), 5) for name, value in (logs or {}).items()}
+        # The loss on held-out pictures would need the teacher's scores of them.
+        values = {name: round(float(value), 5) for name, value in (logs or {}).items() if name != "val_loss"}
         values["seconds"] = round(self._seconds_before + time.monotonic() - self._started, 1)
         self.history.append(values)
         shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
