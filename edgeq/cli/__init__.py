@@ -1,4 +1,4 @@
-"""The command line: each command is a thin module here that prints and exits, and does nothing else."""
+"""The command line: each command parses its options, calls the library, prints what it returns, and exits."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         complain(error)
         code = EXIT_ERROR
     except SystemExit:
-        _be_content()
+        _stop_insisting()
         raise
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -105,13 +105,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         else:  # a bug of ours
             traceback.print_exc()
         code = EXIT_ERROR
-    _be_content()
+    _stop_insisting()
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _stop(signal_number: int, frame: Any) -> NoReturn:
-    """Raise what a signal means; and raise it again as long as nobody has caught it.
+    """Raise what a signal means, and again every second until `main` has caught it.
 
     Native modules that are being imported swallow exceptions now and then. A command that was interrupted just
     then would go on, and replace files.
@@ -123,6 +123,6 @@ def _stop(signal_number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _be_content() -> None:
-    """Somebody has caught it."""
+def _stop_insisting() -> None:
+    """Do not raise a signal again that `main` has caught."""
     signal.setitimer(signal.ITIMER_REAL, 0)
