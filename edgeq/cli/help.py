@@ -47,7 +47,7 @@ class Command(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and not isinstance(parameter, click.Argument):
                 groups.setdefault(getattr(parameter, "group", OTHER), []).append(record)
         groups[OTHER] = groups.pop(OTHER, [])
         names = [name for records in groups.values() for name, _ in records]
@@ -66,6 +66,6 @@ def _range(kind: click.ParamType) -> str:
     """The range of a numeric type in words, such as "above 0, at most 1"."""
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return ""
-    low = "" if kind.min is None else f"{'above' if kind.min_open else 'at least'} {kind.min}"
+    low = "" if kind.min is None or (kind.min == 0 and not kind.min_open and kind.max is None) else f"{'above' if kind.min_open else 'at least'} {kind.min}"
     high = "" if kind.max is None else f"{'below' if kind.max_open else 'at most'} {kind.max}"
     return ", ".join(filter(None, (low, high)))
