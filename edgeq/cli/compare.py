@@ -98,7 +98,7 @@ def command(
 ) -> None:
     """Compare a quantized model with its original on your images.
 
-    Use it to see what quantization cost: accuracy, agreement and drift, with 95 % intervals. REFERENCE is usually the
+    Use it to see what quantization cost: accuracy, agreement and drift, with confidence intervals. REFERENCE is usually the
     FP32 model and CANDIDATE the INT8 model. Without models, edgeq takes the newest pair NAME_fp32.tflite and
     NAME_int8.tflite in models/. With --on, the candidate runs on that device and the reference on the host.
 
