@@ -98,8 +98,8 @@ def command(
 ) -> None:
     """Compare a quantized model with its original on your images.
 
-    Use it to see what quantization cost: accuracy, agreement and drift, with confidence intervals. REFERENCE is usually the
-    FP32 model and CANDIDATE the INT8 model. Without models, edgeq takes the newest pair NAME_fp32.tflite and
+    Use it to see what quantization cost: accuracy, agreement and drift, with confidence intervals. REFERENCE is usually
+    the FP32 model and CANDIDATE the INT8 model. Without models, edgeq takes the newest pair NAME_fp32.tflite and
     NAME_int8.tflite in models/. With --on, the candidate runs on that device and the reference on the host.
 
     With one MODEL, edgeq compares its outputs under each --runtime, under the reference kernels and on each device
@@ -134,7 +134,9 @@ def command(
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
     if len(hosts) > 1 or len(runtimes) > 1:
-        raise click.UsageError("--on and --runtime can be repeated only with one MODEL; give one MODEL, or one --on and one --runtime")
+        raise click.UsageError(
+            "--on and --runtime can be repeated only with one MODEL; give each once"
+        )
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()

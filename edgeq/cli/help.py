@@ -12,6 +12,7 @@ __all__ = ["OTHER", "Command", "Option", "option"]
 OTHER = "Other options"
 """Heading of the options without a group, such as --help."""
 
+_HYPHEN = "\u2011"  # non-breaking, so that click does not break --from-scratch into two lines
 _WIDEST = 30  # as in click: what is wider gets a line of its own
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +43,15 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help has one section per group of options, in the order of their first option."""
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.short_help = self.short_help or self.get_short_help_str(limit=80)
+        self.help = (self.help or "").replace("-", _HYPHEN)
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The formatted help."""
+        return super().get_help(ctx).replace(_HYPHEN, "-")
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, with one width for all; the options without a group come last."""
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -54,7 +64,7 @@ class Command(click.Command):
         width = max(len(name) for name in names if len(name) <= _WIDEST)
         for heading, records in groups.items():
             with formatter.section(heading):
-                formatter.write_dl([(name.ljust(width), text) for name, text in records])
+                formatter.write_dl([(name.ljust(width), text.replace("-", _HYPHEN)) for name, text in records])
 
 
 def option(group: str, *declarations: str, **settings: Any) -> Callable[[F], F]:
@@ -66,6 +76,7 @@ def _range(kind: click.ParamType) -> str:
     """The range of a numeric type in words, such as "above 0, at most 1"."""
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return ""
-    low = "" if kind.min is None or (kind.min == 0 and not kind.min_open and kind.max is None) else f"{'above' if kind.min_open else 'at least'} {kind.min}"
+    counts = kind.min == 0 and not kind.min_open and kind.max is None  # obvious, not worth a note
+    low = "" if kind.min is None or counts else f"{'above' if kind.min_open else 'at least'} {kind.min}"
     high = "" if kind.max is None else f"{'below' if kind.max_open else 'at most'} {kind.max}"
     return ", ".join(filter(None, (low, high)))

@@ -29,7 +29,9 @@ __all__ = ["command"]
     "Output", "--top", default=5, type=click.IntRange(1), metavar="N", help="Number of most probable classes to print."
 )
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per image, each on its own line.")
-@option("Output", "--time", "timed", is_flag=True, help="Also print how long decoding, preprocessing and inference took.")
+@option(
+    "Output", "--time", "timed", is_flag=True, help="Also print the times of decoding, preprocessing and inference."
+)
 @runtime_option
 @option(
     "Runtime",

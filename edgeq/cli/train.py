@@ -14,7 +14,7 @@ from edgeq.cli.options import verbose_option
 from edgeq.cli.output import given_options
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
-from edgeq.networks import NAMED_WEIGHTS, Architecture, default_output_stride
+from edgeq.networks import Architecture, default_output_stride
 from edgeq.quiet import quiet
 from edgeq.report import size as readable_size
 from edgeq.report.files import skipped_lines
