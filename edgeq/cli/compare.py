@@ -134,9 +134,7 @@ def command(
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
     if len(hosts) > 1 or len(runtimes) > 1:
-        raise click.UsageError(
-            "--on and --runtime can be repeated only with one MODEL; give each once"
-        )
+        raise click.UsageError("--on and --runtime can be repeated only with one MODEL; give each once")
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()

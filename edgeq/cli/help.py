@@ -72,7 +72,7 @@ def option(group: str, *declarations: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*declarations, cls=Option, group=group, **settings)
 
 
-def _range(kind: click.ParamType) -> str:
+def _range(kind: click.ParamType[Any]) -> str:
     """The range of a numeric type in words, such as "above 0, at most 1"."""
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return ""

@@ -50,7 +50,7 @@ def command(model: str, targets: tuple[str, ...], json_path: str | None) -> None
       $ edgeq inspect m.tflite --target tflite-runtime==2.14
       ...
       tflite-runtime==2.14: it refuses to load the file, because of
-        FULLY_CONNECTED: is of version 12; tflite-runtime 2.14.0 knows it up to version 10
+        FULLY_CONNECTED: is of version 12; ...
       $ edgeq inspect m.tflite --target edgetpu --target tflm
       $ edgeq inspect m.tflite --json - | jq .multiply_adds
     """
