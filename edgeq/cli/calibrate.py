@@ -24,8 +24,8 @@ def command() -> None:
 
     \b
     Examples:
-      $ edgeq calibrate synthesize my_model.keras --out synthesized/ --normalize 0..1
-      $ edgeq convert my_model.keras --int8 --calib synthesized/ --normalize 0..1
+      $ edgeq calibrate synthesize my.keras --out images/ --normalize 0..1
+      $ edgeq convert my.keras --int8 --calib images/ --normalize 0..1
       $ edgeq calibrate synthesize --help
     """
 
@@ -91,9 +91,9 @@ def synthesize_command(
 
     \b
     Examples:
-      $ edgeq calibrate synthesize my_model.keras --out synthesized/ --normalize 0..1
-      $ edgeq calibrate synthesize my_model.h5 --out images/ --count 50 --normalize -1..1
-      $ edgeq convert my_model.keras --int8 --calib synthesized/ --normalize 0..1
+      $ edgeq calibrate synthesize my.keras --out images/ --normalize 0..1
+      $ edgeq calibrate synthesize my.h5 --out images/ --count 50 --normalize -1..1
+      $ edgeq convert my.keras --int8 --calib images/ --normalize 0..1
     """
     with Progress() as progress:
         made = synthesize_calibration(

@@ -92,7 +92,7 @@ def command(
       $ edgeq infer photos/ --model m.tflite --json > predictions.jsonl
       $ cat photo.jpg | edgeq infer - --model m.tflite --time
       $ edgeq infer photos/ --model m.tflite --on pi@raspberrypi
-      $ edgeq infer cat.jpg --model other.tflite --normalize 0..1 --labels labels.txt
+      $ edgeq infer cat.jpg --model m.tflite --normalize 0..1 --labels names.txt
     """
     files, others = expand(images)
     if others:

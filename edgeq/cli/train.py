@@ -212,7 +212,7 @@ def command(
       ...
       Kept epoch 8 (fine-tune): right on 96.3 % of 648 validation photos
       (95 % interval 94.5 to 97.5), of 5 classes. Trained on 2592 photos.
-      $ edgeq train photos/ --out photos.keras --network mobilenet_v3_small --res 300x200
+      $ edgeq train photos/ --out my.keras --network mobilenet_v3_small --res 160
       $ edgeq train icons/ --out icons.keras --from-scratch --res 32 --alpha 0.35
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
