@@ -19,8 +19,8 @@ __all__ = ["command"]
 def command() -> None:
     """Synthesize calibration images from a network.
 
-    Use it if you quantize a network and have no photos like those that it was trained on. For everyday photos, the
-    images that come with edgeq are enough: omit --calib.
+    Use it if you quantize a network and have no photos like those that it was trained on. For everyday photos, omit --calib:
+    the images that come with edgeq are enough.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def synthesize_command(
     \b
     Examples:
       $ edgeq calibrate synthesize my.keras --out images/ --normalize 0..1
-      $ edgeq calibrate synthesize my.h5 --out images/ --count 50 --normalize -1..1
+      $ edgeq calibrate synthesize a.h5 --out images/ --count 50 --normalize 0..1
       $ edgeq convert my.keras --int8 --calib images/ --normalize 0..1
     """
     with Progress() as progress:

@@ -117,10 +117,10 @@ def command(
       top-1 agreement      97.9 %         95.3 to 99.1 %
       top-1 drop           0.9 points     -0.7 to 2.4 (McNemar p = 0.5)
       $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --layers
-      $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --report drift.html
+      $ edgeq compare --data photos/ --report drift.html --json drift.json
       $ edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
-      $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@raspberrypi
-      $ edgeq compare m_int8.tflite --data photos/ --on pi@raspberrypi
+      $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@kitchen
+      $ edgeq compare m_int8.tflite --data photos/ --on pi@kitchen
     """
     if len(models) == 1:
         if max_drop is not None or min_agreement is not None or layers or report_path is not None:
