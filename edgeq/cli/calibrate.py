@@ -19,8 +19,8 @@ __all__ = ["command"]
 def command() -> None:
     """Synthesize calibration images from a network.
 
-    Use it if you quantize a network and have no photos like those that it was trained on. For everyday photos, omit --calib:
-    the images that come with edgeq are enough.
+    Use it if you have no photos like those that a network was trained on. For everyday photos, omit --calib: the images
+    that come with edgeq are enough.
 
     \b
     Examples:

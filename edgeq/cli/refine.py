@@ -80,7 +80,7 @@ def command(
       m_int8_refined.tflite
       Refined on 80 images: L1 of probabilities 0.2322 before, 0.1632 after on
       the 20 images kept for checking.
-      $ edgeq refine a_fp32.tflite a_int8.tflite --normalize 0..1 --out better.tflite
+      $ edgeq refine a_fp32.tflite a_int8.tflite --normalize 0..1 --out new.tflite
       $ edgeq refine m_fp32.tflite m_int8.tflite --bias-only --json
     """
     with Progress() as progress:
