@@ -47,8 +47,8 @@ def awkward_numbers(scale: float) -> np.ndarray:
 def kernel_inputs(quantization: Quantization) -> np.ndarray:
     """What the kernel and edgeq both quantize: each pixel value as each normalization has it, and awkward numbers."""
     pixels = [
-        Preprocessing(1, 1, *(values[:1] for values in normalization), channels="L").normalized_values().ravel()
-        for normalization in NORMALIZATIONS.values()
+        Preprocessing(1, 1, mean[:1], std[:1], channels="L").normalized_values().ravel()
+        for mean, std in NORMALIZATIONS.values()
     ]
     return np.concatenate([*pixels, awkward_numbers(quantization.scale[0])])
 

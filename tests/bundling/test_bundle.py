@@ -185,7 +185,7 @@ def test_an_older_bundle_survives_when_the_new_one_cannot_take_its_place(
     target = tmp_path / "b"
     make_bundle(colour_models / "colours_fp32.tflite", target)
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    failed = []
+    failed: list[Path] = []
 
     def failing_once(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
         def moved(path: Path, to: Path) -> Path:

@@ -90,7 +90,8 @@ def test_bias_only_leaves_weights_and_ranges(here: Path, edgeq_here: Run) -> Non
     changed = []
     for old, new in zip(before.tensors, after.tensors, strict=True):
         assert old.quantization.scale == pytest.approx(new.quantization.scale, rel=1e-6)
-        if old.data is not None and not np.array_equal(old.data, new.data):
+        assert (old.data is None) == (new.data is None)
+        if old.data is not None and new.data is not None and not np.array_equal(old.data, new.data):
             changed.append(old.quantization.dtype)
     assert changed == ["int32"] * 10
 

@@ -24,6 +24,7 @@ from edgeq.device.device import Device
 from edgeq.device.setup import remove
 from edgeq.errors import ConnectionLostError, DeviceError
 from edgeq.execution.backend import WorkerBackend
+from edgeq.images import Source
 from edgeq.inference import classify_all
 from edgeq.runtime import Model
 
@@ -117,7 +118,7 @@ class TestInference:
     def test_from_python_whatever_an_image_comes_as(self, there: Board, colour_models: Path, photos_20: Path) -> None:
         path = colour_models / "colours_int8.tflite"
         photo = photos_20 / "00.jpg"
-        images = [photo, photo.read_bytes(), np.asarray(colour_picture("red", 1))]
+        images: list[Source] = [photo, photo.read_bytes(), np.asarray(colour_picture("red", 1))]
         here = list(classify_all(images, path, kernels="reference"))
         found = list(classify_all(images, path, kernels="reference", on=[there.host, "kitchen"]))
         assert [result.device for result in found] == [there.host] * 3 + ["kitchen"] * 3
@@ -290,7 +291,8 @@ def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_m
     from .conftest import sessions
 
     model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
-    command = [sys.executable, "-m", "edgeq", "bench", model, "--on", ready.host, "--threads", "1", "--seconds", "99"]
+    options = ["--on", ready.host, "--threads", "1", "--seconds", "99"]
+    command = [sys.executable, "-m", "edgeq", "bench", str(model), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ready.ssh()}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     watchdog = threading.Timer(60, process.kill)

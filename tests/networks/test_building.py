@@ -401,8 +401,9 @@ class TestBundledWeights:
 
     def test_asking_for_what_they_are_is_fine(self) -> None:
         known = bundled_for(32)
-        options = {"alpha": known.alpha, "classes": len(known.labels)}
-        network = build_network(known.family, 96, 96, **options, output_stride=32, weights="bundled")
+        network = build_network(
+            known.family, 96, 96, alpha=known.alpha, classes=len(known.labels), output_stride=32, weights="bundled"
+        )
         assert network.labels == known.labels
 
 
