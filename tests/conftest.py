@@ -61,7 +61,7 @@ def kept_between_runs() -> Path:
     folder = home / ".cache" / "edgeq-tests" if readable else Path(f"/var/tmp/edgeq-tests-{os.getuid()}")
     folder.mkdir(parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        pytest.skip(f"{folder} belongs to somebody else")
+        pytest.skip(f"{folder} belongs to another user")
     return folder
 
 

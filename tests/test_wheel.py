@@ -69,7 +69,7 @@ def test_the_installed_copy_converts_on_its_own_images_and_infers(installed, tmp
 
 
 def test_the_installed_copy_has_a_network_of_its_own(installed, tmp_path):
-    """Where ImageNet's weights cannot be had."""
+    """Where ImageNet's weights are unavailable."""
     printed = run(installed, tmp_path, "-m", "edgeq", "convert", "--res", "96", "--weights", "bundled")
     assert "No labels" not in printed
     photo = installed / "edgeq" / "shipped" / "calibration" / "leaves_000.jpg"

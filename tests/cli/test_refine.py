@@ -117,7 +117,7 @@ def test_photos_of_one_s_own_and_files_that_are_none(
     assert (record["images"], record["checked_on"]) == (29, 7)  # of 36
     digests = {sha256_of_file(path)[:FINGERPRINT_LENGTH] for path in folder.rglob("*.jpg")}
     known = [read_metadata(here / name).calibrated_on for name in (FILES[1], "blocks_int8_refined.tflite")]
-    assert known[1] == known[0] | digests, "a comparison on these photos has to be told from one on others"
+    assert known[1] == known[0] | digests, "a comparison on these photos has to be distinguishable from one on others"
     assert done.out.splitlines()[-1] == "Skipped 1 file that is not an image."
 
 
