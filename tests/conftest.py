@@ -114,7 +114,7 @@ def pi(pi_script: str) -> Path:
 
 @pytest.fixture(scope="session")
 def edgeq() -> Callable[..., Finished]:
-    """Run the command line in a process of its own: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
+    """Run the command line in a separate process: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
 
     def run(
         *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: bytes = b""

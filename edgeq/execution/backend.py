@@ -84,7 +84,7 @@ class InProcessBackend:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """How a model was loaded in a process of its own.
+    """How a model was loaded in a separate process.
 
     Attributes:
         runtime: its name.
