@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["Split", "load"]
+__all__ = ["CLASSES", "Split", "load"]
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 32  # pixels
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""Augmented views of CIFAR-10's pictures: drawn at random in NumPy, rendered at any size by any Keras backend.
+
+A view is a box of the picture with a flip, a change of colour and, for some, a second picture mixed in. It is drawn
+before it has a size: a teacher and its student look at the same view, each at its own size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Augmentation", "draw_views", "mixed_shares", "render", "whole_pictures"]
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training picture may be changed.
+
+    Attributes:
+        smallest_area: a box covers at least this share of the picture, in (0, 1].
+        largest_area: and at most this share; above 1 it reaches beyond the picture, which is mirrored there.
+        aspect: largest ratio of a box's sides.
+        reach: boxes may lie outside of the picture by this share of its side.
+        colour: brightness, contrast and saturation change by at most this share.
+        mixed: share of the views that have a second picture mixed in (mixup, arXiv 1710.09412).
+        flipped: share of the views that are mirrored left to right.
+    """
+
+    smallest_area: float = 0.6
+    largest_area: float = 1.1
+    aspect: float = 4 / 3
+    reach: float = 0.125
+    colour: float = 0.3
+    mixed: float = 0.5
+    flipped: float = 0.5
+
+
+def draw_views(
+    pixels: npt.NDArray[np.uint8], side: int, augmentation: Augmentation, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Draw one view of each picture.
+
+    Args:
+        pixels: (N, H, W, 3) uint8 RGB.
+        side: of the view in pixels; the views are the same at any size.
+        augmentation: how far the views differ from the pictures.
+        rng: where random numbers come from.
+
+    Returns:
+        What `render` takes: `pixels`; `rows` and `columns`, (N, side) float32, the positions in the picture that are
+        sampled; `colour`, (N, 3, 4) float32, an affine map of RGB; `second`, (N,) float32, the share of the previous
+        picture of the batch.
+    """
+    count, height, width = pixels.shape[:3]
+
+    def uniform(low: float, high: float) -> Floats:
+        return rng.uniform(low, high, count).astype(np.float32)
+
+    area = uniform(augmentation.smallest_area, augmentation.largest_area)
+    aspect = np.exp(uniform(-1, 1) * math.log(augmentation.aspect) / 2)
+    limit = 1 + 2 * augmentation.reach
+    tall, wide = np.minimum(np.sqrt(area) / aspect, limit), np.minimum(np.sqrt(area) * aspect, limit)
+    top = -augmentation.reach + uniform(0, 1) * (limit - tall)
+    left = -augmentation.reach + uniform(0, 1) * (limit - wide)
+    mirrored = uniform(0, 1) < augmentation.flipped
+    left, wide = np.where(mirrored, left + wide, left), np.where(mirrored, -wide, wide)
+
+    second = np.where(uniform(0, 1) < augmentation.mixed, uniform(0, 0.5), 0).astype(np.float32)
+    return {
+        "pixels": pixels,
+        "rows": _positions(top, tall, side, height),
+        "columns": _positions(left, wide, side, width),
+        "colour": _draw_colour(uniform, augmentation.colour),
+        "second": second,
+    }
+
+
+def mixed_shares(labels: npt.NDArray[np.int64], classes: int, views: dict[str, Any]) -> Floats:
+    """The share of each class in each view: (N, classes) float32."""
+    shares, second = np.eye(classes, dtype=np.float32)[labels], views["second"][:, None]
+    mixed: Floats = (1 - second) * shares + second * np.roll(shares, 1, axis=0)
+    return mixed
+
+
+def whole_pictures(pixels: npt.NDArray[np.uint8], side: int) -> dict[str, Any]:
+    """The views that inference has: whole pictures, unchanged; arguments and result as for `draw_views`."""
+    return draw_views(pixels, side, Augmentation(1, 1, 1, 0, 0, 0, flipped=0), np.random.default_rng(0))
+
+
+def _positions(start: Floats, length: Floats, side: int, size: int) -> Floats:
+    """Where the `side` pixels of a view are sampled along one axis.
+
+    Args:
+        start: (N,) edge of the box, as a share of the picture's side.
+        length: (N,) of the box, likewise; negative for a mirrored one.
+        side: pixels of the view.
+        size: pixels of the picture.
+
+    Returns:
+        (N, side) float32 positions in [0, size - 1]; what lies outside of the picture is mirrored at its edge.
+    """
+    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
+    position = np.abs(size * (start[:, None] + length[:, None] * steps))
+    position = size - np.abs(size - position)
+    return np.clip(position - 0.5, 0, size - 1).astype(np.float32)
+
+
+def _draw_colour(uniform: Any, reach: float) -> Floats:
+    """Saturation, contrast and brightness as one affine map of RGB values 0 to 255: (N, 3, 4) float32."""
+    saturation, contrast = uniform(1 - reach, 1 + reach)[:, None, None], uniform(1 - reach, 1 + reach)[:, None, None]
+    brightness = uniform(-reach / 2, reach / 2)[:, None, None]
+    grey = np.broadcast_to(LUMA, (3, 3))
+    matrix = contrast * (grey + saturation * (np.eye(3, dtype=np.float32) - grey))
+    offset = np.broadcast_to(127.5 * (1 - contrast + brightness), (len(matrix), 3, 1))
+    return np.concatenate([matrix, offset], axis=2).astype(np.float32)
+
+
+def render(views: dict[str, Any]) -> Any:
+    """Render views on the backend's device, at the size that their positions have.
+
+    Args:
+        views: tensors as `draw_views` returns them.
+
+    Returns:
+        (N, side, side, 3) float32 in [-1, 1].
+    """
+    from keras import ops
+
+    x = ops.cast(views["pixels"], "float32")
+    second = views["second"][:, None, None, None]
+    x = (1 - second) * x + second * ops.roll(x, 1, axis=0)
+    x = ops.einsum("nijc,ndc->nijd", x, views["colour"][:, :, :3]) + views["colour"][:, None, None, :, 3]
+    x = ops.clip(x, 0, 255) / 127.5 - 1
+    # Bilinear sampling is separable: one small matrix per picture and axis.
+    rows = _bilinear(views["rows"], x.shape[1])[:, None]  # (N, 1, side, H)
+    columns = _bilinear(views["columns"], x.shape[2])[:, None]
+    planes = ops.matmul(ops.matmul(rows, ops.transpose(x, (0, 3, 1, 2))), ops.transpose(columns, (0, 1, 3, 2)))
+    return ops.transpose(planes, (0, 2, 3, 1))
+
+
+def _bilinear(positions: Any, size: int) -> Any:
+    """Weights of the `size` pixels of a line at (N, side) positions: (N, side, size)."""
+    from keras import ops
+
+    return ops.relu(1 - ops.abs(positions[:, :, None] - ops.arange(size, dtype="float32")))
