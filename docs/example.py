@@ -1,4 +1,4 @@
-"""Every job of edgeq on a model of one's own: my_model.keras, and photos/ with one sub-folder per class."""
+"""Every job of edgeq on your own model: my_model.keras, and photos/ with one sub-folder per class."""
 
 import edgeq
 

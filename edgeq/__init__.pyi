@@ -52,4 +52,6 @@ from edgeq.training import Plan as Plan
 from edgeq.training import Trained as Trained
 from edgeq.training import train as train
 
+__all__: list[str]
+_HOMES: dict[str, str]
 __version__: str

@@ -1,7 +1,7 @@
-"""Large arrays that lie in a file and are mapped into memory.
+"""Large arrays stored in a file and mapped into memory.
 
-The room of their files is reserved at once: with sparse files, a disk that is full ends the process at some later
-write, by SIGBUS and without a word.
+The disk space is reserved at once. With a sparse file, a full disk would end the process at some later write, by SIGBUS
+and without a message.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["mapped_array", "temporary_array"]
 
 
 def mapped_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Make a .npy file of zeros and map it.
+    """Create a .npy file of zeros and map it into memory.
 
     Raises:
-        InputError: there is no room for it; no file is left.
+        InputError: the disk has no room for it; no file is left behind.
     """
     size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
     try:
@@ -37,15 +37,15 @@ def mapped_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np
     except OSError as error:
         path.unlink(missing_ok=True)
         needed = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-        raise InputError(f"{path.parent}: cannot keep {needed} there ({error.strerror})") from None
+        raise InputError(f"{path.parent}: cannot reserve {needed} ({error.strerror})") from None
     return array
 
 
 def temporary_array(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map zeros that lie in the temporary folder, without a name: their room is free when the array is, or the process.
+    """Map a nameless file of zeros in the temporary folder; its disk space is freed with the array or the process.
 
     Raises:
-        InputError: there is no room for it.
+        InputError: the disk has no room for it.
     """
     descriptor, name = tempfile.mkstemp(prefix="edgeq-", suffix=".npy")
     os.close(descriptor)
@@ -53,7 +53,7 @@ def temporary_array(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray
     try:
         return mapped_array(path, dtype, shape)
     except InputError as error:
-        raise InputError(f"{error}; free some, or set TMPDIR to a folder on a larger disk") from None
+        raise InputError(f"{error}; free some space, or set TMPDIR to a folder on a larger disk") from None
     finally:
         path.unlink(missing_ok=True)
 

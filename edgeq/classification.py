@@ -1,4 +1,4 @@
-"""What a classifier says of an image: named classes with probabilities.
+"""The result of classifying an image: named classes with probabilities.
 
 NumPy is imported where it is used, so that the first image can be decoded while NumPy is being loaded.
 """
@@ -20,7 +20,7 @@ __all__ = ["Classification", "Prediction", "top_predictions"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class that an image may show.
+    """One class that a model considers.
 
     Attributes:
         index: of the class, from 0.
@@ -35,16 +35,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a model says of one image, on this host or on a device.
+    """The result of one image, from a model on this host or on a device.
 
     Attributes:
-        file: the image's path as it was given; ``image`` for one without a name, ``-`` for standard input. None where
-            a device failed before it came to an image.
-        predictions: the most probable classes, best first; empty where there is an error.
-        times_ms: how long each step took, in milliseconds: ``decode``, ``preprocess``, ``invoke``. A device that is
-            sent tensors reports ``invoke`` alone.
+        file: the image's path as it was given; ``image`` for one without a name, ``-`` for standard input. None if
+            a device failed before its first image.
+        predictions: the most probable classes, best first; empty if there was an error.
+        times_ms: how long each step took, in milliseconds: ``decode``, ``preprocess``, ``invoke``. A device that
+            receives tensors reports ``invoke`` alone.
         device: the device that ran the model, as the caller named it; None for this host.
-        error: why there are no predictions, or None.
+        error: the reason why there are no predictions, or None.
     """
 
     file: str | None
@@ -54,7 +54,7 @@ class Classification:
     error: EdgeqError | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data: what is known of ``device`` and ``file``, then ``error``, or the other attributes."""
+        """Return plain JSON data: ``device`` and ``file`` if known, then ``error`` or the predictions and times."""
         document = {key: value for key in ("device", "file") if (value := getattr(self, key)) is not None}
         if self.error is not None:
             return document | {"error": str(self.error).removeprefix(f"{self.file}: ")}
@@ -69,7 +69,7 @@ def top_predictions(
     Args:
         probabilities: (classes,) float64.
         labels: one per class, or empty.
-        count: how many; never more than there are classes.
+        count: number of predictions; all classes if there are fewer.
 
     Returns:
         The classes, their probabilities rounded to six digits.

@@ -1,20 +1,20 @@
-"""Everything that edgeq raises on purpose.
+"""The exceptions that edgeq raises on purpose.
 
     EdgeqError                    base class; its message is one line for the user
     ├── InputError                an option, a file or a folder is not what it should be
     │   ├── ImageError            an image that cannot be decoded
     │   ├── ModelError            a .tflite that cannot be loaded, or is no image classifier
-    │   ├── UnknownNormalizationError  a model does not say what its input is normalized to
+    │   ├── UnknownNormalizationError  a model does not state the normalization of its input
     │   └── WeightsError          weights that do not exist or do not fit
-    │       └── UnavailableWeightsError  weights that exist, but cannot be had here
-    ├── ConversionError           the converter refused, or its result is not what was asked for
-    ├── DeviceError               a device cannot do what was asked of it, or lacks something
-    │   └── ConnectionLostError   it cannot be reached, or no longer
-    ├── RuntimeUnavailableError   no TFLite runtime, or not the one that was asked for
+    │       └── UnavailableWeightsError  weights that exist, but are not cached and cannot be downloaded
+    ├── ConversionError           the converter failed, or its result is not what was requested
+    ├── DeviceError               a device cannot run a request, or lacks a package
+    │   └── ConnectionLostError   it cannot be reached, or the connection broke
+    ├── RuntimeUnavailableError   no TFLite runtime, or not the requested one
     └── WorkerDiedError           a worker process ended, most often because native code crashed
 
-A message says what was wrong, in which file, and what to do about it. Anything else that escapes from
-edgeq is a bug in edgeq and may show a traceback.
+A message says what happened, to which file, and what to do now. Any other exception is a bug in edgeq and may show a
+traceback.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EXIT_GATE_MISSED = 1
 """Exit code of a comparison that ran but missed ``--max-drop`` or ``--min-agreement``."""
 
 EXIT_ERROR = 2
-"""Exit code of everything that went wrong: wrong usage (as click has it), bad input, a failed conversion."""
+"""Exit code of every error: wrong usage (the code that click uses), bad input, a failed conversion."""
 
 
 class EdgeqError(Exception):
@@ -61,15 +61,15 @@ class ModelError(InputError):
 
 
 class UnknownNormalizationError(InputError):
-    """A model neither says how its input is normalized, nor can it be told from its quantization."""
+    """A model does not state its normalization, and the quantization of its input does not imply one."""
 
 
 class WeightsError(InputError):
-    """Weights that were asked for do not exist, or do not fit the network."""
+    """Requested weights do not exist, or do not fit the network."""
 
 
 class UnavailableWeightsError(WeightsError):
-    """Published weights are neither in a cache nor to be downloaded from here.
+    """Published weights are not cached and cannot be downloaded.
 
     Attributes:
         reason: why the download failed.
@@ -81,19 +81,19 @@ class UnavailableWeightsError(WeightsError):
 
 
 class ConversionError(EdgeqError):
-    """The TFLite converter refused the network, or its result failed verification."""
+    """The TFLite converter failed, or its result failed verification."""
 
 
 class DeviceError(EdgeqError):
-    """A device cannot do what was asked of it, or lacks something; the message starts with its name."""
+    """A device cannot run a request, or lacks a package; the message starts with its name."""
 
 
 class ConnectionLostError(DeviceError):
-    """A device cannot be reached, or no longer; trying again may help."""
+    """A device cannot be reached, or the connection broke; trying again may help."""
 
 
 class RuntimeUnavailableError(EdgeqError):
-    """No TFLite runtime is installed, or not the one that was asked for."""
+    """No TFLite runtime is installed, or not the requested one."""
 
 
 class WorkerDiedError(EdgeqError):
@@ -109,6 +109,6 @@ class WorkerDiedError(EdgeqError):
 
 
 def one_line(error: BaseException | str, limit: int = 200) -> str:
-    """What another library's error says, as one line of at most `limit` characters."""
+    """Shorten another library's error message to one line of at most `limit` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

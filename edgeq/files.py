@@ -1,4 +1,4 @@
-"""Writing files and folders so that nothing is ever half written, and naming contents by their digest."""
+"""Write files and folders atomically, and identify contents by their digest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors that a full disk, a used up quota and a limit to the size of files give."""
+"""Error numbers of a full disk, an exhausted quota and a file above the size limit."""
 
 _EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # that a zip can hold
 _WORK = ".edgeq-"  # how the names of the hidden folders begin
@@ -38,18 +38,17 @@ _own: set[Path] = set()  # those of this process
 
 @contextlib.contextmanager
 def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
-    """Replace files and folders all together or not at all.
+    """Replace several files and folders, all or none.
 
-    Gives a path for each target, in a hidden folder beside it, where the block makes a file or a folder. When the
-    block ends well, these take the targets' places; when it raises, they vanish and the targets stay as they were.
-    Where a target is a link to a folder, what it links to is replaced.
+    Yields one path per target, in a hidden folder beside it; the block creates a file or folder there. If the block
+    succeeds, these replace the targets. If it raises, they are removed and the targets stay as they were. If a target
+    is a link to a folder, the folder it links to is replaced.
 
     A killed process leaves its hidden folder behind; the next one that replaces something beside it removes it.
 
     Raises:
-        InputError: a target is the current folder, or its folder cannot be made or written to, or has no room. An
-            `OSError` of the block that is not about what it makes, such as one from reading another file, is passed
-            on as it is.
+        InputError: a target is the current folder, or its folder cannot be created or written to, or has no room.
+        OSError: the block raised it for another file than the new ones, for instance one that it reads.
     """
     places = [target.resolve() if target.is_dir() else target for target in targets]
     work: dict[Path, Path] = {}
@@ -57,7 +56,7 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
         for target, place in zip(targets, places, strict=True):
             try:
                 if place == Path.cwd():
-                    raise InputError(f"{target}: is the current folder; give one in it")
+                    raise InputError(f"{target}: is the current folder; name a folder inside it")
                 if place.parent not in work:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     work[place.parent] = cleanup.enter_context(_work_folder(place.parent))
@@ -79,16 +78,16 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what `replacing` left in a folder when its process was killed; first put back what it had just moved away.
+    """Clean up after a killed process: put back what `replacing` had moved away, and remove its hidden folder.
 
-    Whether the process lives is known by a lock on a file (``flock``), which ends with its process. So neither
-    reused process numbers nor processes of other containers or machines on a shared disk are mistaken. Nothing is
-    removed where the file system has no locks.
+    A lock on a file (``flock``), which ends with its process, shows whether the process is alive. Unlike process
+    numbers, locks are not reused and work across containers and machines that share a disk. If the file system has no
+    locks, nothing is removed.
     """
     for work in folder.glob(f"{_WORK}*.part"):
         if work in _own:  # over NFS, a lock counts as free to the process that holds it
             continue
-        with contextlib.suppress(OSError):  # it lives, or others may not touch it, or removed it in the meantime
+        with contextlib.suppress(OSError):  # its process is alive, or it belongs to another user
             with (work / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _clear(work)
@@ -96,7 +95,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Move:
-    """A file or folder that is being made, and where it goes.
+    """A new file or folder, and the target that it replaces.
 
     Attributes:
         target: as the caller names it.
@@ -143,7 +142,7 @@ class _Move:
 
 
 def _make_all(moves: Sequence[_Move]) -> None:
-    """Put all in place, or none if that fails.
+    """Move all to their places, or none if that fails.
 
     Raises:
         InputError: it failed.
@@ -167,7 +166,7 @@ def _make_all(moves: Sequence[_Move]) -> None:
 
 @contextlib.contextmanager
 def _work_folder(parent: Path) -> Iterator[Path]:
-    """A hidden folder that others can tell from a dead process's."""
+    """Create a hidden folder; its lock tells other processes that this one is alive."""
     remove_leftovers(parent)
     work = parent / f"{_WORK}{os.urandom(6).hex()}.part"
     _own.add(work)
@@ -176,7 +175,7 @@ def _work_folder(parent: Path) -> Iterator[Path]:
         for name in (_NEW, _OLD):
             (work / name).mkdir()
         with (work / "unlocked").open("w") as lock:
-            with contextlib.suppress(OSError):  # where there are no locks, nobody takes it for dead
+            with contextlib.suppress(OSError):  # without locks, no other process removes the folder
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 (work / "unlocked").rename(work / _LOCK)
             yield work
@@ -187,7 +186,7 @@ def _work_folder(parent: Path) -> Iterator[Path]:
 
 
 def _clear(work: Path) -> None:
-    """Remove a work folder, and put back first what was moved away for something that did not take its place.
+    """Remove a work folder, after putting back what was moved away but not replaced.
 
     Raises:
         OSError: something cannot be put back; the folder stays.
@@ -203,7 +202,7 @@ def _cannot_write(name: object, error: OSError, more: str = "") -> InputError:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8, whole or not at all.
+    """Write a text file as UTF-8, atomically.
 
     Raises:
         InputError: it cannot be written.
@@ -230,9 +229,9 @@ def sha256_of_folder(path: str | Path) -> str:
 
 
 def shipped(folder: str) -> Path:
-    """A folder of what comes with edgeq: ``calibration`` or ``models``.
+    """Return a folder that comes with edgeq: ``calibration`` or ``models``.
 
-    In an installed package it lies within it; in a checkout it is the top level's folder of that name.
+    It is part of an installed package; in a checkout it is the top-level folder of that name.
     """
     package = Path(__file__).resolve().parent
     installed = package / "shipped" / folder
@@ -240,7 +239,7 @@ def shipped(folder: str) -> Path:
 
 
 def member_info(name: str) -> zipfile.ZipInfo:
-    """The entry of a zip member, without time and place: the same contents give the same bytes."""
+    """Return the header of a zip member, without time and system: the same contents give the same bytes."""
     info = zipfile.ZipInfo(name, _EARLIEST_TIME)
     info.create_system = 3  # Unix, wherever this runs
     info.external_attr = 0o644 << 16

@@ -1,7 +1,7 @@
-"""Image files: finding them, and decoding any of them to an upright 8-bit picture.
+"""Find image files, and decode them to upright 8-bit pictures.
 
-Everything Pillow reads is welcome. What cameras and editors do to files is undone here, once for
-calibration, inference and comparison alike: EXIF rotation, palettes, CMYK, 16-bit grey, transparency.
+Reads every format that Pillow reads. Undoes what cameras and editors do to files, in the same way for calibration,
+inference and comparison: EXIF rotation, palettes, CMYK, 16-bit grey, transparency.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Source: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | npt.NDArray[n
 (height, width, 4) with transparency or (height, width) grey. OpenCV's arrays are BGR: give ``frame[:, :, ::-1]``."""
 
 NOT_AN_IMAGE = "not an image by its name"
-"""Why a file of a folder was skipped that was not even opened."""
+"""Why a file of a folder was skipped without being opened."""
 
-# Those of photos that Pillow cannot read belong here too: HEIC is to be reported, not to be left out.
+# Includes formats of photos that Pillow cannot read: a HEIC file is reported, not skipped.
 _SUFFIXES = (
     ".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",
     ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras",
@@ -52,7 +52,7 @@ _BACKGROUND = (255, 255, 255)  # behind transparent pixels, as a viewer or a pri
 
 
 def require_folder(folder: str | Path) -> Path:
-    """The folder as a path.
+    """Return the folder as a path.
 
     Raises:
         InputError: `folder` is not a folder.
@@ -64,7 +64,7 @@ def require_folder(folder: str | Path) -> Path:
 
 
 def files_below(folder: str | Path) -> list[Path]:
-    """All files in `folder` and below it, sorted; hidden files and folders are left out.
+    """List all files in `folder` and below it, sorted, except hidden files and folders.
 
     Raises:
         InputError: `folder` is not a folder.
@@ -78,12 +78,12 @@ def files_below(folder: str | Path) -> list[Path]:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file's name ends as those of images do."""
+    """Whether a file's suffix is that of an image format."""
     return Path(path).suffix.lower() in _SUFFIXES
 
 
 def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """The images in `folder` and below it by their names, and the other files, each sorted.
+    """List the images in `folder` and below it (by suffix), and the other files, each sorted.
 
     Raises:
         InputError: `folder` is not a folder, or holds no images.
@@ -97,15 +97,15 @@ def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
 
 
 def skipped_note(count: int) -> str:
-    """Say how many files were left out, as the second list of `images_below` has them."""
+    """Describe the number of files in the second list of `images_below`."""
     return f"skipped {count} {'file that is not an image' if count == 1 else 'files that are not images'}"
 
 
 def expand(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     """Turn what a user types (files, folders, glob patterns, ``-``) into single files, in order.
 
-    A folder gives the images below it. A pattern is only expanded where no file of that very name exists.
-    An argument that matches nothing is given back as it is, so that decoding it reports it.
+    A folder gives the images below it. A pattern is expanded only if no file has exactly that name. An
+    argument that matches nothing is returned unchanged; decoding it then reports the error.
 
     Returns:
         The files to decode, and the other files of the folders.
@@ -122,7 +122,7 @@ def expand(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
             files += map(str, images)
             skipped += map(str, others)
         elif any(sign in argument for sign in "*?[") and not path.exists():
-            import glob  # for few
+            import glob  # few users need it
 
             files += sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (Path.glob wants a root)
         else:
@@ -135,14 +135,14 @@ def decode(
     mode: str = "RGB",
     enough: Callable[[int, int], tuple[int, int]] | None = None,
 ) -> Image.Image:
-    """Decode an image to 8 bits a channel, upright.
+    """Decode an image to 8 bits per channel, upright.
 
     Args:
         source: the image.
         mode: ``RGB`` or ``L`` (one grey channel).
         enough: given the upright width and height of the file, returns the width and height that suffice;
-            JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size, where that is a whole number of pixels
-            and still as large as that.
+            JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size, if that is a whole number of pixels and still large
+            enough.
 
     Returns:
         A loaded Pillow image of `mode`. Transparent pixels lie on white; 16-bit grey is scaled to 8 bits.
@@ -172,7 +172,7 @@ def decode(
 
 
 def source_name(source: Source) -> str:
-    """What messages call an image: its path or name, else ``image``."""
+    """Return the name of an image in messages: its path or name, else ``image``."""
     if isinstance(source, str | Path):
         return str(source)
     return str(getattr(source, "filename", None) or getattr(source, "name", None) or "image")
@@ -180,7 +180,7 @@ def source_name(source: Source) -> str:
 
 def _open(source: Source) -> Image.Image:
     if isinstance(source, Image.Image):
-        return source.copy()  # the caller keeps the original, whatever the `with` closes
+        return source.copy()  # the `with` closes the copy, not the caller's image
     if hasattr(source, "__array_interface__"):
         array: Any = source
         try:
@@ -196,7 +196,7 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
     """Let the JPEG decoder skip detail that would be resampled away anyway (other formats ignore this)."""
     if image.format not in ("JPEG", "MPO"):
         return
-    # One call decodes it all without Python's lock, where blocks of 64 kB would ask for it after each.
+    # One call decodes the whole file without the GIL; with blocks of 64 kB it would be acquired after each.
     image.decodermaxblock = _WHOLE_FILE  # type: ignore[attr-defined]
     width, height = image.size
     if _orientation(image) in (5, 6, 7, 8):  # stored on its side
@@ -204,7 +204,7 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
     else:
         enough_width, enough_height = enough(width, height)
     for divisor in (8, 4, 2):
-        # Of other sizes the last column or row would be partly padding, and all of the crop a little off.
+        # With other sizes, the last column or row would be partly padding and the crop would be shifted slightly.
         exact = width % divisor == height % divisor == 0
         if exact and width // divisor >= enough_width and height // divisor >= enough_height:
             image.draft(None, (width // divisor, height // divisor))
@@ -213,7 +213,7 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 is upright."""
-    # Asking Pillow costs a fifth of a small image's decoding, for the import of its TIFF parser alone.
+    # getexif() imports Pillow's TIFF parser, which costs a fifth of the time to decode a small image.
     if image.format in ("JPEG", "MPO", "PNG", "WEBP") and not any(key in image.info for key in _EXIF_SOURCES):
         return 1
     value = image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -232,7 +232,7 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode == "F":
-        raise ImageError("floating-point image; save it with 8 or 16 bits a channel")
+        raise ImageError("floating-point image; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own convert() would clip at 255
         import numpy as np  # few images need it, and decoding may start before it is loaded
 

@@ -1,4 +1,4 @@
-"""From a picture to what a network sees: the one definition for calibration, inference and comparison.
+"""Preprocessing of images: the one definition for calibration, inference and comparison.
 
 1. Decode, upright (:mod:`edgeq.images`).
 2. Cut out the centre: the largest box with the input's aspect ratio, times `crop`.
@@ -41,18 +41,18 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "0..255": ((0.0,), (1.0,)),
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
-"""Mean and standard deviation, in pixel values, of the normalizations that have a name.
+"""Mean and standard deviation, in pixel values, of the named normalizations.
 
-The first three are named for the range that they give; ``imagenet`` is torchvision's."""
+The first three are named for the range of their results; ``imagenet`` is torchvision's."""
 
 _REDUCED_DECODE_FACTOR = 2
-"""JPEGs are decoded at reduced scale as long as they stay this many times larger than needed."""
+"""JPEGs are decoded at reduced scale if they stay at least this many times larger than needed."""
 
 
 def default_crop(height: int, width: int) -> float:
-    """The centre crop where none is stated: 0.875 as in ImageNet's evaluations, all of it below 128 pixels.
+    """Return the default centre crop: 0.875 as in ImageNet's evaluations, or 1.0 for inputs below 128 pixels.
 
-    Networks for small inputs are trained and measured on whole pictures, and every pixel counts there.
+    Networks for small inputs are trained and evaluated on whole pictures.
     """
     return 0.875 if min(height, width) >= 128 else 1.0
 
@@ -64,10 +64,10 @@ class Preprocessing:
     Attributes:
         height: of the input, in pixels.
         width: of the input, in pixels.
-        mean: subtracted from pixel values 0 to 255; one entry, or one a channel.
-        std: divides what remains; as many entries.
+        mean: subtracted from pixel values 0 to 255; one entry, or one per channel.
+        std: divides the result; one entry, or one per channel.
         channels: ``RGB``, ``BGR`` or ``L`` (one grey channel).
-        crop: side of the centre crop, as a share of the largest box that fits; in (0, 1].
+        crop: side of the centre crop, as a fraction of the largest box that fits; in (0, 1].
     """
 
     height: int
@@ -91,7 +91,7 @@ class Preprocessing:
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """What decides the pixels: two preprocessings of equal geometry can share them."""
+        """The settings that determine the pixels; two objects with equal geometry give the same pixels."""
         return self.height, self.width, self.channels, self.crop
 
     @property
@@ -112,7 +112,7 @@ class Preprocessing:
         return self.resample(self.decode(source))
 
     def decode(self, source: images.Source) -> Image.Image:
-        """The first step of :meth:`pixels`: an upright picture, at reduced scale where that suffices.
+        """Do the first step of :meth:`pixels`: an upright picture, at reduced scale if that suffices.
 
         Raises:
             ImageError: the image cannot be decoded.
@@ -120,7 +120,7 @@ class Preprocessing:
         return images.decode(source, "L" if self.channels == "L" else "RGB", self._enough)
 
     def resample(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """The other steps of :meth:`pixels`: crop and resample what :meth:`decode` gave."""
+        """Do the other steps of :meth:`pixels`: crop and resample the result of :meth:`decode`."""
         import numpy as np
 
         box = self.crop_box(*image.size)
@@ -131,14 +131,14 @@ class Preprocessing:
         return pixels[:, :, ::-1] if self.channels == "BGR" else pixels
 
     def crop_box(self, width: float, height: float) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the centre crop of a picture of that size, in pixels."""
+        """Return left, top, right and bottom of the centre crop of a picture of that size, in pixels."""
         scale = min(width / self.width, height / self.height) * self.crop
-        # Rounding may put an edge a hair outside of the picture.
+        # Rounding errors may put an edge slightly outside the picture.
         left, top = max(0.0, (width - self.width * scale) / 2), max(0.0, (height - self.height * scale) / 2)
         return left, top, min(left + self.width * scale, width), min(top + self.height * scale, height)
 
     def normalized_values(self) -> npt.NDArray[np.float32]:
-        """What each of the 256 pixel values becomes: (256, 1) or (256, channels) float32."""
+        """Return the normalized value of each of the 256 pixel values: (256, 1) or (256, channels) float32."""
         import numpy as np
 
         pixel = np.arange(256, dtype=np.float64)[:, None]
@@ -150,7 +150,7 @@ class Preprocessing:
         return apply_table(self.normalized_values(), pixels)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, from which :meth:`from_json` makes an equal object."""
+        """Return plain JSON data; :meth:`from_json` reads it."""
         return asdict(self)
 
     @classmethod
@@ -167,10 +167,10 @@ class Preprocessing:
 
 
 def apply_table(table: npt.NDArray[Any], pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """Look each pixel up.
+    """Look up each pixel in a table.
 
     Args:
-        table: (256, 1), or (256, channels) for a table a channel.
+        table: (256, 1), or (256, channels) for one table per channel.
         pixels: (..., channels) uint8.
 
     Returns:
@@ -185,10 +185,10 @@ def apply_table(table: npt.NDArray[Any], pixels: npt.NDArray[np.uint8]) -> npt.N
 
 
 def normalization_of_range(low: float, high: float) -> str | None:
-    """Name of the normalization whose range is within 3 % of [low, high], or None where none is.
+    """Return the name of the normalization whose range is within 3 % of [low, high], or None.
 
-    This is how the normalization is read off an 8-bit input's quantization: a network that was calibrated on
-    [-1, 1] has an input whose integers cover just about [-1, 1].
+    This derives the normalization from the quantization of an 8-bit input: after calibration on [-1, 1], the input's
+    integers cover about [-1, 1].
     """
     for name, (want_low, want_high) in {"-1..1": (-1, 1), "0..1": (0, 1), "0..255": (0, 255)}.items():
         tolerance = 0.03 * (want_high - want_low)
@@ -198,7 +198,7 @@ def normalization_of_range(low: float, high: float) -> str | None:
 
 
 def parse_normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read a normalization as a user writes it: a name of `NORMALIZATIONS`, or ``MEAN/STD`` in pixel values.
+    """Parse a normalization from the command line: a name of `NORMALIZATIONS`, or ``MEAN/STD`` in pixel values.
 
     >>> parse_normalization("0..1")
     ((0.0,), (255.0,))
@@ -206,7 +206,7 @@ def parse_normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]
     ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
 
     Raises:
-        InputError: neither.
+        InputError: the text is neither.
     """
     if text in NORMALIZATIONS:
         return NORMALIZATIONS[text]

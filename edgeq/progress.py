@@ -1,4 +1,4 @@
-"""How long work tells whoever started it how far it is."""
+"""The callback with which long-running functions report their progress."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 __all__ = ["Progress", "no_progress"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many of its steps are done, and how many there are."""
+"""Called as ``progress(stage, done, total)``: the name of the stage, its finished steps, and all its steps."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """For callers who do not want to know."""
+    """Ignore the progress; the default of every function that reports it."""

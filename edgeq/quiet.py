@@ -23,14 +23,14 @@ _verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
-    """Send everything written to file descriptors 1 and 2 nowhere, unless `verbose`.
+    """Discard everything written to file descriptors 1 and 2, unless `verbose`.
 
-    Also what Python code prints in the meantime, but for callbacks that went through `heard`. The descriptors belong
+    This includes what Python code prints, except in callbacks wrapped with `heard`. The descriptors belong
     to the whole process: where several threads are inside, the first to enter silences and the last to leave
     restores.
 
     Args:
-        verbose: whether to leave the descriptors alone, here and in every `quiet` within this one.
+        verbose: whether to leave the descriptors alone, in this context and in every `quiet` nested in it.
     """
     if verbose or _verbose.get():
         token = _verbose.set(True)
@@ -47,7 +47,7 @@ def quiet(verbose: bool = False) -> Iterator[None]:
 
 
 def heard(callback: Callable[P, T]) -> Callable[P, T]:
-    """Let a caller's function print as usual where a library function calls it within `quiet`."""
+    """Wrap a caller's function so that it prints as usual when a library function calls it within `quiet`."""
 
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
         with _aloud():

@@ -38,7 +38,7 @@ class Split:
         return Split(tuple(self.jpeg[i] for i in places), self.labels[places], self.classes)
 
     def write(self, folder: Path) -> Path:
-        """Write the files below a folder, one sub-folder a class."""
+        """Write the files below a folder, one sub-folder per class."""
         for place, (content, label) in enumerate(zip(self.jpeg, self.labels, strict=True)):
             path = folder / self.classes[label] / f"{place:05}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)

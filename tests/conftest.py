@@ -61,7 +61,7 @@ def kept_between_runs() -> Path:
     folder = home / ".cache" / "edgeq-tests" if readable else Path(f"/var/tmp/edgeq-tests-{os.getuid()}")
     folder.mkdir(parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        pytest.skip(f"{folder} belongs to somebody else")
+        pytest.skip(f"{folder} belongs to another user")
     return folder
 
 
@@ -114,7 +114,7 @@ def pi(pi_script: str) -> Path:
 
 @pytest.fixture(scope="session")
 def edgeq() -> Callable[..., Finished]:
-    """Run the command line in a process of its own: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
+    """Run the command line in a separate process: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
 
     def run(
         *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: bytes = b""

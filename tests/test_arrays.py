@@ -43,7 +43,7 @@ class TestMapped:
             monkeypatch.setattr(os, "posix_fallocate", fail)
         else:
             pytest.skip("this system cannot reserve room")
-        with pytest.raises(InputError, match=r"cannot keep \d+\.\d [GM]B there"):
+        with pytest.raises(InputError, match=r"cannot reserve \d+\.\d [GM]B"):
             mapped_array(tmp_path / "a.npy", np.uint8, (rows, 1 << 20))
         assert list(tmp_path.iterdir()) == []
 
@@ -62,7 +62,7 @@ class TestTemporary:
         assert array.sum(dtype=np.int64) == 7 << 20
 
     def test_no_room(self, folder: Path) -> None:
-        with pytest.raises(InputError, match=rf"^{folder}: cannot keep .*B there \(No space left .*TMPDIR"):
+        with pytest.raises(InputError, match=rf"^{folder}: cannot reserve .*B \(No space left .*TMPDIR"):
             temporary_array(np.int8, (2 * shutil.disk_usage(folder).free,))
         assert list(folder.iterdir()) == []
 

@@ -49,8 +49,8 @@ DEVICE = [
     *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.integrity"),
     *("edgeq.tflite.output_kind", "edgeq.tflite.repair"),
 ]
-DESK_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}
-"""Not to be had on a device, or too slow to import there."""
+HOST_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}
+"""Unavailable on a device, or too slow to import there."""
 
 # Importing
 
@@ -78,7 +78,7 @@ def test_the_device_half_imports_no_desk_package(module) -> None:
     assert importlib.util.find_spec(module) is not None
     imported = imported_by(f"import {module}")
     assert "edgeq" in imported
-    assert not imported & DESK_PACKAGES
+    assert not imported & HOST_PACKAGES
 
 
 def test_no_module_imports_tensorflow_until_it_is_used() -> None:
@@ -96,7 +96,7 @@ def test_infer_imports_no_desk_package(colour_models, photos) -> None:
     arguments = ("infer", photos / "red", "--model", colour_models / "colours_int8.tflite")
     imported = imported_by(code, *arguments)
     assert {"numpy", "PIL", "edgeq"} <= imported
-    assert not imported & DESK_PACKAGES
+    assert not imported & HOST_PACKAGES
 
 
 def test_compare_imports_no_desk_package(colour_models, photos) -> None:
@@ -104,7 +104,7 @@ def test_compare_imports_no_desk_package(colour_models, photos) -> None:
     pair = (colour_models / "colours_fp32.tflite", colour_models / "colours_int8.tflite")
     imported = imported_by(code, "compare", *pair, "--data", photos)
     assert {"numpy", "PIL", "edgeq"} <= imported
-    assert not imported & DESK_PACKAGES
+    assert not imported & HOST_PACKAGES
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,9 @@ def test_the_packages_names_are_those_of_their_homes() -> None:
     assert package.compare is compare
     assert package.convert is convert
     assert set(dir(package)) >= set(package.__all__)
-    with pytest.raises(AttributeError, match="no_such_name"):
-        _ = package.no_such_name
+    missing = "no_such_name"
+    with pytest.raises(AttributeError, match=missing):
+        getattr(package, missing)
 
 
 def test_star_import_gives_all_names() -> None:
@@ -264,7 +265,7 @@ def open_descriptors() -> int:
 
 
 def test_quiet_with_several_threads_restores_in_the_end(capfd) -> None:
-    """The first to enter silences, the last to leave restores, whoever they are."""
+    """The first to enter silences, the last to leave restores, in whatever order they came."""
     before = (os.fstat(1).st_ino, os.fstat(2).st_ino)
     descriptors = open_descriptors() if Path("/proc/self/fd").is_dir() else 0
     all_inside, failures = threading.Barrier(8), []

@@ -29,7 +29,8 @@ PICTURES = Path(__file__).resolve().parent.parent / "calibration"
 def usual_recipe(image: Image.Image, shorter: int = 256, side: int = 224) -> np.ndarray:
     """Shorter side to 256, centre crop of 224, bilinear: ImageNet's usual evaluation, step by step."""
     scale = shorter / min(image.size)
-    image = image.resize(tuple(round(length * scale) for length in image.size), Image.Resampling.BILINEAR)
+    width, height = (round(length * scale) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = ((length - side) // 2 for length in image.size)
     return np.asarray(image.crop((left, top, left + side, top + side)))
 

@@ -25,7 +25,7 @@ PER_TENSOR = {
     "int8 of whole pixels": Quantization("int8", (1.0,), (-128,)),
     "int8 coarse": Quantization("int8", (0.1,), (7,)),
     "int8 imagenet": Quantization("int8", (0.018658447265625,), (-14,)),
-    "uint8 as Coral has it": Quantization("uint8", (0.007843137718737125,), (127,)),
+    "uint8 as in Coral": Quantization("uint8", (0.007843137718737125,), (127,)),
     "uint8 of 2/256": Quantization("uint8", (0.0078125,), (128,)),
     "uint8 of whole pixels": Quantization("uint8", (1.0,), (0,)),
     "int16 of [-1, 1]": Quantization("int16", (3.0518509447574615e-05,), (0,)),
@@ -47,8 +47,8 @@ def awkward_numbers(scale: float) -> np.ndarray:
 def kernel_inputs(quantization: Quantization) -> np.ndarray:
     """What the kernel and edgeq both quantize: each pixel value as each normalization has it, and awkward numbers."""
     pixels = [
-        Preprocessing(1, 1, *(values[:1] for values in normalization), channels="L").normalized_values().ravel()
-        for normalization in NORMALIZATIONS.values()
+        Preprocessing(1, 1, mean[:1], std[:1], channels="L").normalized_values().ravel()
+        for mean, std in NORMALIZATIONS.values()
     ]
     return np.concatenate([*pixels, awkward_numbers(quantization.scale[0])])
 

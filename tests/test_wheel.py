@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", out, ROOT]
-    subprocess.run(command, check=True)
+    subprocess.run([str(part) for part in command], check=True)
     (path,) = out.glob("edgeq-*.whl")
     return path
 
@@ -69,7 +69,7 @@ def test_the_installed_copy_converts_on_its_own_images_and_infers(installed, tmp
 
 
 def test_the_installed_copy_has_a_network_of_its_own(installed, tmp_path):
-    """Where ImageNet's weights cannot be had."""
+    """Where ImageNet's weights are unavailable."""
     printed = run(installed, tmp_path, "-m", "edgeq", "convert", "--res", "96", "--weights", "bundled")
     assert "No labels" not in printed
     photo = installed / "edgeq" / "shipped" / "calibration" / "leaves_000.jpg"

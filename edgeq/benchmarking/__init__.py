@@ -1,4 +1,4 @@
-"""How fast models run: under every runtime, with one thread and several, with XNNPACK and without."""
+"""Measure the speed of models: under every runtime, with one thread and several, with and without XNNPACK."""
 
 from __future__ import annotations
 

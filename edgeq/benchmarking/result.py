@@ -12,7 +12,7 @@ __all__ = ["Benchmark", "Failure", "Measurement"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """How fast one model ran in one configuration, in its own process.
+    """The speed of one model in one configuration, measured in a separate process.
 
     Attributes:
         model: the file.

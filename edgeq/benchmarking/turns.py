@@ -15,7 +15,7 @@ from edgeq.execution.backend import LoadedModel, RemoteBackend, Turn
 __all__ = ["ROUNDS", "Configuration", "ConfigurationRun", "groups", "take_turns"]
 
 ROUNDS = 10
-"""How many turns each configuration has."""
+"""Turns per configuration."""
 
 _FEWEST_ALIVE = 2  # the first model and the one that is compared with it
 _FEWEST_RUNS = 3  # in a turn, however slow

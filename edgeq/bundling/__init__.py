@@ -1,4 +1,4 @@
-"""All that a board needs to run one model, in one place; and a model as a C array for microcontrollers."""
+"""Bundles: a folder with everything that a board needs to run a model; and C arrays for microcontrollers."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def bundle(
     Args:
         model: an image classifier, a .tflite file.
         out: a folder, or a zip by its name's end; an older bundle is replaced.
-        wheels: platform whose packages come along, such as ``linux_aarch64-cp311``; None leaves them to the package
+        wheels: platform whose packages to include, such as ``linux_aarch64-cp311``; None leaves them to the package
             index.
         overrides: what the caller knows better than the file.
 
@@ -145,7 +145,7 @@ def _write_text_files(folder: Path, model: Path, tflite_runtime: bool) -> None:
 
 
 def _check(folder: Path) -> None:
-    """Let the bundle test itself, by an implementation of its own."""
+    """Run the self-test of the bundle, which has its own implementation."""
     command = [sys.executable, "-B", str(folder / "run.py"), "--self-test"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:

@@ -111,7 +111,7 @@ const unsigned char {name}_data[{upper}_SIZE] = {{
 
 
 def _c_text(text: str) -> str:
-    """What stands between the quotes of a C string: UTF-8, everything unusual as three octal digits."""
+    """Escape text for a C string: UTF-8, special characters as three octal digits."""
     return "".join(
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode()
     )

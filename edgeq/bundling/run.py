@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Name what is on photos, with the model that lies beside this file.
+"""Classify photos with the model beside this file.
 
     python run.py photo.jpg               its five most probable classes
     python run.py --json photos/*.jpg     one JSON object per photo and line, for programs
-    python run.py --self-test             whether this machine gives the very bytes that the model should give
+    python run.py --self-test             check that the outputs on this machine are bit-identical
 
 Needs Python 3.9 or newer and what requirements.txt lists: numpy, Pillow, and tflite-runtime or ai-edge-litert.
-Written by edgeq; model.json says all there is to know about the model.
+Written by edgeq; model.json describes the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Classifier:
     """The model of this folder, ready to run."""
 
     def __init__(self, threads: int = 4, reference: bool = False) -> None:
-        """Load the model; `reference` takes TFLite's slow kernels that give the same bytes on every machine."""
+        """Load the model; `reference` selects TFLite's slow kernels, whose outputs are bit-identical everywhere."""
         self.facts = json.loads((HERE / "model.json").read_text("utf-8"))
         self.labels = (HERE / "labels.txt").read_text("utf-8").splitlines()
         self.table = np.array(self.facts["input_table"], self.facts["input_type"])  # (256, 1 or channels)
@@ -43,13 +43,13 @@ class Classifier:
         (self.input,), (self.output,) = self.interpreter.get_input_details(), self.interpreter.get_output_details()
 
     def tensor(self, photo: str | Path) -> Any:
-        """What the network takes of a photo: of the input's shape and type."""
+        """Preprocess a photo to the input tensor, of the input's shape and type."""
         pixels = self.pixels(Path(photo))
         values = self.table[:, 0][pixels] if self.table.shape[1] == 1 else self.table[pixels, range(pixels.shape[2])]
         return (values.transpose(2, 0, 1) if self.facts["layout"] == "NCHW" else values).reshape(self.input["shape"])
 
     def invoke(self, tensor: Any) -> Any:
-        """The output as the network has it: of the output's shape and type."""
+        """Run the network and return its raw output, of the output's shape and type."""
         self.interpreter.set_tensor(self.input["index"], tensor)
         self.interpreter.invoke()
         return self.interpreter.get_tensor(self.output["index"])

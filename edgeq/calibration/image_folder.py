@@ -47,7 +47,7 @@ def write_images(folder: Path, images: npt.NDArray[np.uint8], origin: dict[str, 
 
 
 def read_origin(path: str | Path) -> dict[str, Any] | None:
-    """What `write_images` says in a file of how it was made; None of any other file."""
+    """Read the provenance that `write_images` stores in a file; None for any other file."""
     try:
         with Image.open(path) as image:
             origin = json.loads(image.info.get(_KEYWORD, "null"))

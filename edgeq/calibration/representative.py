@@ -53,7 +53,7 @@ class CalibrationSet:
     digests: tuple[str, ...]
 
     def provenance(self) -> dict[str, Any]:
-        """What a model that was calibrated on this says of it: plain JSON data, without paths.
+        """Return the record that a calibrated model keeps of this set: plain JSON data, without paths.
 
         With a fingerprint of each image, so that a comparison can tell whether it looks at the same ones.
         """

@@ -1,4 +1,4 @@
-"""What a network's BatchNormalization layers keep of its photos, and how far other images are from that.
+"""The statistics in a network's BatchNormalization layers, and the distance of other images from them.
 
 Each layer kept the mean and the variance, a channel, of what went into it during training.
 """
@@ -31,7 +31,7 @@ _INSTEAD = "calibrate on photos (edgeq convert --calib DIR), or on the set that 
 def statistics_distance(
     model: Any, preprocessing: Preprocessing, images: npt.NDArray[np.uint8], name: str | None = None
 ) -> float:
-    """How far the statistics that images cause inside of a network are from those that it was trained with.
+    """Measure the distance of the statistics of images inside a network from those of its training.
 
     Args:
         model: a `keras.Model` from (N, height, width, channels) to (N, classes).
@@ -115,7 +115,7 @@ class WatchedNetwork:
         return tf.add_n(distances) / len(distances)
 
     def look(self, pixels: Any) -> tuple[_Moments, Any]:
-        """What pixels cause, as TensorFlow's operators: moments, and (N, classes) logarithms of probabilities."""
+        """Compute, in TensorFlow, the moments of pixels and their log-probabilities, (N, classes)."""
         seen, scores = self._run(pixels)
         moments = [_moments(*call) for kept, call in zip(self._kept, seen, strict=True) if kept.informative]
         return moments, self._log_probabilities(scores)
@@ -147,7 +147,7 @@ class WatchedNetwork:
 
 
 class _Kept:
-    """What a BatchNormalization layer kept of its inputs in training.
+    """The statistics that a BatchNormalization layer recorded in training.
 
     Attributes:
         mean: (channels,) float32.
@@ -193,7 +193,7 @@ def _moments(layer: Any, values: Any) -> tuple[Any, Any]:
 
 
 def _crop_matrices(preprocessing: Preprocessing) -> tuple[_Floats, _Floats]:
-    """What cropping and resampling does to the rows and to the columns of an image of the input's size.
+    """Return cropping and resampling as two matrices, for the rows and the columns of an image of the input's size.
 
     Returns:
         (height, height) and (width, width) float32: from rows and columns of the image to those of the input.
@@ -201,7 +201,7 @@ def _crop_matrices(preprocessing: Preprocessing) -> tuple[_Floats, _Floats]:
     height, width = preprocessing.height, preprocessing.width
     left, top, right, bottom = preprocessing.crop_box(width, height)
 
-    # What resampling makes of the rows of the identity is what it makes of any rows.
+    # Resampling is linear, so its effect on the identity gives its matrix.
     def matrix(side: int, box: tuple[float, float, float, float]) -> _Floats:
         identity = Image.fromarray(np.eye(side, dtype=np.float32))
         return np.asarray(identity.resize((side, side), Image.Resampling.BILINEAR, box), np.float32)

@@ -112,7 +112,7 @@ class _Adam:
         self._steps = 0
 
     def direction(self, gradient: _Floats) -> _Floats:
-        """Where from a point of this gradient the loss rises, all entries about 1 in size; of the gradient's shape."""
+        """Return the normalized direction of ascent, entries of magnitude about 1; of the gradient's shape."""
         self._steps += 1
         self._first += (1 - _DECAYS[0]) * (gradient - self._first)
         self._second += (1 - _DECAYS[1]) * (gradient**2 - self._second)

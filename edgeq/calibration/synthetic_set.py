@@ -65,7 +65,7 @@ def synthesize_calibration(
         seed: of the noise that they begin as.
         steps: of the optimizer; the time goes with them.
         size: (height, width) of the input in pixels, for a model that leaves it open.
-        normalize: what pixel values become, such as ``0..1``, see :func:`edgeq.preprocessing.parse_normalization`;
+        normalize: normalization of pixel values, such as ``0..1``, see :func:`edgeq.preprocessing.parse_normalization`;
             None takes what the model says.
         channels: ``RGB`` or ``BGR``; None takes what the model says, else RGB.
         crop: share of a picture that the centre crop keeps; None takes what the model says, else the default.
@@ -73,7 +73,8 @@ def synthesize_calibration(
         progress: called with (stage, done, total).
 
     Raises:
-        InputError: an argument cannot be, the folder holds something else, or the model keeps no statistics.
+        InputError: an argument is invalid, the folder holds other files, or the model has no BatchNormalization
+            statistics.
         ModelError: the model cannot be loaded, or its BatchNormalization cannot be seen.
         EdgeqError: TensorFlow is not installed.
     """

@@ -1,4 +1,4 @@
-"""How far a candidate model drifted from its reference, or one model between backends, on the same images."""
+"""Compare a candidate model with its reference, or one model across backends, on the same images."""
 
 from __future__ import annotations
 

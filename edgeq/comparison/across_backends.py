@@ -70,7 +70,7 @@ class BackendResult:
 
 @dataclass(frozen=True)
 class BackendComparison:
-    """How far one model's outputs differ from backend to backend.
+    """The differences between the outputs of one model on several backends.
 
     Attributes:
         model: the file.
@@ -115,7 +115,7 @@ def compare_backends(
 ) -> BackendComparison:
     """Run a model on every image under several runtimes and on devices, and say how far the outputs differ.
 
-    The reference is TFLite's reference kernels on this machine. Each runtime runs in a process of its own; each device
+    The reference is TFLite's reference kernels on this machine. Each runtime runs in a separate process; each device
     runs the model with its fastest runtime, under the reference kernels and under the default ones.
 
     Args:

@@ -100,7 +100,7 @@ def compare(
 def _backend(
     on: str | Backend | None, model: Model, progress: Progress
 ) -> Iterator[tuple[Backend | None, tuple[str, ...]]]:
-    """Where the candidate runs if not in this process, and what a reader should know about it, as sentences."""
+    """Return the backend of the candidate if it does not run in this process, and notes about it."""
     if not isinstance(on, str):
         yield on, ()
         return
@@ -157,7 +157,7 @@ def _with_layers(
 
 
 def _open_like(model: Model) -> Model:
-    """The same model once more."""
+    """Load the same model again."""
     spec = model.preprocessing
     overrides = Overrides((spec.mean, spec.std), spec.channels, spec.crop, model.labels)
     return Model(model.path, runtime=model.runtime, overrides=overrides)

@@ -44,7 +44,7 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
 
     In a folder these come from ``labels.csv`` in the folder (columns: file, class_index), else from the names of the
     folder's sub-folders: the model's label of that name, or, for models without labels and with as many
-    classes as there are sub-folders, their alphabetical order (as Keras has it); else they are not known.
+    classes as there are sub-folders, their alphabetical order (as in Keras); else they are not known.
 
     Args:
         folder: of the images; or a file such as ``labels.csv``, whose names are relative to its own folder.
@@ -89,7 +89,7 @@ def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
         if not row or (number == 1 and row[:2] == ["file", "class_index"]):
             continue
         if len(row) < 2 or not row[1].strip().isdecimal():
-            raise InputError(f"{source}, line {number}: must be a file and a class index, such as cat.jpg,281")
+            raise InputError(f"{source}, line {number}: must be a file name and a class index, such as cat.jpg,281")
         class_index = int(row[1])
         if class_index >= classes:
             raise InputError(f"{source}, line {number}: class {class_index}, but the models have {classes}")
@@ -103,7 +103,7 @@ def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
             images[path] = LabelledImage(path, class_index)
         elif not _is_utf8(row[0]):
             raise InputError(f"{source}, line {number}: must be UTF-8 text")
-        # Else it is missing: a part of a data set may come with the whole one's labels.
+        # Else it is missing: the labels may be those of a larger data set.
     if not images:
         raise InputError(f"{source}: names no file that is there; names are relative to its folder")
     return [images[path] for path in sorted(images)]
@@ -123,7 +123,7 @@ def _classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[st
         return {}, "no true classes are known, so accuracy is not measured"
     if names:
         plain = [_plain(name) for name in names]
-        # A name that two classes share, such as ImageNet's crane, tells neither.
+        # A name that two classes share, such as ImageNet's crane, is ambiguous.
         unknown = [folder for folder in folders if plain.count(_plain(folder)) != 1]
         if unknown:
             listed = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")

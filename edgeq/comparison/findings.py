@@ -65,7 +65,7 @@ def _input_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrif
 
 
 def _sees_reversed_colours(pair: GraphPair) -> bool:
-    """Whether the first convolution's weights match only with the order of the colours reversed."""
+    """Whether the first convolution's weights match only if the colour channels are reversed."""
     first = next((p for p in pair.operators if p.reference.name in WEIGHTED), None)
     if first is None:
         return False

@@ -187,7 +187,7 @@ class _Probe:
 
 
 def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
-    """What the sums over one activation mean; number 0 is the input."""
+    """Turn the sums over one activation into results; number 0 is the input."""
     match = pair.operators[number - 1] if number else None
     made = match.reference.outputs[0] if match else pair.reference.inputs[0]
     tensor = pair.reference.tensors[made]

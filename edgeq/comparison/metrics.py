@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 PROBABILITY_FLOOR = 1e-6
-"""Where a candidate gives a class no probability at all, as INT8 softmax does, the divergence takes this."""
+"""The divergence uses this if a candidate gives a class a probability of 0, as INT8 softmax may do."""
 
 _Z95 = 1.959963984540054  # 97.5 % point of the normal distribution
 

@@ -22,7 +22,7 @@ __all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms", "open_both"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What both models say of one image, their classes lined up.
+    """The outputs of both models for one image, with their classes matched.
 
     Attributes:
         reference: probabilities, (classes,) float64.
@@ -41,7 +41,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the classes of two models correspond.
+    """The correspondence between the classes of two models.
 
     Attributes:
         classes: how many both tell apart.
@@ -107,7 +107,7 @@ class Pair:
         self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
 
     def notes(self) -> list[str]:
-        """What a reader should know about this pair, as sentences."""
+        """Notes about this pair, as sentences."""
         reference, candidate = self.reference, self.candidate
         made_from = candidate.metadata.provenance.get("reference_sha256")
         formats = [model.metadata.provenance.get("format") for model in (reference, candidate)]
@@ -183,7 +183,7 @@ def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s:
 def open_both(
     reference: str | Path, candidate: str | Path, runtime: str | None = None, overrides: Overrides | None = None
 ) -> tuple[Model, Model, list[str]]:
-    """Open two models; one that does not say how its input is normalized takes it from the other.
+    """Open two models; one that does not state its normalization takes it from the other.
 
     Args:
         reference: a .tflite file.
@@ -192,11 +192,11 @@ def open_both(
         overrides: what the caller knows better than the files, for both.
 
     Returns:
-        Both, and what was done, a sentence each.
+        Both, and one sentence per change.
 
     Raises:
         ModelError: one cannot be loaded.
-        UnknownNormalizationError: neither says how its input is normalized.
+        UnknownNormalizationError: neither states its normalization.
     """
     overrides = overrides or Overrides()
     models: list[Model] = []

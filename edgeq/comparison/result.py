@@ -1,4 +1,4 @@
-"""What a comparison finds. These classes are the JSON that ``edgeq compare --json`` writes."""
+"""The results of a comparison. These classes are the JSON that ``edgeq compare --json`` writes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class ClassDrift:
-    """What happened to the images of one class.
+    """The results for the images of one class.
 
     Attributes:
         label: name of the class: the true one of labelled images, else the reference's.
@@ -81,7 +81,7 @@ class ClassDrift:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How an activation's values are distributed, on the float side and on the integer grid.
+    """The distribution of an activation's values, in the float model and on the integer grid.
 
     Attributes:
         low: real number that the first bin begins with.
@@ -104,7 +104,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class LayerDrift:
-    """How one operator of the INT8 model compares with its counterpart in the float model.
+    """Drift of one operator of the INT8 model from its counterpart in the float model.
 
     "Alone" is with the float model's own input, quantized: the error of the operator itself. The other measures
     include the error of the layers before it. Noise is the difference of the two activations, as real numbers.
@@ -112,7 +112,7 @@ class LayerDrift:
     Attributes:
         index: place of the operator in the INT8 model's order of execution; -1 for the input itself.
         operator: its kind, such as ``CONV_2D``; ``INPUT`` for the input itself.
-        name: of the tensor that it makes, as the float model has it.
+        name: name of its output tensor in the float model.
         shape: of that tensor, with the batch.
         sqnr_db: signal to noise ratio in decibels, with accumulated error; None where there is no noise.
         alone_sqnr_db: the same alone.
@@ -168,7 +168,7 @@ class Comparison:
         flips: images whose top-1 differ, the most decided first.
         classes: drift class by class, the worst first; only classes that have a flip.
         notes: what was done to make the two comparable, as sentences.
-        layers: drift layer by layer, the worst alone first; None where it was not asked for.
+        layers: drift layer by layer, the worst single layer first; None if it was not requested.
         faults: what the layers say is broken, as sentences without a full stop, in the order of the network.
         advice: what could be tried next, as sentences without a full stop.
     """

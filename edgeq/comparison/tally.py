@@ -20,7 +20,7 @@ __all__ = ["Score", "Tally"]
 
 @dataclass
 class Score:
-    """How often one model was right.
+    """Counts of the correct predictions of one model.
 
     Attributes:
         labelled: images with a known class.
@@ -72,7 +72,7 @@ class Tally:
     _classes: defaultdict[int, _ClassTally] = field(default_factory=lambda: defaultdict(_ClassTally))
 
     def add(self, image: LabelledImage, outputs: Outputs) -> None:
-        """Add what both models say of one image."""
+        """Add the results of both models for one image."""
         p, q = outputs.reference, outputs.candidate
         reference_top, candidate_top = metrics.top_set(p), metrics.top_set(q)
         agreement = metrics.shared_top1(reference_top, candidate_top)

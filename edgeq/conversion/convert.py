@@ -34,7 +34,7 @@ class Conversion:
         classes: how many classes they tell apart.
         labels: one per class, or empty.
         calibration: the representative dataset; None where no format needs one.
-        remarks: what was chosen for the user, one sentence each.
+        remarks: choices made for the user; a list of sentences.
     """
 
     models: dict[str, ConvertedModel]
@@ -46,7 +46,7 @@ class Conversion:
 
     @property
     def has_obstacles(self) -> bool:
-        """Whether a file would not run on one of the targets that were asked for."""
+        """Whether a file would not run on one of the requested targets."""
         return any(report.obstacles for model in self.models.values() for report in model.targets)
 
 
@@ -105,7 +105,7 @@ def convert(
         The files, and what they have in common.
 
     Raises:
-        InputError: an argument cannot be, or a file or folder is not what it should be.
+        InputError: an argument is invalid, or a file or folder is unusable.
         ConversionError: the converter does not support the network, or a file failed its verification.
         EdgeqError: TensorFlow is not installed.
     """

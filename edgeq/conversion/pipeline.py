@@ -36,7 +36,7 @@ class ConvertedModel:
         size_bytes: of the file.
         refinement: how refining it went; None where it was not refined.
         remark: why it was not refined though it was to be, else empty.
-        targets: what of it would not run on the targets that were asked for; empty for the float32 reference where
+        targets: the parts that would not run on the requested targets; empty for the float32 reference where
             it is not the only file.
     """
 

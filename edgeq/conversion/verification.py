@@ -35,7 +35,7 @@ def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.
         pixels: an image to run, (height, width, channels) uint8.
 
     Raises:
-        ConversionError: it does not run, or is not what was asked for; the message names the operators that
+        ConversionError: it does not run, or is not what was requested; the message names the operators that
             are not integer.
     """
     arguments = {"path": str(path), "form": form.name, "io": io, "shape": pixels.shape}

@@ -1,4 +1,4 @@
-"""How a user names a device."""
+"""Addresses of devices, as users write them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORM = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """Where a device is.
+    """The address of a device.
 
     Attributes:
         host: a name (also one of ``~/.ssh/config``), or an IP address.
@@ -50,7 +50,7 @@ class Address:
 
     @property
     def arguments(self) -> list[str]:
-        """What ssh takes."""
+        """The arguments for ssh."""
         user = ["-l", self.user] if self.user else []
         port = ["-p", str(self.port)] if self.port else []
         return [*user, *port, "--", self.host]

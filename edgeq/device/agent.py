@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _probe(request: dict[str, Any], payload: bytes) -> Reply:
-    """What decides which packages fit, and what is installed."""
+    """Report the properties that determine which packages fit, and what is installed."""
     existing = next(folder for folder in (HOME, *HOME.parents) if folder.exists())
     installed = HOME / "installed.json"
     return {
@@ -61,7 +61,7 @@ def _kept(sha256: str) -> Path:
 
 
 def _have(request: dict[str, Any], payload: bytes) -> Reply:
-    """How many bytes of a file have arrived; None if it is complete."""
+    """Return the number of bytes of a file that have arrived; None if it is complete."""
     path = _kept(request["sha256"])
     part = path.with_suffix(".part")
     return {"bytes": None if path.exists() else part.stat().st_size if part.exists() else 0}, b""

@@ -25,10 +25,10 @@ class DeviceBackend(RemoteBackend):
         """Send the model, unless the device has it; it is loaded by its first run.
 
         Args:
-            device: that is set up; whoever connected it closes it.
+            device: a connected device that is set up; the caller closes it.
             path: the .tflite file on the host.
             runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes the device's fastest.
-            threads: how many the interpreter may use.
+            threads: threads of the interpreter.
             kernels: one of ``edgeq.runtime.KERNELS``.
 
         Raises:

@@ -42,10 +42,10 @@ class Connection:
 
         Raises:
             ConnectionLostError: the device cannot be reached.
-            DeviceError: it refuses the login, its host key is not the known one, or it has no Python.
+            DeviceError: the login failed, its host key has changed, or it has no Python.
         """
         self.address = address
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe could fill up while nobody reads)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe could fill up while nothing reads it)
         command = [*shlex.split(os.environ.get("EDGEQ_SSH", "ssh")), *_OPTIONS, *address.arguments, _REMOTE]
         try:
             self._process = subprocess.Popen(
@@ -124,15 +124,15 @@ def _explained(device: str, code: int, said: str) -> DeviceError:
     Args:
         device: as the user named it.
         code: ssh's exit code: 255 for its own failures, else the remote shell's.
-        said: all that was written to standard error.
+        said: everything that ssh wrote to standard error.
     """
     lines = [line for line in said.splitlines() if line.strip()] or [f"ssh ended with exit code {code}"]
     last = one_line(lines[-1])
     refusals = {
-        "REMOTE HOST IDENTIFICATION HAS CHANGED": "its host key is not the one that is known, so somebody may be in "
-        "between; if it was set up anew, forget the old key (ssh-keygen -R), ssh to it once and check the new one",
+        "REMOTE HOST IDENTIFICATION HAS CHANGED": "its host key has changed, which may be an attack; if it was "
+        "installed anew, remove the old key (ssh-keygen -R), ssh to it once and check the new key",
         "Host key verification failed": "its host key is not known yet; ssh to it once and check the key",
-        "Permission denied": f"refuses the login ({last}); ssh-copy-id puts a key of yours there",
+        "Permission denied": f"refuses the login ({last}); copy your key to it with ssh-copy-id",
     }
     for sign, meaning in refusals.items():
         if code == _SSH_FAILED and sign in said:

@@ -123,7 +123,7 @@ def _platform(device: Device, found: dict[str, Any]) -> Platform:
     if architecture == "aarch64" and found["bits"] == 32:
         architecture = "armv7l"  # a 32-bit system on a 64-bit kernel
     if architecture not in _ARCHITECTURES:
-        raise DeviceError(f"{device.address}: is a {architecture}, for which there is no TFLite runtime")
+        raise DeviceError(f"{device.address}: there is no TFLite runtime for its architecture, {architecture}")
     if library != "glibc":
         raise DeviceError(f"{device.address}: has no glibc, which the runtimes are built for")
     glibc = tuple(int(part) for part in version.split(".")[:2])

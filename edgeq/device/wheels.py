@@ -22,10 +22,10 @@ _OLDEST_GLIBC = 17  # 2.17, which manylinux2014 stands for
 
 @dataclass(frozen=True)
 class Platform:
-    """What decides which wheels fit.
+    """The properties that determine which wheels fit.
 
     Attributes:
-        architecture: as ``uname -m`` has it: ``aarch64``, ``armv7l``, ``x86_64``.
+        architecture: as printed by ``uname -m``: ``aarch64``, ``armv7l``, ``x86_64``.
         python: major and minor version.
         glibc: major and minor version.
     """
@@ -103,7 +103,7 @@ def download_wheels(wanted: list[str], platform: Platform, folder: Path, source:
 
 
 def _python_with_pip(scratch: Path) -> str:
-    """This Python; or where it has no pip, as in an environment that uv made, a new environment of its own with one.
+    """Return this Python, or if it has no pip (as in an environment made by uv), that of a new environment with pip.
 
     Args:
         scratch: an empty folder for that environment.

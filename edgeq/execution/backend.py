@@ -79,12 +79,12 @@ class InProcessBackend:
         return output
 
     def close(self) -> None:
-        """Do nothing: the model belongs to whoever opened it."""
+        """Do nothing: the caller opened the model, and keeps it."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """How a model was loaded in a process of its own.
+    """How a model was loaded in a separate process.
 
     Attributes:
         runtime: its name.

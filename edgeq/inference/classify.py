@@ -85,7 +85,7 @@ def classify_all(
 ) -> Generator[Classification, None, None]:
     """Classify one image after the other; the next is decoded in a thread meanwhile.
 
-    Nothing happens before the first result is asked for. `images` may be an endless generator, such as a camera's
+    Nothing happens before the first result is requested. `images` may be an endless generator, such as a camera's
     frames; it is run in that thread. Close the iterator to stop early.
 
     Args:

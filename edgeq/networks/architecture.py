@@ -1,4 +1,4 @@
-"""What a network is before it has weights: its family, its size, how wide it is and what it ends in."""
+"""The architecture of a network: its family, input size, width and head."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FAMILIES = (
 )
 OUTPUT_STRIDES = (4, 8, 16, 32)
 SMALLEST_PUBLISHED = 96
-"""Pixels a side of the smallest inputs that MobileNets were published for, with their output stride of 32."""
+"""Side in pixels of the smallest input of a published MobileNet, with its output stride of 32."""
 
-_SMALLEST_MAP = 4  # cells a side below which a last feature map says little of where things are
+_SMALLEST_MAP = 4  # side in cells; a smaller last feature map keeps little spatial information
 
 
 def choose_output_stride(height: int, width: int) -> int:
@@ -89,7 +89,7 @@ class Architecture:
 
     @property
     def name(self) -> str:
-        """First part of the names of files made from it, such as ``mobilenet_v2_0.35_32_os8``."""
+        """Prefix of the names of files made from it, such as ``mobilenet_v2_0.35_32_os8``."""
         size = str(self.height) if self.height == self.width else f"{self.width}x{self.height}"
         stride = "" if self.output_stride == OUTPUT_STRIDES[-1] else f"_os{self.output_stride}"
         head = "" if self.head is None else f"_head{self.head}"
@@ -102,7 +102,7 @@ class Architecture:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the published weights were trained with; MobileNetV3 normalizes pixels in its first layer."""
+        """The preprocessing of the published weights; MobileNetV3 normalizes pixels in its first layer."""
         mean, std = NORMALIZATIONS["-1..1" if self.family == "mobilenet_v2" else "0..255"]
         return Preprocessing(self.height, self.width, mean, std, crop=default_crop(self.height, self.width))
 

@@ -46,14 +46,14 @@ def build_network(
         classes: how many; None takes what the weights have, else 1000.
         output_stride: see `Architecture`; None takes `default_output_stride`.
         head: see `Architecture`.
-        weights: ``imagenet``; ``bundled``, those that come with edgeq; ``auto``, ImageNet's where they can be
-            had, else the bundled ones where they fit; ``none``, random ones; or the path of a Keras weights
+        weights: ``imagenet``; ``bundled``, those that come with edgeq; ``auto``, ImageNet's if
+            available, else the bundled ones if they fit; ``none``, random ones; or the path of a Keras weights
             file.
         seed: of random weights.
 
     Raises:
-        InputError: a size, width multiplier or other argument that cannot be.
-        WeightsError: the weights cannot be had, or do not fit.
+        InputError: a size, width multiplier or other argument is invalid.
+        WeightsError: the weights are unavailable, or do not fit.
         EdgeqError: TensorFlow is not installed.
     """
     if output_stride is None:
@@ -132,18 +132,18 @@ def _automatic(wanted: Architecture, own_choice: bool) -> _Chosen:
     chosen = _bundled(wanted, None, None)
     remark = (
         f"ImageNet's weights are neither in Keras's cache nor can they be downloaded ({reason}): took {chosen.name}, "
-        f"which comes with edgeq and tells {len(chosen.labels)} classes apart ({', '.join(chosen.labels[:3])}, ...)."
+        f"which comes with edgeq and distinguishes {len(chosen.labels)} classes ({', '.join(chosen.labels[:3])}, ...)."
     )
     return replace(chosen, remark=remark)
 
 
 def _imagenet(wanted: Architecture) -> _Chosen:
     if wanted.head is not None:
-        raise WeightsError("ImageNet's weights have their own head; leave --head away, or use --weights none or PATH")
+        raise WeightsError("ImageNet's weights have their own head; omit --head, or use --weights none or PATH")
     if wanted.classes != IMAGENET_CLASSES:
         raise WeightsError(
-            f"ImageNet's weights have {IMAGENET_CLASSES} classes, not {wanted.classes}; use --weights PATH for weights "
-            "of your own, or --weights none for random ones"
+            f"ImageNet's weights have {IMAGENET_CLASSES} classes, not {wanted.classes}; use --weights PATH for your "
+            "own weights, or --weights none for random ones"
         )
     return _Chosen(wanted, imagenet_weights(wanted), "imagenet", imagenet_labels())
 
@@ -161,7 +161,7 @@ def _bundled(wanted: Architecture, alpha: float | None, classes: int | None) -> 
 
 
 def _filled(chosen: _Chosen, seed: int) -> Network:
-    """Build the network, fill in the weights, and say of it what is known."""
+    """Build the network, load the weights, and add the metadata."""
     architecture = chosen.architecture
     model = in_new_session(lambda: build_keras_model(architecture))
     facts: dict[str, Any]

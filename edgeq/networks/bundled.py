@@ -21,15 +21,15 @@ class Bundled:
     """A network that comes with edgeq.
 
     Attributes:
-        name: of its files, without their endings.
+        name: base name of its files.
         weights: its weights file.
         family: of its architecture.
         alpha: width multiplier.
         output_stride: it was trained with.
         labels: its classes.
-        sizes: pixels a side it is good at, from the smallest to the largest.
+        sizes: smallest and largest input side that it is good at, in pixels.
         fp32_top1: accuracy in [0, 1] on its test images, by size.
-        data: what it was trained on, in a word.
+        data: name of the data that it was trained on.
     """
 
     name: str

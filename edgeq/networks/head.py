@@ -1,4 +1,4 @@
-"""What a network ends in: from the last feature map to one score a class."""
+"""The head of a network: from the last feature map to one score per class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["CLASSIFIER", "POOLING", "add_head"]
 
 POOLING = "global_average_pooling2d"
 CLASSIFIER = "predictions"
-"""Names of layers, as Keras has them in MobileNetV2."""
+"""Names of the layers in Keras's MobileNetV2."""
 
 
 def add_head(features: Any, architecture: Architecture, activation: str) -> Any:

@@ -39,7 +39,7 @@ def imagenet_weights(architecture: Architecture) -> Path:
         )
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "models" / name
-    reason = f"{home} cannot be written to"  # Keras keeps it elsewhere then, and says nothing
+    reason = f"{home} cannot be written to"  # Keras then silently uses another folder
     if not path.is_file():
         try:
             with _limited_patience():
@@ -57,7 +57,7 @@ def imagenet_weights(architecture: Architecture) -> Path:
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """ImageNet's 1000 class names as Keras has them, or none where its list is unavailable, which is logged."""
+    """ImageNet's 1000 class names from Keras; none, and a log message, if the list is unavailable."""
     import keras
     import numpy as np
 
@@ -71,7 +71,7 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def _file_name(architecture: Architecture) -> tuple[str, tuple[float, ...]]:
-    """What Keras calls the file, and the width multipliers that there are files for."""
+    """Keras's name of the file, and the width multipliers that have files."""
     alpha = float(architecture.alpha)
     if architecture.family == "mobilenet_v2":
         size = _published_size(architecture)

@@ -1,4 +1,4 @@
-"""What each kind of Keras layer is called in a summary, and how many multiply-adds it takes."""
+"""Names and multiply-add counts of Keras layers in a summary."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def multiply_adds(call: Call) -> int | None:
 
 
 def step_of(leaf: Leaf) -> str:
-    """What a layer does in a block, in a word or two; empty where it goes without saying."""
+    """Name the operation of a layer in a block; empty for one that is not worth naming."""
     if _SQUEEZE_AND_EXCITE.search(leaf.layer.name):
         return "SE" if leaf.kernels else ""
     if "Pooling" in type(leaf.layer).__name__:

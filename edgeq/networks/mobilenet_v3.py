@@ -1,7 +1,7 @@
 """MobileNetV3 (arXiv 1905.02244), by Keras's own builders, for small inputs too.
 
 Keras's builders know no output stride other than 32 and refuse inputs below 32 pixels. For those, what they
-built is put together once more, layer by layer, with the first strides taken out; the weights stay the same.
+built is rebuilt, layer by layer, with the first strides taken out; the weights stay the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from edgeq.networks.head import add_head
 
 __all__ = ["mobilenet_v3"]
 
-_SMALLEST_OF_KERAS = 32  # pixels a side
+_SMALLEST_OF_KERAS = 32  # side in pixels
 
 
 def mobilenet_v3(architecture: Architecture, activation: str = "softmax") -> Any:
@@ -51,7 +51,7 @@ def mobilenet_v3(architecture: Architecture, activation: str = "softmax") -> Any
 def _with_output_stride(model: Any, input_shape: tuple[int, int, int], output_stride: int) -> Any:
     """The same layers on another input, the first strides taken out until the rest multiply to `output_stride`.
 
-    Keras pads before a layer with stride 2 by a layer of its own, as TensorFlow's "same" does it. So here
+    Keras pads before a layer with stride 2 in a separate layer, like TensorFlow's "same". So here
     padding layers do nothing, and those with strides pad "same", whether they keep the stride or not.
     """
     import keras

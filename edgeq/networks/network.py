@@ -1,4 +1,4 @@
-"""What a float network is to the rest of edgeq."""
+"""The interface of a float network to the rest of edgeq."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Network:
 
     @property
     def classes(self) -> int:
-        """How many classes it tells apart: one score is that of the second of two, as `edgeq.Model` has it."""
+        """Number of classes; a single score is that of the second of two classes, as in `edgeq.Model`."""
         return 2 if self.outputs == 1 else self.outputs
 
     def preprocessing_with(self, overrides: Overrides, source: str | None) -> Preprocessing:

@@ -159,7 +159,7 @@ def _network(
             raise InputError(f"{path}: leaves its input size open; give --res")
         height, width = size
     elif size is not None and size != (height, width):
-        raise InputError(f"{path}: is made for {width}x{height} pixels, not {size[1]}x{size[0]}; leave --res away")
+        raise InputError(f"{path}: is made for {width}x{height} pixels, not {size[1]}x{size[0]}; omit --res")
     preprocessing = metadata.preprocessing
     if preprocessing is None and normalization is not None:
         channels = "L" if input_shape[3] == 1 else "RGB"

@@ -16,7 +16,7 @@ _KERAS_DATE = "1980-01-01@00:00:00"
 
 
 def save_network(model: Any, path: Path, metadata: ModelMetadata) -> None:
-    """Write a Keras model and what it says of itself.
+    """Write a Keras model and its metadata.
 
     Keras reads the file like any other. A .keras file is a zip, and `metadata` are two more members of it, the
     same as in a .tflite file. Times and addresses in memory are left out, so that the same network gives the same
@@ -38,7 +38,7 @@ def save_network(model: Any, path: Path, metadata: ModelMetadata) -> None:
 
 
 def _numbered(config: Any, numbers: dict[int, int]) -> Any:
-    """A configuration whose shared objects have numbers in order, instead of their addresses as Keras has it."""
+    """Number the shared objects of a configuration in order, where Keras writes their addresses."""
     if isinstance(config, dict):
         return {
             key: numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else _numbered(value, numbers)

@@ -1,4 +1,4 @@
-"""What a float network is made of: its blocks, their parameters and multiply-adds.
+"""The composition of a float network: its blocks, their parameters and multiply-adds.
 
 A multiply-add is one product of a weight with an activation, added to a sum. Convolutions (grouped, depthwise,
 separable and transposed ones too) and dense layers have them; products with padding count, as a kernel may well
@@ -75,12 +75,12 @@ class NetworkSummary:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are stored."""
+        """Number of stored values."""
         return sum(block.parameters for block in self.blocks)
 
     @property
     def trainable_parameters(self) -> int:
-        """How many of them training learns."""
+        """Number of trainable values."""
         return sum(block.trainable_parameters for block in self.blocks)
 
     @property
@@ -161,7 +161,7 @@ def _input_shape(model: Any, wanted: tuple[int, int, int] | None) -> tuple[int, 
     own = getattr(model, "input_shape", None) if model.built else None
     if not model.built or (own is None and wanted is None):
         raise InputError(f"{model.name}: is not built yet; run it on an input first")
-    if own is None:  # a model that is a class of its own, which takes what it is given
+    if own is None:  # a subclassed model, which accepts any input
         own = (None,) * (1 + len(wanted or ()))
     if not all(size is None or isinstance(size, int) for size in own):
         raise InputError(f"{model.name}: has {len(own)} inputs; only networks with one can be summarized")
@@ -206,10 +206,10 @@ def _grouped(calls: list[Call]) -> list[_Group]:
             name, key = _HEAD, _HEAD
         else:
             name, key = leaf.layer.name, id(leaf)
-            makers = [made_by[id(tensor)] for tensor in call.inputs if id(tensor) in made_by]
-            if makers and not (changes_shape or step_of(leaf)):
-                key = max(makers, key=list(groups).index)
-        if key in groups or adds_something:  # else the likes of Rescaling, with nothing before it
+            producers = [made_by[id(tensor)] for tensor in call.inputs if id(tensor) in made_by]
+            if producers and not (changes_shape or step_of(leaf)):
+                key = max(producers, key=list(groups).index)
+        if key in groups or adds_something:  # else a layer such as Rescaling, with nothing before it
             groups.setdefault(key, _Group(name, leaf.parent)).calls.append(call)
             made_by |= {id(tensor): key for tensor in call.outputs}
     return list(groups.values())
@@ -222,13 +222,13 @@ def _block_of(leaf: Leaf) -> str | None:
 
 
 def _leaves_feature_map(call: Call) -> bool:
-    """Whether it makes one vector of a feature map, or has one already."""
+    """Whether it reduces a feature map to a vector, or takes a vector."""
     pools = type(call.leaf.layer).__name__.startswith("Global")
     return pools or any(len(output.shape) < 4 for output in call.outputs)
 
 
 def _block(group: _Group, qualified: bool, stored: set[int]) -> Block:
-    """What is to be known of a group.
+    """Summarize a group.
 
     Args:
         group: the calls.

@@ -26,7 +26,7 @@ class RefinedModel:
         path: of the file.
         refinement: how it went; where it did not help, the file is the candidate as it was, but for the record.
         calibration: the images that it was refined and checked on.
-        notes: what a reader should know about the two models, one sentence each.
+        notes: what a reader should know about the two models; a list of sentences.
     """
 
     path: Path

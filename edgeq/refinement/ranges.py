@@ -25,7 +25,7 @@ _BINS = 8192
 _REACH = 4.0  # times the present range: the histogram's end
 _STEPS = 255  # of an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # of the lower and upper end
-_EVERY = 3  # one position in so many is counted, with all its channels, whose ranges differ
+_EVERY = 3  # one position in this many is counted, with all its channels, whose ranges differ
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
 _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "SOFTMAX", "LOGISTIC")
 """Operators whose kernels take an input of any scale; others need the scale of their output."""

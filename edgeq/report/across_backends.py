@@ -1,4 +1,4 @@
-"""How far a model's outputs differ between execution backends, as text that fits the terminal."""
+"""The comparison of a model across execution backends, as text that fits the terminal."""
 
 from __future__ import annotations
 

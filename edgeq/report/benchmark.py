@@ -1,4 +1,4 @@
-"""How fast models run, and on what machine, as text that fits the terminal."""
+"""Benchmark results and the machine, as text that fits the terminal."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def fleet_lines(benchmarks: Mapping[str, Benchmark], width: int | None = None) -
 
 
 def machine_line(machine: Machine) -> str:
-    """What a machine is, in one line."""
+    """Describe a machine in one line."""
     memory = f", {machine.memory_bytes / 1e9:.1f} GB" if machine.memory_bytes else ""
     cores = f"{machine.cores} core{'s' if machine.cores > 1 else ''}"
     name = f"{machine.model}, " if machine.model else ""
@@ -68,7 +68,7 @@ def machine_line(machine: Machine) -> str:
 
 
 def machine_notes(machine: Machine) -> list[str]:
-    """What makes a machine's times worth less, a clause each."""
+    """List what makes the times of a machine less reliable, one clause per cause."""
     notes = []
     if machine.emulated_by:
         notes.append(

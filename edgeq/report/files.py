@@ -70,7 +70,7 @@ def bundle_lines(bundle: Bundle) -> list[str]:
 
 
 def synthetic_set_lines(made: SyntheticSet) -> list[str]:
-    """How many images were synthesized, and how near their statistics are."""
+    """Describe the synthesis: the number of images, and the distance of their statistics."""
     spec = made.preprocessing
     return [
         f"{made.folder}: {made.count} images of {spec.width}x{spec.height} {spec.channels}",
@@ -79,7 +79,7 @@ def synthetic_set_lines(made: SyntheticSet) -> list[str]:
 
 
 def refinement_line(refinement: Refinement) -> str:
-    """How refining went, in one sentence, and which layers stayed as they were, in another."""
+    """Describe a refinement in one sentence, and its unchanged layers in another."""
     before, after = f"{refinement.l1_before:.4f}", f"{refinement.l1_after:.4f}"
     seen = f"on the {refinement.checked_on} images kept for checking"
     if not refinement.kept:
@@ -105,7 +105,7 @@ def skipped_lines(skipped: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def _calibration_lines(calibration: CalibrationSet) -> list[str]:
-    """How many images a model was calibrated on, where they are from, and which could not serve."""
+    """Describe the calibration: the number of images, their source, and those that could not be read."""
     from edgeq.calibration import shipped_images
 
     where = f" of {calibration.folder}" if calibration.folder else ""

@@ -1,4 +1,4 @@
-"""What is inside a model, and whether it runs on a target, as text that fits the terminal."""
+"""The contents of a model and its support by a target, as text that fits the terminal."""
 
 from __future__ import annotations
 

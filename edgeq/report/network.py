@@ -1,4 +1,4 @@
-"""What a network is made of, as text that fits the terminal."""
+"""The summary of a network, as text that fits the terminal."""
 
 from __future__ import annotations
 

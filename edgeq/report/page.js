@@ -1,4 +1,4 @@
-// Tables sort by a click on a heading; once more, the other way round. What is not known comes last either way.
+// A click on a heading sorts its table; a second click reverses the order. Unknown values come last in both.
 "use strict";
 
 for (const table of document.querySelectorAll("table.sortable")) {

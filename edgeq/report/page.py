@@ -189,7 +189,7 @@ def _histograms(layers: tuple[LayerDrift, ...], markup: Callable[[str], Any]) ->
 
 
 def _at(document: Any, key: str) -> Any:
-    """What the JSON holds at a place such as ``layers.3.sqnr_db``."""
+    """Return the value in the JSON at a path such as ``layers.3.sqnr_db``."""
     for step in key.split("."):
         document = document[int(step) if isinstance(document, list | tuple) else step]
     return document

@@ -87,7 +87,7 @@ def sqnr_chart(layers: Sequence[LayerDrift], name: str, width: int) -> str:
 
 
 def histogram_chart(histogram: Histogram, name: str, title: str, width: int = 320) -> str:
-    """How an activation is distributed in both models, over the INT8 model's grid, as ``<svg>``.
+    """Plot the distribution of an activation in both models, over the INT8 model's grid, as ``<svg>``.
 
     Args:
         histogram: counts; the axis is logarithmic.

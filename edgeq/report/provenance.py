@@ -1,4 +1,4 @@
-"""What a report was made with: versions, and the machine that the latencies are of."""
+"""The provenance of a report: versions, and the machine on which latencies were measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["provenance"]
 
 
 def provenance() -> dict[str, str]:
-    """Each as a name and what it is; nothing in it changes from run to run, nor names the machine or its user."""
+    """Return names and values. They are equal in every run, and do not name the machine or its user."""
     machine = read_machine()
     return {
         "edgeq": edgeq.__version__,

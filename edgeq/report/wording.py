@@ -16,7 +16,7 @@ _FEW_IMAGES = 100
 def verdict(comparison: Comparison) -> str:
     """The comparison in a sentence, with its intervals.
 
-    What is broken comes first, as a sentence of its own.
+    A defect comes first, in a separate sentence.
     """
     c = comparison
     reference, candidate = (f"the {name}" if name.islower() else name for name in model_names(c))
@@ -32,7 +32,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def _top1(drop: float, interval: tuple[float, float]) -> str:
-    """What happened to the top-1, positive whichever way it went."""
+    """Describe the change of the top-1; its number is always positive."""
     low, high = (100 * end for end in interval)
     size = f"{abs(100 * drop):.1f}"
     if size == "0.0":
@@ -43,7 +43,7 @@ def _top1(drop: float, interval: tuple[float, float]) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What a reader has to know besides the numbers, as sentences without a full stop."""
+    """Return the notes that a reader needs besides the numbers: sentences without a full stop."""
     said = list(comparison.notes)
     if 0 < comparison.labelled < comparison.images:
         said.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
@@ -62,7 +62,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def model_names(comparison: Comparison) -> tuple[str, str]:
-    """What to call reference and candidate: FP32 and INT8 where their files' names end so, else just that."""
+    """Return names of the two models: FP32 and INT8 if their file names end so, else reference and candidate."""
     paths = (comparison.reference.path, comparison.candidate.path)
     reference, candidate = (_KINDS.get(Path(path).stem.rpartition("_")[2]) for path in paths)
     if reference is None or candidate is None or reference == candidate:

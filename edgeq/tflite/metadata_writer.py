@@ -33,7 +33,7 @@ def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
     """Add metadata to a converted model.
 
     Args:
-        model: a .tflite flatbuffer without metadata of its own.
+        model: a .tflite flatbuffer without metadata.
         name: the model's name in the standard metadata.
         metadata: what the file is to say.
 

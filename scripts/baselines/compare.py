@@ -11,8 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
 
 models = []
-for path in sys.argv[1:3]:
-    interpreter = Interpreter(model_path=path)
+for model in sys.argv[1:3]:
+    interpreter = Interpreter(model_path=model)
     interpreter.allocate_tensors()
     models.append((interpreter, interpreter.get_input_details()[0], interpreter.get_output_details()[0]))
 agreed = images = 0

@@ -161,7 +161,7 @@ except KeyboardInterrupt:
 
 
 def test_a_plain_script_that_is_interrupted_has_no_processes_left(colour_models: Path) -> None:
-    command = [sys.executable, "-c", INTERRUPTED, colour_models / "colours_int8.tflite", RUNTIME]
+    command = [sys.executable, "-c", INTERRUPTED, str(colour_models / "colours_int8.tflite"), RUNTIME]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False
     )
@@ -171,7 +171,7 @@ def test_a_plain_script_that_is_interrupted_has_no_processes_left(colour_models:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks /proc for processes")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_of_a_benchmark_that_was_stopped(kind: signal.Signals, colour_models: Path) -> None:
-    command = [sys.executable, "-m", "edgeq", "bench", colour_models / "colours_int8.tflite", "--seconds", "60"]
+    command = [sys.executable, "-m", "edgeq", "bench", str(colour_models / "colours_int8.tflite"), "--seconds", "60"]
     process = subprocess.Popen(
         [*command, "--runtime", RUNTIME],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

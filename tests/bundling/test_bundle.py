@@ -142,7 +142,7 @@ def test_other_formats(name: str, colour_models: Path, tmp_path: Path) -> None:
 
 
 def test_on_the_pi_without_edgeq(bundle: Path, mobilenet_bundle: Path, odd_pictures: Path, pi: Path) -> None:
-    """Under tflite-runtime on Arm: the desk's very bytes under the reference kernels, and an answer by default."""
+    """Under tflite-runtime on Arm: bit-identical to the host with the reference kernels, and an answer by default."""
     for folder in (bundle, mobilenet_bundle):
         done = start(folder, "--self-test", python=pi / "bin" / "python3")
         assert done.stdout == "OK: 3 photos, every output as it should be\n", done.stderr
@@ -185,7 +185,7 @@ def test_an_older_bundle_survives_when_the_new_one_cannot_take_its_place(
     target = tmp_path / "b"
     make_bundle(colour_models / "colours_fp32.tflite", target)
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    failed = []
+    failed: list[Path] = []
 
     def failing_once(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
         def moved(path: Path, to: Path) -> Path:

@@ -49,7 +49,7 @@ def test_a_compiler_reads_the_same(language: str, colour_models: Path, tmp_path:
         "-o",
         tmp_path / "a",
     ]
-    subprocess.run(command, check=True)
+    subprocess.run([str(part) for part in command], check=True)
     done = subprocess.run([tmp_path / "a"], capture_output=True, check=True)
     assert model.read_bytes().startswith(done.stdout)
     with zipfile.ZipFile(model) as archive:  # what follows is edgeq's zip

@@ -300,8 +300,8 @@ class TestProvenance:
         folder = tmp_path / "somewhere" / "holiday"
         make_photos(folder, 14)
         monkeypatch.chdir(folder)
-        path = {"absolute": folder, "relative": Path("..") / "holiday", "dot": "."}[given]
-        chosen = choose_images(path, SMALL, count=11, seed=3)
+        paths: dict[str, str | Path] = {"absolute": folder, "relative": Path("..") / "holiday", "dot": "."}
+        chosen = choose_images(paths[given], SMALL, count=11, seed=3)
         provenance = chosen.provenance()
         assert set(provenance) == {"count", "seed", "sha256", "fingerprints"}
         assert (provenance["count"], provenance["seed"]) == (11, 3)
@@ -321,7 +321,7 @@ class TestShippedImages:
         assert pixels.max() > 245
 
     def test_the_script_makes_them_again(self, tmp_path: Path) -> None:
-        command = [sys.executable, SCRIPT, "--count", "2", "--seed", "0", "--out", tmp_path / "new"]
+        command = [sys.executable, str(SCRIPT), "--count", "2", "--seed", "0", "--out", str(tmp_path / "new")]
         subprocess.run(command, check=True, capture_output=True)
         made = sorted((tmp_path / "new").iterdir())
         shipped = sorted(shipped_images().iterdir())[:2]
@@ -332,7 +332,7 @@ class TestShippedImages:
                 assert np.abs(ours - others).max() <= 2
 
     def test_another_seed_makes_others(self, tmp_path: Path) -> None:
-        command = [sys.executable, SCRIPT, "--count", "1", "--seed", "1", "--out", tmp_path]
+        command = [sys.executable, str(SCRIPT), "--count", "1", "--seed", "1", "--out", str(tmp_path)]
         subprocess.run(command, check=True, capture_output=True)
         (made,) = tmp_path.iterdir()
         ours, shipped = (np.asarray(Image.open(p), np.int64) for p in (made, shipped_images() / made.name))

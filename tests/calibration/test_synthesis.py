@@ -95,8 +95,9 @@ class TestDistance:
         assert statistics_distance(network, PREPROCESSING, pixels) == pytest.approx(expected, rel=1e-4)
 
     @pytest.mark.parametrize("normalization", [*NORMALIZATIONS.values()], ids=[*NORMALIZATIONS])
-    def test_knows_the_normalization(self, normalization: tuple[tuple[float, ...], ...]) -> None:
-        preprocessing = Preprocessing(SIDE, SIDE, *normalization, crop=1.0)
+    def test_knows_the_normalization(self, normalization: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
+        mean, std = normalization
+        preprocessing = Preprocessing(SIDE, SIDE, mean, std, crop=1.0)
         model = trained(build(), dull_pictures(), preprocessing)
         assert statistics_distance(model, preprocessing, dull_pictures()) < 1e-3
 
@@ -156,7 +157,7 @@ class TestScores:
             watched = WatchedNetwork(model, PREPROCESSING, "little")
             assert watched.classes == max(2, classes)
             results.append(watched.look(pixels)[1].numpy())
-        np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(np.exp(results[0]).sum(1), 1, rtol=1e-4)
 
 

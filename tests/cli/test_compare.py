@@ -178,7 +178,7 @@ class TestPage:
     def test_without_its_packages_it_says_so_before_it_measures(
         self, pair: tuple[Path, Path], unlabelled: Path, tmp_path: Path, edgeq: Run
     ) -> None:
-        """As on a board, where the desk's packages are not installed."""
+        """As on a board, where the host's packages are not installed."""
         (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['jinja2'] = None\n")
         path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
         done = edgeq("compare", *pair, "--data", unlabelled, "--report", tmp_path / "drift.html", env=path)

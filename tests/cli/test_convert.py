@@ -286,10 +286,10 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            pytest.param(("--weights", "imagenet"), "ImageNet's weights cannot be had", id="imagenet"),
-            pytest.param(("--alpha", 1.0), "ImageNet's weights cannot be had", id="alpha"),
-            pytest.param(("--classes", 1000), "ImageNet's weights cannot be had", id="classes"),
-            pytest.param(("--network", "mobilenet_v3_large"), "ImageNet's weights cannot be had", id="network"),
+            pytest.param(("--weights", "imagenet"), "ImageNet's weights are unavailable", id="imagenet"),
+            pytest.param(("--alpha", 1.0), "ImageNet's weights are unavailable", id="alpha"),
+            pytest.param(("--classes", 1000), "ImageNet's weights are unavailable", id="classes"),
+            pytest.param(("--network", "mobilenet_v3_large"), "ImageNet's weights are unavailable", id="network"),
             pytest.param(("--classes", 10), "ImageNet's weights have 1000 classes, not 10", id="other-classes"),
             pytest.param(("--head", 0), "ImageNet's weights have their own head", id="head"),
             pytest.param(("--weights", "bundled", "--head", 0), "leave --network, --alpha, ", id="bundled-and-head"),

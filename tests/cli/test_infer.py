@@ -121,7 +121,7 @@ class TestImages:
         self, encoding: str, model: Path, pictures: Path, tmp_path: Path, edgeq: Run
     ) -> None:
         """Old archives hold names in Latin-1; most terminals are UTF-8, and strict."""
-        shutil.copy(pictures / "a_blue.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+        shutil.copy(os.fsencode(pictures / "a_blue.png"), os.fsencode(tmp_path) + b"/caf\xe9.png")
         done = edgeq("infer", tmp_path, "--model", model, "--top", 1, env={"PYTHONIOENCODING": encoding})
         assert (done.code, done.err) == (0, "")
         assert "caf" in done.out
@@ -351,6 +351,7 @@ class TestPipes:
         """As at a terminal, or behind a camera that has not sent its picture yet."""
         (tmp_path / "two.txt").write_text("a\nb\n")
         process = self.start("-", "--model", model, "--labels", tmp_path / "two.txt", stdin=subprocess.PIPE)
+        assert process.stdin is not None
         assert process.stderr is not None
         assert process.wait(60) == 2
         lines = process.stderr.read().decode().splitlines()

@@ -90,7 +90,8 @@ def test_bias_only_leaves_weights_and_ranges(here: Path, edgeq_here: Run) -> Non
     changed = []
     for old, new in zip(before.tensors, after.tensors, strict=True):
         assert old.quantization.scale == pytest.approx(new.quantization.scale, rel=1e-6)
-        if old.data is not None and not np.array_equal(old.data, new.data):
+        assert (old.data is None) == (new.data is None)
+        if old.data is not None and new.data is not None and not np.array_equal(old.data, new.data):
             changed.append(old.quantization.dtype)
     assert changed == ["int32"] * 10
 
@@ -116,7 +117,7 @@ def test_photos_of_one_s_own_and_files_that_are_none(
     assert (record["images"], record["checked_on"]) == (29, 7)  # of 36
     digests = {sha256_of_file(path)[:FINGERPRINT_LENGTH] for path in folder.rglob("*.jpg")}
     known = [read_metadata(here / name).calibrated_on for name in (FILES[1], "blocks_int8_refined.tflite")]
-    assert known[1] == known[0] | digests, "a comparison on these photos has to be told from one on others"
+    assert known[1] == known[0] | digests, "a comparison on these photos has to be distinguishable from one on others"
     assert done.out.splitlines()[-1] == "Skipped 1 file that is not an image."
 
 

@@ -32,7 +32,7 @@ EPOCH = re.compile(r"head +(\d+)  loss \d\.\d{4}  top-1 +[\d.]+ %   validation: 
 
 @dataclass(frozen=True)
 class Whole:
-    """A training that nothing interrupted, where ImageNet's weights cannot be had."""
+    """A training that nothing interrupted, where ImageNet's weights are unavailable."""
 
     folder: Path
     done: Finished
@@ -86,7 +86,7 @@ class TestSuccess:
 
     @pytest.mark.usefixtures("keras_cache")
     def test_interrupted_by_the_keyboard(self, whole: Whole, photos: Path, tmp_path: Path, edgeq_here: Run) -> None:
-        """A real signal to a real process; the same command then goes on to the very same network."""
+        """A real signal to a real process; the same command then goes on to the same network."""
         options = ("train", photos, *SMALL, "--out", "a.keras")
         process = subprocess.Popen(
             [sys.executable, "-m", "edgeq", *map(str, options)],
@@ -148,7 +148,7 @@ class TestSuccess:
         assert [image.class_index for image in images] == [0, 1]
 
     def test_flowers(self, shared: Path, tmp_path: Path, edgeq_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Real photos and ImageNet's weights: three flowers are told apart after few epochs of the head alone."""
+        """Real photos and ImageNet's weights: three flowers are distinguished after few epochs of the head alone."""
         monkeypatch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))
         folder, flowers = tmp_path / "flowers", ("daisy", "rose", "sunflower")
         for flower in flowers:
@@ -201,7 +201,7 @@ class TestErrors:
             ("--batch 0", "0 is not in the range x>=1"),
             ("--seed 2147483648", "2147483648 is not in the range"),
             ("--res 20 --output-stride 32", "too small for an output stride of 32"),
-            ("--resume", "no interrupted training to resume; leave --resume away"),
+            ("--resume", "no interrupted training to resume; omit --resume"),
         ],
     )
     def test_options_that_make_no_sense(
@@ -242,7 +242,7 @@ class TestErrors:
         options = ("--res", 96, "--alpha", 0.75)
         for _ in range(2):
             done = edgeq_here("train", photos, "--out", "m.keras", *options, cwd=tmp_path)
-            assert "ImageNet's weights cannot be had" in error_of(done)
+            assert "ImageNet's weights are unavailable" in error_of(done)
         assert list(keras_cache.iterdir()) == []
 
 

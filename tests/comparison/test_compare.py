@@ -107,7 +107,7 @@ class TestMeasures:
         p, q = (np.array([Model(path).classify(image) for image in images]) for path in paths)
         winners = [[set(np.flatnonzero(row == row.max())) for row in outputs] for outputs in (p, q)]
         shared = [len(a & b) / (len(a) * len(b)) for a, b in zip(*winners, strict=True)]
-        result = compare(*paths, photos)
+        result = compare(paths[0], paths[1], photos)
         assert result.images == len(images) == 36
         assert result.agreement == pytest.approx(np.mean(shared))
         assert result.ties == sum(len(a) > 1 or len(b) > 1 for a, b in zip(*winners, strict=True))
@@ -201,7 +201,7 @@ class TestDifferentModels:
             ("background", *COLOURS),
         )
         models = (with_background, right) if background_first else (right, with_background)
-        result = compare(*models, photos)
+        result = compare(models[0], models[1], photos)
         assert (result.reference.top1, result.candidate.top1, result.agreement) == (1.0, 1.0, 1.0)
         assert result.l1_mean < 1e-5
         assert f"left out class 0, background, of {with_background}" in result.notes
@@ -280,12 +280,12 @@ class TestImages:
         for name in ("notes.txt", "blue/labels.csv"):
             (tmp_path / "photos" / name).write_text("of no interest")
         models = [colour_models / f"colours_{form}.tflite" for form in ("fp32", "int8")]
-        result = compare(*models, tmp_path / "photos")
+        result = compare(models[0], models[1], tmp_path / "photos")
         assert result.images == 36
         assert [file for file, _ in result.skipped] == [str(text), str(bad)]
         assert result.skipped[0][1] == "not an image that Pillow can read"
         assert "truncated" in result.skipped[1][1].lower()
-        good, with_bad = without_times(compare(*models, photos)), without_times(result)
+        good, with_bad = without_times(compare(models[0], models[1], photos)), without_times(result)
         assert with_bad["notes"] == [*good["notes"], "skipped 2 files that are not images"]
         for key in set(good) - {"skipped", "flips", "notes"}:
             assert with_bad[key] == good[key]
@@ -312,19 +312,19 @@ class TestCalibrationImages:
         network = open_network(colour_network)
         convert_network(network, COLOURS_INPUT, ["int8"], tmp_path, calibration=chosen)
         models = [tmp_path / f"colours_{form}.tflite" for form in ("fp32", "int8")]
-        assert compare(*models, photos).calibration_overlap == 12
+        assert compare(models[0], models[1], photos).calibration_overlap == 12
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         unseen = sorted(set(photos.rglob("*.jpg")) - set(chosen.files))
         for i, path in enumerate([*chosen.files[:3], *unseen[:5]]):
             shutil.copy(path, elsewhere / f"{i}.jpeg")
-        assert compare(*models, elsewhere).calibration_overlap == 3
+        assert compare(models[0], models[1], elsewhere).calibration_overlap == 3
 
 
 class TestResult:
     def test_the_json_has_what_its_readers_look_for(self, colour_models: Path, photos: Path) -> None:
         paths = [colour_models / f"colours_{form}.tflite" for form in ("fp32", "int8")]
-        document = json.loads(json.dumps(compare(*paths, photos).to_json(), allow_nan=False))
+        document = json.loads(json.dumps(compare(paths[0], paths[1], photos).to_json(), allow_nan=False))
         assert {
             *("images", "reference", "candidate", "agreement", "agreement_ci95", "top1_drop"),
             *("kl_mean", "l1_mean", "sqnr_db", "flips"),
@@ -342,7 +342,7 @@ class TestResult:
 
     def test_it_is_the_same_however_many_work_on_it(self, mobilenet_models: Path, photos: Path) -> None:
         paths = [mobilenet_models / f"mobilenet_v2_0.35_96_{form}.tflite" for form in ("fp32", "int8")]
-        one, *more = (without_times(compare(*paths, photos, workers=workers)) for workers in (1, 2, 5))
+        one, *more = (without_times(compare(paths[0], paths[1], photos, workers=workers)) for workers in (1, 2, 5))
         assert all(other == one for other in more)
         assert one["l1_mean"] > 0  # there is something to get wrong
 
@@ -417,7 +417,7 @@ class TestFailures:
         good = colour_models / "colours_int8.tflite"
         for models in ((tmp_path / "no.tflite", good), (good, tmp_path / "no.tflite")):
             with pytest.raises(ModelError, match="no such model file"):
-                compare(*models, photos)
+                compare(models[0], models[1], photos)
 
     def test_a_model_that_fails_when_it_runs(self, shared: Path, photos: Path) -> None:
         path = shared / "models" / "coral" / "model_invoking_error.tflite"

@@ -36,6 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from edgeq.networks import build_network
 
     network = build_network("mobilenet_v2", SIDE, SIDE, weights="bundled")
+    assert network.preprocessing is not None
     calibration = choose_images(shipped_images(), network.preprocessing, count=20)
     out = tmp_path_factory.mktemp("layers")
     float_model, integer_model = convert_network(network, network.preprocessing, ["int8"], out, calibration=calibration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -68,7 +69,7 @@ def colours_by_hand(pixels: np.ndarray) -> np.ndarray:
     x = pixels / 127.5 - 1
     height, width, _ = x.shape
     padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
-    average = sum(padded[i : i + height, j : j + width] for i in range(3) for j in range(3)) / 9
+    average = np.mean([padded[i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
     features = np.clip(average[:, :, ::-1] + 1, 0, 6).mean(axis=(0, 1))
     exponentials = np.exp(2 * features)
     return exponentials / exponentials.sum()
@@ -126,8 +127,13 @@ class TestFormats:
 
     def test_softmax_gives_probabilities_and_a_bare_classifier_logits(self, tmp_path: Path) -> None:
         kinds = {}
+
+        def mean_scores(last: Callable[[Any], Any], x: Any) -> Any:
+            return last(3 * tf.reduce_mean(x, axis=[1, 2]))
+
         for name, last in (("softmax", tf.nn.softmax), ("logits", tf.identity)):
-            network = Network(name, 32, 32, 3, 3, lambda x, last=last: last(3 * tf.reduce_mean(x, axis=[1, 2])), None)
+            scores = functools.partial(mean_scores, last)
+            network = Network(name, 32, 32, 3, 3, scores, None)
             convert_network(network, COLOURS_INPUT, [], tmp_path)
             kinds[name] = read_metadata(tmp_path / f"{name}_fp32.tflite").output
         assert kinds == {"softmax": "probabilities", "logits": "logits"}

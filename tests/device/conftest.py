@@ -73,7 +73,7 @@ def unpacked_sshd() -> Path:
                 command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", package]
                 done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
                 if done.returncode != 0:
-                    pytest.skip(f"no sshd to be had ({done.stderr.strip()[-200:]})")
+                    pytest.skip(f"no sshd available ({done.stderr.strip()[-200:]})")
                 (archive,) = folder.glob(f"{package}_*.deb")
                 subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
             (folder / "done").touch()
@@ -200,7 +200,7 @@ def newer_pi(pi_script: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An emulated Raspberry Pi with Python 3.13."""
     sources = Path("/etc/apt/sources.list.d/debian.sources")
     if "Suites: bookworm " not in (text := sources.read_text() if sources.is_file() else ""):
-        pytest.skip("no source of Debian packages that trixie's could be had from as well")
+        pytest.skip("no source of Debian packages that has trixie's as well")
     both = tmp_path_factory.mktemp("apt") / "debian.sources"
     both.write_text(text.replace("Suites: bookworm bookworm-updates", "Suites: bookworm trixie"))
     for old, new in NEWER.items():
@@ -230,7 +230,7 @@ def kept_wheels(python: tuple[int, int]) -> Path:
                 download_wheels(wanted, Platform("aarch64", python), folder)
                 (folder / "done").touch()
         except DeviceError as error:
-            pytest.skip(f"no packages for the Pi to be had: {error}")
+            pytest.skip(f"no packages available for the Pi: {error}")
     return folder
 
 

@@ -23,7 +23,7 @@ finally:
 
 def start(pi: Path, code: str, *arguments: object) -> str:
     """Run code on the Pi: what it wrote to standard error."""
-    command = [pi / "bin" / "python3", "-c", code, *map(str, arguments)]
+    command = [str(pi / "bin" / "python3"), "-c", code, *map(str, arguments)]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )

@@ -157,7 +157,7 @@ def test_one_model_here_and_there(host: str, model: Model, photos: Path) -> None
 
 def test_a_candidate_there_and_its_reference_here(host: str, colour_models: Path, photos: Path) -> None:
     pair = [colour_models / f"colours_{name}.tflite" for name in ("fp32", "int8")]
-    here, there = compare(*pair, photos), compare(*pair, photos, on=host)
+    here, there = (compare(pair[0], pair[1], photos, on=backend) for backend in (None, host))
     assert there.candidate.runtime == f"{here.candidate.runtime} on {HOST}"
     assert there.reference.runtime == here.reference.runtime
     assert there.candidate.latency_ms > 0

@@ -24,6 +24,7 @@ from edgeq.device.device import Device
 from edgeq.device.setup import remove
 from edgeq.errors import ConnectionLostError, DeviceError
 from edgeq.execution.backend import WorkerBackend
+from edgeq.images import Source
 from edgeq.inference import classify_all
 from edgeq.runtime import Model
 
@@ -88,14 +89,14 @@ class TestInference:
         self, there: Board, mobilenet_models: Path, photos_20: Path
     ) -> None:
         path = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
-        desk = Model(path, kernels="reference")
+        local = Model(path, kernels="reference")
         with Device(Address.parse(there.host)) as device:
             backend = DeviceBackend(device, path, threads=4, kernels="reference")
             for photo in sorted(photos_20.iterdir()):
-                tensor = desk.tensor(desk.preprocessing.pixels(photo))
-                expected = desk.invoke(tensor)
+                tensor = local.tensor(local.preprocessing.pixels(photo))
+                expected = local.invoke(tensor)
                 assert np.array_equal(backend.run(tensor), expected), photo
-                assert np.array_equal(backend.run_image(photo, desk.preprocessing)[0], expected), photo
+                assert np.array_equal(backend.run_image(photo, local.preprocessing)[0], expected), photo
 
     @pytest.mark.parametrize("options", [[], ["--images"]], ids=["tensors", "images"])
     def test_the_command(self, options: list[str], ready: Board, colour_models: Path, photos_20: Path) -> None:
@@ -117,7 +118,7 @@ class TestInference:
     def test_from_python_whatever_an_image_comes_as(self, there: Board, colour_models: Path, photos_20: Path) -> None:
         path = colour_models / "colours_int8.tflite"
         photo = photos_20 / "00.jpg"
-        images = [photo, photo.read_bytes(), np.asarray(colour_picture("red", 1))]
+        images: list[Source] = [photo, photo.read_bytes(), np.asarray(colour_picture("red", 1))]
         here = list(classify_all(images, path, kernels="reference"))
         found = list(classify_all(images, path, kernels="reference", on=[there.host, "kitchen"]))
         assert [result.device for result in found] == [there.host] * 3 + ["kitchen"] * 3
@@ -223,7 +224,7 @@ class TestFaults:
         other = (ready.folder / "other_key.pub").read_text().split()[:2]
         (tmp_path / "known").write_text(f"[127.0.0.1]:{ready.port} {' '.join(other)}\n")
         done = run(ready, "device", "info", ready.host, ssh=ready.ssh("-o", f"UserKnownHostsFile={tmp_path / 'known'}"))
-        assert "its host key is not the one that is known, so somebody may be in between" in error_of(done)
+        assert "host key" in error_of(done)
 
     def test_refused_key(self, ready: Board) -> None:
         ssh = ready.ssh("-i", str(ready.folder / "other_key"), "-o", "IdentityAgent=none").replace("ssh_config", "bare")
@@ -290,7 +291,8 @@ def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_m
     from .conftest import sessions
 
     model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
-    command = [sys.executable, "-m", "edgeq", "bench", model, "--on", ready.host, "--threads", "1", "--seconds", "99"]
+    options = ["--on", ready.host, "--threads", "1", "--seconds", "99"]
+    command = [sys.executable, "-m", "edgeq", "bench", str(model), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ready.ssh()}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     watchdog = threading.Timer(60, process.kill)

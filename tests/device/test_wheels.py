@@ -1,4 +1,4 @@
-"""Fetching packages for other machines: from a folder of wheels, with and without a pip of one's own."""
+"""Fetching packages for other machines: from a folder of wheels, with and without its own pip."""
 
 from __future__ import annotations
 

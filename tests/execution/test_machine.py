@@ -1,4 +1,4 @@
-"""What a machine says of itself."""
+"""Reading the properties of a machine."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class TestRunning:
     def test_threads_take_turns(self, model: Model) -> None:
         tensors = [model.tensor(model.preprocessing.pixels(colour_picture(name, 1))) for name in ("red", "blue")]
         expected = [model.invoke(tensor) for tensor in tensors]
-        wrong = []
+        wrong: list[int] = []
 
         def work(backend: WorkerBackend, which: int) -> None:
             wrong.extend(1 for _ in range(30) if not np.array_equal(backend.run(tensors[which]), expected[which]))

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.tflite.graph import load_schema
+from edgeq.tflite.graph import Tensor, load_schema
 from edgeq.tflite.packing import pack_model
+
+
+def assert_same_data(one: Tensor, other: Tensor) -> None:
+    """Hold that two tensors have the same constant, or none."""
+    assert (one.data is None) == (other.data is None)
+    if one.data is not None and other.data is not None:
+        np.testing.assert_array_equal(one.data, other.data)
 
 
 def with_weights_outside(content: bytes) -> bytes:

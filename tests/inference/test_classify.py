@@ -326,7 +326,7 @@ def test_a_script_without_a_main_guard(
 
 
 class TestDevices:
-    """What can be told before a device is contacted."""
+    """What is checked before a device is contacted."""
 
     def test_take_no_streams(self, green: Path, model: Model) -> None:
         for image in ("-", io.BytesIO(green.read_bytes())):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import InputError, RuntimeUnavailableError
-from edgeq.inspection import TARGETS, TargetReport, check_target, vela
+from edgeq.inspection import TARGETS, TargetReport, check_target
 from edgeq.tflite.graph import read_graph
 
 FORMATS = ["fp32", "int8", "fp16", "dynamic", "int16x8"]
@@ -91,7 +91,7 @@ def test_microcontrollers(name: str, operators: set[str], mobilenets: Path) -> N
 
 
 def test_ethos_u_asks_for_its_compiler(colour_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vela.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("edgeq.inspection.vela.util.find_spec", lambda name: None)
     with pytest.raises(RuntimeUnavailableError, match="pip install 'edgeq\\[ethos-u\\]'"):
         check(colour_models / "colours_int8.tflite", "ethos-u")
 

@@ -109,4 +109,4 @@ def assert_only_strides_are_missing(architecture: Architecture) -> None:
     last = strided[removed - 1]
     tails = [keras.Model(network.get_layer(last).output, network.output) for network in (model, larger)]
     assert tails[0].input.shape == tails[1].input.shape == (None, height, width, tails[0].input.shape[-1])
-    assert_equal_outputs(*tails, rng.normal(0, 1, (2, *tails[0].input.shape[1:])).astype(np.float32))
+    assert_equal_outputs(tails[0], tails[1], rng.normal(0, 1, (2, *tails[0].input.shape[1:])).astype(np.float32))

@@ -189,7 +189,7 @@ class TestImpossible:
     @pytest.mark.parametrize("weights", ["auto", "imagenet"])
     @pytest.mark.parametrize("head", [0, 16])
     def test_imagenet_with_another_head(self, head: int, weights: str) -> None:
-        with pytest.raises(WeightsError, match="ImageNet's weights have their own head; leave --head away"):
+        with pytest.raises(WeightsError, match="ImageNet's weights have their own head; omit --head"):
             build_network("mobilenet_v3_small", 224, 224, head=head, weights=weights)
 
     @pytest.mark.parametrize("weights", ["auto", "imagenet"])
@@ -401,8 +401,9 @@ class TestBundledWeights:
 
     def test_asking_for_what_they_are_is_fine(self) -> None:
         known = bundled_for(32)
-        options = {"alpha": known.alpha, "classes": len(known.labels)}
-        network = build_network(known.family, 96, 96, **options, output_stride=32, weights="bundled")
+        network = build_network(
+            known.family, 96, 96, alpha=known.alpha, classes=len(known.labels), output_stride=32, weights="bundled"
+        )
         assert network.labels == known.labels
 
 

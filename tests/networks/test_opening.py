@@ -342,7 +342,7 @@ class TestWrongFiles:
             open_network(tmp_path / "net.weights.h5")
 
     def test_a_layer_that_only_its_maker_has(self, tmp_path: Path) -> None:
-        class Secret(layers.Layer):  # type: ignore[misc]
+        class Secret(layers.Layer):  # type: ignore[name-defined]
             def call(self, x: Any) -> Any:
                 return x
 

@@ -239,7 +239,7 @@ class TestCounting:
         assert summarize_model(keras.models.load_model(tmp_path / "frozen.keras")) == before
 
     def test_layers_inside_of_custom_layers(self) -> None:
-        class Twice(layers.Layer):  # type: ignore[misc]
+        class Twice(layers.Layer):  # type: ignore[name-defined]
             def build(self, input_shape: Any) -> None:
                 self.inner = layers.Conv2D(4, 1, use_bias=False)
                 self.inner.build(input_shape)
@@ -254,7 +254,7 @@ class TestCounting:
         assert summary.parameters == model.count_params() == 20
 
     def test_what_no_rule_is_for_is_named(self) -> None:
-        class Product(layers.Layer):  # type: ignore[misc]
+        class Product(layers.Layer):  # type: ignore[name-defined]
             def build(self, input_shape: Any) -> None:
                 self.matrix = self.add_weight(shape=(input_shape[-1], 3))
 
@@ -274,7 +274,7 @@ class TestCounting:
         assert summary.parameters == model.count_params()
 
     def test_a_layer_that_is_never_run_is_stored_all_the_same(self) -> None:
-        class Idle(keras.Model):  # type: ignore[misc]
+        class Idle(keras.Model):  # type: ignore[name-defined]
             def __init__(self) -> None:
                 super().__init__()
                 self.used, self.unused = layers.Dense(2, name="used"), layers.Dense(3, name="unused")
@@ -404,7 +404,7 @@ class TestInput:
             summarize_model(keras.Sequential([layers.Dense(2)]), (8, 6, 4))
 
     def test_not_built_all_through(self) -> None:
-        class Late(layers.Layer):  # type: ignore[misc]
+        class Late(layers.Layer):  # type: ignore[name-defined]
             def build(self, input_shape: Any) -> None:
                 self.inner = layers.Dense(2)
 

@@ -50,7 +50,7 @@ def test_on_disk_as_in_memory(blocks: IntegerPair, monkeypatch: pytest.MonkeyPat
         assert list(store.values) == list(graph.outputs)  # all others have been let go of
         results.append(store.values[graph.outputs[0]])
     assert [isinstance(result.base, np.memmap) or isinstance(result, np.memmap) for result in results] == [False, True]
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 def test_a_full_disk_is_an_error_and_does_not_end_the_process(blocks: IntegerPair, tmp_path: Path) -> None:
@@ -66,5 +66,5 @@ def test_a_full_disk_is_an_error_and_does_not_end_the_process(blocks: IntegerPai
         check=False,
     )
     assert done.returncode == 0, done
-    assert done.stdout.startswith(f"{tmp_path}: cannot keep ")
+    assert done.stdout.startswith(f"{tmp_path}: cannot reserve ")
     assert "TMPDIR" in done.stdout

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, IntegerPair
-from graphs import with_weights_outside
+from graphs import assert_same_data, with_weights_outside
 
 from edgeq.errors import InputError
 from edgeq.graphs import OperatorRunner, TappedRunner
@@ -119,7 +119,7 @@ class TestResult:
 
     def test_never_worse(self, blocks: IntegerPair) -> None:
         """Refined on nothing but black pictures, a model would get worse on photos: it stays byte for byte."""
-        pixels = [image if number % 5 == 4 else 0 * image for number, image in enumerate(blocks.pixels)]
+        pixels = [image if number % 5 == 4 else np.zeros_like(image) for number, image in enumerate(blocks.pixels)]
         content, result = refine_model(*opened(blocks), pixels)
         assert content == blocks.int8.read_bytes()
         assert not result.kept
@@ -137,7 +137,7 @@ class TestResult:
         assert len(content) == path.stat().st_size
         for tensor, same in zip(Graph(content, "m").tensors, Graph(refined[0], "m").tensors, strict=True):
             assert tensor.quantization == same.quantization
-            np.testing.assert_array_equal(tensor.data, same.data)
+            assert_same_data(tensor, same)
 
     def test_progress_is_told(self, blocks: IntegerPair) -> None:
         calls: list[tuple[str, int, int]] = []
@@ -210,7 +210,7 @@ class TestBiases:
             assert old.quantization.scale == pytest.approx(new.quantization.scale, rel=1e-6)
             assert old.quantization.zero_point == new.quantization.zero_point
             if old.data is not None and old.data.dtype == np.int8:
-                np.testing.assert_array_equal(old.data, new.data)
+                assert_same_data(old, new)
 
 
 class TestGain:
@@ -247,7 +247,7 @@ class TestGain:
                 before, after = (graph.tensors[operator.inputs[1]] for graph in graphs)
                 ratio = np.asarray(after.quantization.scale) / np.asarray(before.quantization.scale)
                 np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
-                np.testing.assert_array_equal(before.data, after.data)
+                assert_same_data(before, after)
                 factors.append(ratio[0])
         assert all(0.9 < factor < 1.1 for factor in factors)
         assert len(set(factors)) == len(factors)

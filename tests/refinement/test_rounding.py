@@ -72,7 +72,7 @@ class TestRounding:
         seen[..., 10:30] = 0
         some = round_weights(target, scale, Moments.of(seen, seen))
         np.testing.assert_array_equal(some[:, 10:30], nearest(target, scale)[:, 10:30])
-        none = round_weights(target, scale, Moments.of(0 * seen, 0 * seen))
+        none = round_weights(target, scale, Moments.of(np.zeros_like(seen), np.zeros_like(seen)))
         np.testing.assert_array_equal(none, nearest(target, scale))
 
     def test_is_the_same_again(self, depthwise: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a model says of an image, as text."""
+"""The predictions for an image, as text."""
 
 from __future__ import annotations
 

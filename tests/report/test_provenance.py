@@ -16,5 +16,5 @@ def test_versions_and_machine() -> None:
     assert (told["edgeq"], told["NumPy"]) == (edgeq.__version__, np.__version__)
     assert platform.machine() in told["machine"]
     assert platform.node() not in " ".join(told.values()).split()
-    assert read_machine().model in told["CPU"]
+    assert (read_machine().model or platform.machine()) in told["CPU"]
     assert told == provenance()

@@ -102,7 +102,7 @@ def test_fits(case: str, width: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("case", CASES)
 def test_every_row_is_there_at_every_width(case: str, width: int) -> None:
-    """Rows are told by the start of their first cell, which a narrow terminal shortens."""
+    """Rows are recognized by the start of their first cell, which a narrow terminal shortens."""
     narrow, wide = comparison_lines(CASES[case], width), comparison_lines(CASES[case], 400)
     headings = ["file", "top-1", "top-5", "latency", "size", "runtime", "drift"]
     assert [h for h in headings if any(line.startswith(h) for line in narrow)] == headings

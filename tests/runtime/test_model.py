@@ -202,7 +202,12 @@ def test_far_logits_do_not_overflow(make, size, value) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = model.probabilities(logits)
-    expected = {(1, True): [0, 1], (1, False): [1, 0], (3, True): [0, 0, 1], (3, False): [0.5, 0.5, 0]}
+    expected: dict[tuple[int, bool], list[float]] = {
+        (1, True): [0, 1],
+        (1, False): [1, 0],
+        (3, True): [0, 0, 1],
+        (3, False): [0.5, 0.5, 0],
+    }
     np.testing.assert_allclose(found, expected[size, value > 0], atol=1e-12)
 
 
@@ -622,7 +627,7 @@ def closed_form(photos) -> np.ndarray:
     for path in sorted(photos.rglob("*.jpg")):
         x = Preprocessing(32, 32, crop=1.0).pixels(path) / 127.5 - 1
         padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
-        average = sum(padded[i : i + 32, j : j + 32] for i in range(3) for j in range(3)) / 9
+        average = np.mean([padded[i : i + 32, j : j + 32] for i in range(3) for j in range(3)], axis=0)
         features = np.clip(average[:, :, ::-1] + 1, 0, 6).mean(axis=(0, 1))
         results.append(softmax(2 * features))
     return np.array(results)

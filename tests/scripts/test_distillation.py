@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_the_teacher_computes_what_imagenets_weights_do(shared: Path, monkeypatc
     published.set_weights(keras.applications.MobileNetV2(weights="imagenet").get_weights())
     x = views.render(seen)
 
-    def features(model: object, training: bool) -> np.ndarray:
+    def features(model: Any, training: bool) -> np.ndarray:
         return np.asarray(keras.Model(model.input, model.get_layer("out_relu").output)(x, training=training))
 
     wanted = features(published, training=False)

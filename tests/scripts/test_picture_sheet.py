@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "picture-sheet"
 
 
-def draw(tmp_path: Path, lines: list[dict[str, object]], *options: object) -> subprocess.CompletedProcess[str]:
+def draw(tmp_path: Path, lines: Sequence[Mapping[str, object]], *options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, SCRIPT, "--out", tmp_path / "sheet.png", *map(str, options)],
         input="".join(json.dumps(line) + "\n" for line in lines),
@@ -24,7 +25,7 @@ def draw(tmp_path: Path, lines: list[dict[str, object]], *options: object) -> su
 
 
 def test_each_picture_has_a_tile_with_its_bars(tmp_path: Path) -> None:
-    lines = []
+    lines: list[dict[str, object]] = []
     for number, colour in enumerate(((200, 30, 30), (30, 200, 30), (30, 30, 200))):
         Image.new("RGB", (40, 30), colour).save(tmp_path / f"{number}.png")
         predictions = [{"index": 0, "label": "a long name of a class, too long for a tile", "probability": 0.5}]

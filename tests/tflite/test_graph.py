@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import IntegerPair
-from graphs import with_weights_outside
+from graphs import assert_same_data, with_weights_outside
 
 from edgeq.errors import ModelError
 from edgeq.runtime.backends import make_interpreter
@@ -43,12 +43,12 @@ def check_against_the_interpreter(path: Path) -> None:
         parameters = found["quantization_parameters"]
         if tensor.quantization.scale:
             # One scale of a FULLY_CONNECTED is repeated by the interpreter for each channel.
-            np.testing.assert_array_equal(
-                *np.broadcast_arrays(np.float32(tensor.quantization.scale), parameters["scales"])
+            scales, repeated = np.broadcast_arrays(
+                np.asarray(tensor.quantization.scale, np.float32), parameters["scales"]
             )
-            np.testing.assert_array_equal(
-                *np.broadcast_arrays(tensor.quantization.zero_point, parameters["zero_points"])
-            )
+            np.testing.assert_array_equal(scales, repeated)
+            zeros, repeated = np.broadcast_arrays(tensor.quantization.zero_point, parameters["zero_points"])
+            np.testing.assert_array_equal(zeros, repeated)
             if len(tensor.quantization.scale) > 1 and len(tensor.shape) > 1:
                 assert tensor.quantization.axis == parameters["quantized_dimension"]
         else:
@@ -76,8 +76,7 @@ class TestReading:
         path.write_bytes(with_weights_outside(blocks.int8.read_bytes()))
         check_against_the_interpreter(path)
         for tensor, same in zip(read_graph(path).tensors, read_graph(blocks.int8).tensors, strict=True):
-            assert (tensor.data is None) == (same.data is None)
-            np.testing.assert_array_equal(tensor.data, same.data)
+            assert_same_data(tensor, same)
 
     def test_makers_and_consumers_are_each_other_s_inverse(self, blocks: IntegerPair) -> None:
         graph = read_graph(blocks.int8)
