@@ -288,7 +288,7 @@ class TestInterruption:
     def test_other_weights_are_another_training(
         self, transferred: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As where ImageNet's can be had now, and could not before."""
+        """As where ImageNet's is available now, and could not before."""
         shutil.copytree(transferred.snapshots / "head 1", tmp_path / "other.keras.training")
         original = build_network
 
