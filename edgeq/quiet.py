@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 import threading
@@ -50,7 +49,6 @@ def quiet(verbose: bool = False) -> Iterator[None]:
 def heard(callback: Callable[P, T]) -> Callable[P, T]:
     """Wrap a caller's function so that it prints as usual when a library function calls it within `quiet`."""
 
-    @functools.wraps(callback)
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
         with _aloud():
             return callback(*arguments, **keywords)

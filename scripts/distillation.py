@@ -78,9 +78,9 @@ def trainable_copy(network: Any, steps: int) -> Any:
         The model. Sizes other than the network's must be multiples of its output stride.
     """
     if keras.backend.backend() == "tensorflow":
-        from edgeq.training.fused import training_twin
+        from edgeq.training.fused import with_fused_batchnorm
 
-        return training_twin(network, steps)
+        return with_fused_batchnorm(network, steps)
 
     def remember(layer: Any) -> Any:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -30,7 +30,7 @@ _BATCH = 25  # images whose statistics are matched together; more take more memo
 _LARGEST_RATE = 0.03  # of Adam at first, as a share of the range of pixels; it falls to nothing along half a cosine
 _DECAYS = (0.9, 0.99)  # of Adam's averages of the gradient and of its square
 _CLASS_WEIGHT = 0.1  # of the cross-entropy, beside the squared distance of the statistics
-_TINY = 1e-30  # keeps quotients finite
+_TINY = 1e-30  # keeps Adam's quotients finite; its usual 1e-7 is larger than these gradients
 
 _Floats = npt.NDArray[np.float32]
 
@@ -65,6 +65,8 @@ def synthesize(
     """
     if count < 1 or steps < 1:
         raise InputError(f"{count} images, {steps} steps: both must be at least 1")
+    import keras
+
     network = WatchedNetwork(model, preprocessing, name or model.name)
     gradient = _gradient_of(network)
     rng = np.random.default_rng(seed)
@@ -72,14 +74,14 @@ def synthesize(
     batches = np.array_split(classes, math.ceil(count / _BATCH))
     made, total = [], len(batches) * steps
     for number, targets in enumerate(batches):
-        pixels = _noise(rng, len(targets), preprocessing)
-        adam = _Adam(pixels.shape)
+        pixels = keras.Variable(_noise(rng, len(targets), preprocessing))
+        rate = keras.optimizers.schedules.CosineDecay(_LARGEST_RATE, steps)
+        adam = keras.optimizers.Adam(rate, *_DECAYS, epsilon=_TINY)
         for step in range(steps):
             progress("Synthesizing images", number * steps + step, total)
-            direction = adam.direction(gradient(pixels, targets).numpy())
-            rate = _LARGEST_RATE * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-            pixels = np.clip(pixels - rate * direction, 0, 1)
-        made.append(np.rint(255 * pixels).astype(np.uint8))
+            adam.apply([gradient(pixels.value, targets)], [pixels])
+            pixels.assign(np.clip(pixels.numpy(), 0, 1))
+        made.append(np.rint(255 * pixels.numpy()).astype(np.uint8))
     progress("Synthesizing images", total, total)
     return np.concatenate(made)
 
@@ -102,24 +104,6 @@ def _gradient_of(network: WatchedNetwork) -> Any:
 
     signature = [tf.TensorSpec((None, *network.shape), tf.float32), tf.TensorSpec((None,), tf.int64)]
     return tf.function(gradient, input_signature=signature, autograph=False)
-
-
-class _Adam:
-    """The optimizer of Kingma and Ba (2015, arXiv 1412.6980, algorithm 1), without its step size."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._first, self._second = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._steps = 0
-
-    def direction(self, gradient: _Floats) -> _Floats:
-        """Return the normalized direction of ascent, entries of magnitude about 1; of the gradient's shape."""
-        self._steps += 1
-        self._first += (1 - _DECAYS[0]) * (gradient - self._first)
-        self._second += (1 - _DECAYS[1]) * (gradient**2 - self._second)
-        first = self._first / (1 - _DECAYS[0] ** self._steps)
-        second = self._second / (1 - _DECAYS[1] ** self._steps)
-        direction: _Floats = first / (np.sqrt(second) + _TINY)
-        return direction
 
 
 def _noise(rng: np.random.Generator, count: int, preprocessing: Preprocessing) -> _Floats:

@@ -1,4 +1,4 @@
-"""The command line: each command is a thin module here that prints and exits, and does nothing else."""
+"""The command line. Each command is a thin module that calls the library, prints the result and exits."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from edgeq.errors import EXIT_ERROR, EdgeqError
 
 __all__ = ["cli", "main"]
 
-_NAMES = (
-    *("convert", "refine", "infer", "compare", "bench", "bundle"),
-    *("inspect", "train", "summary", "calibrate", "device"),
-)
-_COMMANDS = {name: f"edgeq.cli.{name}" for name in _NAMES}
-_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_GROUPS = {
+    "Make a model": ("convert", "refine", "train", "calibrate", "summary"),
+    "Run and measure it": ("infer", "compare", "bench", "inspect"),
+    "Deploy it": ("device", "bundle"),
+}
+_COMMANDS = {name: f"edgeq.cli.{name}" for names in _GROUPS.values() for name in names}
+_EXIT_INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 _EXIT_TERMINATED = 143  # 128 + SIGTERM
-_INSIST_SECONDS = 1.0  # long enough for cleaning up
+_RAISE_AGAIN_SECONDS = 1.0  # long enough for cleaning up
 _EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module when that command is used, so that none pays for the others."""
+    """Imports a command's module only when that command is used, to start fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -39,47 +40,62 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        # Importing makes a hundred thousand objects that live as long as the process. Not to look among them
-        # for garbage, now or at exit, saves 20 of the 140 ms that `edgeq infer` takes.
+        # Importing makes a hundred thousand objects that live as long as the process. If the garbage collector
+        # skips them, now and at exit, `edgeq infer` takes 120 ms instead of 140.
         gc.disable()
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
         gc.freeze()
         gc.enable()
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in groups, each with its first sentence."""
+        width = max(map(len, _COMMANDS))
+        for heading, names in _GROUPS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl([(n.ljust(width), c.get_short_help_str(formatter.width)) for n, c in found if c])
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # a reader that has seen enough, as in `edgeq infer photos/ | head`
-            # Python flushes stdout once more at exit, and would complain.
+        except BrokenPipeError:  # the reader has closed the pipe, as in `edgeq infer photos/ | head`
+            # Python flushes stdout again at exit, which would print an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(_EXIT_PIPE_CLOSED)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_EPILOG = """\b
+Exit codes:
+  0  success
+  1  `edgeq compare` missed a limit, or a file would not run on a --target
+  2  error
+
+Each command has its own help, with examples: edgeq COMMAND --help
+"""
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(edgeq.__version__, "--version", prog_name="edgeq")
 def cli() -> None:
-    """Quantize image classifiers to INT8 TFLite models, run them, and measure how far they drifted.
+    """Quantize image classifiers to INT8 TFLite models, run them and measure the drift.
 
     \b
     Examples:
-      edgeq convert --res 160 --int8          MobileNetV2 with ImageNet's weights, FP32 and INT8
-      edgeq infer photo.jpg --model m.tflite  what is on the photo
-      edgeq compare --data photos/            how far INT8 drifted from FP32 on these photos
-      edgeq inspect m.tflite                  what is inside a model, and where it would not run
-      edgeq train photos/ --out mine.keras    a network that tells your own classes apart
-
-    Exit codes: 0 done, 1 a limit of `edgeq compare` or a target of `edgeq inspect` was missed, 2 anything that
-    went wrong.
+      $ edgeq convert --res 224 --int8           # MobileNetV2: FP32 and INT8
+      $ edgeq infer photo.jpg --model m.tflite   # classify a photo
+      $ edgeq compare --data photos/             # what did quantization cost?
+      $ edgeq inspect m.tflite                   # what is in this model?
+      $ edgeq train photos/ --out mine.keras     # train on your own classes
     """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; the only place where errors become exit codes."""
-    signal.signal(signal.SIGTERM, _stop)  # so that temporary files are cleaned up
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+    signal.signal(signal.SIGTERM, _stop)  # to clean up temporary files
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # unless a shell ignores it
         signal.signal(signal.SIGINT, _stop)
-    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
+    for stream in (sys.stdout, sys.stderr):  # a file name may contain characters that the terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
@@ -91,7 +107,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         complain(error)
         code = EXIT_ERROR
     except SystemExit:
-        _be_content()
+        _stop_raising()
         raise
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -99,30 +115,30 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except MemoryError:
         complain("not enough memory for this; try a smaller size")
         code = EXIT_ERROR
-    except Exception as error:  # a gate in CI must not take it for drift, which is 1
-        if isinstance(error, OSError) and error.filename is not None:  # a file that vanished, or may not be read
+    except Exception as error:  # exit code 1 would look like a missed limit in CI
+        if isinstance(error, OSError) and error.filename is not None:  # a file that disappeared or is not readable
             complain(f"{os.fsdecode(error.filename)}: {error.strerror}")
-        else:  # a bug of ours
+        else:  # a bug in edgeq
             traceback.print_exc()
         code = EXIT_ERROR
-    _be_content()
+    _stop_raising()
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _stop(signal_number: int, frame: Any) -> NoReturn:
-    """Raise what a signal means; and raise it again as long as nobody has caught it.
+    """Raise the exception that belongs to a signal, and raise it again until `main` has caught it.
 
-    Native modules that are being imported swallow exceptions now and then. A command that was interrupted just
-    then would go on, and replace files.
+    Native modules sometimes swallow exceptions while they are imported. A command that is interrupted at that moment
+    would continue, and replace files.
     """
     signal.signal(signal.SIGALRM, lambda *_: _stop(signal_number, frame))
-    signal.setitimer(signal.ITIMER_REAL, _INSIST_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, _RAISE_AGAIN_SECONDS)
     if signal_number == signal.SIGTERM:
         sys.exit(_EXIT_TERMINATED)
     raise KeyboardInterrupt
 
 
-def _be_content() -> None:
-    """Somebody has caught it."""
+def _stop_raising() -> None:
+    """Cancel the timer of `_stop`, whose exception has been caught."""
     signal.setitimer(signal.ITIMER_REAL, 0)

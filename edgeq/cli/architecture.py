@@ -1,4 +1,4 @@
-"""Options that say which network to build, shared by the commands that build one."""
+"""Options that describe the network to build, shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edgeq.cli.help import option
 from edgeq.networks import FAMILIES, OUTPUT_STRIDES, choose_output_stride
 
 __all__ = ["BUILDING", "Size", "architecture_options", "chosen_output_stride", "res_option"]
@@ -21,7 +22,7 @@ BUILDING = {
     "head": "--head",
     "classes": "--classes",
 }
-"""Options that only a network built here has a use for: parameters, and their names on the command line."""
+"""Options that apply only to networks that edgeq builds: parameters and their names on the command line."""
 
 _AUTO = "auto"
 
@@ -36,7 +37,7 @@ class Size(click.ParamType[Any]):
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
         if not match:
             self.fail(
-                f"{value!r} is no size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120",
+                f"{value!r} is not a size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120",
                 param,
                 ctx,
             )
@@ -45,48 +46,64 @@ class Size(click.ParamType[Any]):
 
 
 def res_option(default: str) -> Callable[[F], F]:
-    """The option --res, whose help ends in what happens without it."""
-    return click.option(
-        "--res", "size", type=Size(), metavar="N|WxH", help=f"Input size in pixels. Default: {default}."
+    """The option --res; `default` describes the size without it."""
+    return option(
+        "Network",
+        "--res",
+        "size",
+        type=Size(),
+        metavar="N|WxH",
+        show_default=default,
+        help="Input size in pixels, as N or WIDTHxHEIGHT.",
     )
 
 
 _OPTIONS = (
-    click.option(
+    option(
+        "Network",
         "--network",
         "family",
         type=click.Choice(FAMILIES),
         default=FAMILIES[0],
-        show_default=True,
-        help="What to build. MobileNetV3 takes pixels 0..255 and normalizes them itself.",
+        metavar="NAME",
+        help=f"Architecture: {', '.join(FAMILIES)}. MobileNetV3 takes pixels 0..255 and normalizes them itself.",
     ),
-    click.option("--alpha", type=float, help="Width multiplier. Default: what the weights have, else 1.0."),
-    click.option(
+    option(
+        "Network",
+        "--alpha",
+        type=float,
+        metavar="FACTOR",
+        show_default="as the weights, else 1.0",
+        help="Width multiplier.",
+    ),
+    option(
+        "Network",
         "--output-stride",
         type=click.Choice([*map(str, OUTPUT_STRIDES), _AUTO]),
         metavar="4|8|16|32|auto",
-        help="Input pixels per cell of the last feature map. auto: the largest that leaves 4x4 cells. Default: 32, "
-        "or auto for inputs below 96 pixels.",
+        show_default="32, or auto for inputs below 96 pixels",
+        help="Ratio of the input size to the size of the last feature map. auto: the largest that leaves 4x4 cells.",
     ),
-    click.option(
+    option(
+        "Network",
         "--head",
         type=click.IntRange(0),
         metavar="N",
-        help="Replace what follows the last feature map by global average pooling, N units (0: none) and the "
-        "classifier.",
+        show_default="the network's own head",
+        help="Replace the head by global average pooling, a dense layer of N units (0: none) and the classifier.",
     ),
 )
 
 
 def architecture_options(command: F) -> F:
     """--network, --alpha, --output-stride and --head, as family, alpha, output_stride and head."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
+    for add_option in reversed(_OPTIONS):
+        command = add_option(command)
     return command
 
 
 def chosen_output_stride(text: str | None, height: int, width: int) -> int | None:
-    """What --output-stride says for an input of that size; None leaves it to `build_network`."""
+    """The output stride for an input of that size, or None to let `build_network` choose."""
     if text == _AUTO:
         return choose_output_stride(height, width)
     return None if text is None else int(text)

@@ -1,4 +1,4 @@
-"""``edgeq bench``: how fast models run."""
+"""``edgeq bench``: measure speed and memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 import click
 
 from edgeq.benchmarking import bench, bench_devices
-from edgeq.cli.options import on_option
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import json_option, on_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.errors import EXIT_ERROR
@@ -17,33 +18,37 @@ from edgeq.runtime import RUNTIMES
 __all__ = ["command"]
 
 
-@click.command("bench")
+@click.command("bench", cls=Command)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option(
+@option(
+    "Measurement",
     "--runtime",
     "runtimes",
     multiple=True,
     type=click.Choice(list(RUNTIMES)),
-    help="What runs the models; may be given several times. Default: each that is installed.",
+    metavar="NAME",
+    show_default="all that are installed",
+    help=f"TFLite runtime: {', '.join(RUNTIMES)}. Repeat it for several.",
 )
-@click.option(
+@option(
+    "Measurement",
     "--threads",
     multiple=True,
     type=click.IntRange(1),
     metavar="N",
-    help="Threads of the interpreter; may be given several times. Default: 1, 2 and 4, as far as there are cores.",
+    show_default="1, 2 and 4, up to the number of cores",
+    help="Threads of the interpreter. Repeat it for several numbers.",
 )
-@click.option(
+@option(
+    "Measurement",
     "--seconds",
     type=click.FloatRange(0, min_open=True),
     default=2.0,
-    show_default=True,
-    help="How long to run each model in each way.",
+    metavar="SECONDS",
+    help="How long to run each model in each configuration.",
 )
 @on_option
-@click.option(
-    "--json", "json_path", metavar="FILE", help="Also write everything measured as JSON; - prints that alone."
-)
+@json_option
 def command(
     models: tuple[str, ...],
     runtimes: tuple[str, ...],
@@ -52,19 +57,26 @@ def command(
     hosts: tuple[str, ...],
     json_path: str | None,
 ) -> None:
-    """Measure how fast models run: cold load, first inference, then median, p90, p99 and minimum.
+    """Measure load time, latency and memory of models.
 
-    Each model runs in each way (runtime, XNNPACK or not, threads) in a process of its own, so its memory and its
-    crashes are its own. They take turns, as many at a time as fit into a quarter of the free memory, and always the
-    models in one way: a machine's speed drifts, but ratios hold. Any .tflite will do; its inputs are noise.
+    Use it to choose a runtime and a number of threads, on the host or, with --on, on a board. MODEL is any .tflite
+    file; its inputs are noise.
+
+    Each configuration (runtime, XNNPACK or not, threads) runs in a process of its own. The models take turns within
+    a configuration: a machine's speed drifts, but the ratios between models hold. Times are medians, p90, p99 and
+    minimum in milliseconds.
 
     \b
     Examples:
-      edgeq bench m.tflite
-      edgeq bench m_fp32.tflite m_int8.tflite --threads 1
-      edgeq bench m.tflite --runtime tflite-runtime --seconds 10
-      edgeq bench m.tflite --on pi@raspberrypi --on pi@kitchen
-      edgeq bench m.tflite --json - | jq '.measurements[0].median_ms'
+      $ edgeq bench m_fp32.tflite m_int8.tflite --threads 1
+      ...
+      m_int8.tflite  4.04 MB  ai-edge-litert 2.3.0
+      kernels   threads  median  p90   p99   min   img/s  load  first  ...
+      XNNPACK   1        3.31    3.87  7.41  3.11  302    14.0  3.29   ...
+      built-in  1        15.1    20.4  25.5  14.2  66.3   1.69  16.4   ...
+      $ edgeq bench m.tflite --runtime tflite-runtime --seconds 10
+      $ edgeq bench m.tflite --on pi@raspberrypi --on pi@kitchen
+      $ edgeq bench m.tflite --json - | jq '.measurements[0].median_ms'
     """
     if hosts:
         _bench_on(hosts, models, runtimes, threads, seconds, json_path)
@@ -82,7 +94,7 @@ def _bench_on(
     seconds: float,
     json_path: str | None,
 ) -> None:
-    """Measure on devices, side by side; exits with 2 if one of them failed."""
+    """Measure on devices in parallel; exits with 2 if one of them failed."""
     with Progress() as progress:
         outcomes = bench_devices(models, hosts, runtimes=runtimes, threads=threads, seconds=seconds, progress=progress)
     entries = [

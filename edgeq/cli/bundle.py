@@ -1,4 +1,4 @@
-"""``edgeq bundle``: all that a board needs to run a model, in one place."""
+"""``edgeq bundle``: pack a model with everything a board needs to run it."""
 
 from __future__ import annotations
 
@@ -7,54 +7,67 @@ from typing import Any
 import click
 
 from edgeq.bundling import bundle, write_c_array
+from edgeq.cli.help import Command, option
 from edgeq.cli.options import channels_option, crop_option, labels_option, make_overrides, normalize_option
 from edgeq.report.files import bundle_lines
 
 __all__ = ["command"]
 
 
-@click.command("bundle")
+@click.command("bundle", cls=Command)
 @click.argument("model", metavar="MODEL")
-@click.option(
-    "--out", "-o", "target", required=True, metavar="DIR|ZIP", help="Where it goes: a folder, or a zip by its name."
+@option(
+    "Output",
+    "--out",
+    "-o",
+    "target",
+    required=True,
+    metavar="DIR|ZIP",
+    help="Where to write the bundle: a folder, or a zip file if the name ends in .zip.",
 )
-@click.option(
+@option(
+    "Contents",
     "--wheels",
     metavar="PLATFORM",
-    help="Also put the packages in, for a board without network: its system and Python, such as linux_aarch64-cp311.",
+    help="Include the Python packages, for a board without a network. PLATFORM is its system and Python version, such "
+    "as linux_aarch64-cp311.",
 )
-@click.option(
+@option(
+    "Contents",
     "--c-array",
     is_flag=True,
-    help="Instead write NAME.h and NAME.c into DIR, for microcontrollers, which have no files.",
+    help="Write the model as NAME.h and NAME.c into DIR instead, for microcontrollers.",
 )
-@crop_option
-@channels_option
-@normalize_option
 @labels_option
+@normalize_option
+@channels_option
+@crop_option
 def command(model: str, target: str, wheels: str | None, c_array: bool, **about_model: Any) -> None:
-    """Put a model and all that runs it into one folder or zip, for a board that need not have edgeq.
+    """Pack a model and what runs it, for boards without edgeq.
 
-    It holds the model, its labels, a run.py that needs only Python, NumPy, Pillow and a TFLite runtime, requirements
-    with the versions that fit each Python, a self-test with the output that the reference kernels give on every
-    machine, and an example of a systemd unit. The self-test is run here before anything is written.
+    Use it to deploy a finished model. The folder or zip contains the model, its labels, a run.py, requirements.txt,
+    a self-test and an example of a systemd unit. The board needs Python, NumPy, Pillow and a TFLite runtime.
+
+    The self-test compares the model's output with the output of the reference kernels. edgeq runs it before it
+    writes the bundle.
 
     \b
     Examples:
-      edgeq bundle m.tflite -o birds.zip
-      edgeq bundle m.tflite -o birds --wheels linux_aarch64-cp311
-      edgeq bundle theirs.tflite -o birds --normalize 0..1 --labels labels.txt
-      edgeq bundle m.tflite -o firmware/model --c-array
+      $ edgeq bundle m.tflite -o classifier
+      classifier  4.45 MB, 11 files; its self-test passes here
+      $ edgeq bundle m.tflite -o classifier.zip --wheels linux_aarch64-cp311
+      $ edgeq bundle other.tflite -o birds --normalize 0..1 --labels labels.txt
+      $ edgeq bundle m.tflite -o firmware/model --c-array
 
     \b
     Then, on the board:
-      python3 -m venv venv && venv/bin/python -m pip install -r requirements.txt
-      venv/bin/python run.py photo.jpg
+      $ python3 -m venv venv && venv/bin/python -m pip install -r requirements.txt
+      $ venv/bin/python run.py photo.jpg
     """
     overrides = make_overrides(**about_model)
     if c_array:
         if wheels or target.lower().endswith(".zip"):
-            raise click.UsageError("--c-array goes into a folder, and needs no --wheels")
+            raise click.UsageError("--c-array writes into a folder: give --out a folder, and omit --wheels")
         for path in write_c_array(model, target, overrides):
             click.echo(path)
         return

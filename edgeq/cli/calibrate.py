@@ -1,4 +1,4 @@
-"""``edgeq calibrate``: representative datasets for users who have none."""
+"""``edgeq calibrate``: synthesize calibration images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import click
 from edgeq.calibration import MINIMUM_IMAGES, synthesize_calibration
 from edgeq.calibration.synthesis import DEFAULT_STEPS
 from edgeq.cli.architecture import res_option
-from edgeq.cli.options import channels_option, crop_option, normalize_option
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import channels_option, crop_option, normalize_option, verbose_option
 from edgeq.cli.progress import Progress
 from edgeq.report.files import synthetic_set_lines
 
@@ -16,35 +17,57 @@ __all__ = ["command"]
 
 @click.group("calibrate")
 def command() -> None:
-    """Make images to calibrate on, for a network whose photos you do not have.
+    """Synthesize calibration images from a network.
+
+    Use it if you have no photos like those that a network was trained on. For everyday photos, omit --calib: the images
+    that come with edgeq are enough.
 
     \b
     Examples:
-      edgeq calibrate synthesize my_model.keras --out synthesized/ --normalize 0..1
-      edgeq convert my_model.keras --int8 --calib synthesized/ --normalize 0..1
-      edgeq calibrate synthesize --help
+      $ edgeq calibrate synthesize my.keras --out images/ --normalize 0..1
+      $ edgeq convert my.keras --int8 --calib images/ --normalize 0..1
+      $ edgeq calibrate synthesize --help
     """
 
 
-@command.command("synthesize")
+@command.command("synthesize", cls=Command)
 @click.argument("source", metavar="MODEL")
-@click.option("--out", required=True, metavar="DIR", help="Folder for the images; an earlier set in it is replaced.")
-@click.option("--count", type=click.IntRange(MINIMUM_IMAGES), default=100, show_default=True, help="How many images.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise that the images begin as."
+@option(
+    "Images",
+    "--count",
+    type=click.IntRange(MINIMUM_IMAGES),
+    default=100,
+    metavar="N",
+    help="Number of images to synthesize.",
 )
-@click.option(
+@option(
+    "Images",
     "--steps",
     type=click.IntRange(1),
     default=DEFAULT_STEPS,
-    show_default=True,
-    help="Steps of the optimizer; time goes with them.",
+    metavar="N",
+    help="Steps of the optimizer. The time is proportional to them.",
+)
+@option(
+    "Images",
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Random seed for the noise that the images start from.",
 )
 @res_option("MODEL's own")
 @normalize_option
 @channels_option
 @crop_option
-@click.option("--verbose", is_flag=True, help="Show what TensorFlow prints.")
+@option(
+    "Output",
+    "--out",
+    required=True,
+    metavar="DIR",
+    help="Folder for the images. An earlier synthesized set in it is replaced.",
+)
+@verbose_option
 def synthesize_command(
     source: str,
     out: str,
@@ -57,18 +80,20 @@ def synthesize_command(
     crop: float | None,
     verbose: bool,
 ) -> None:
-    """Make a representative dataset from what a network itself remembers of its photos.
+    """Make calibration images from a network's own statistics.
 
-    MODEL is a Keras model (.keras, or .h5, also of Keras 2) with BatchNormalization, which keeps the mean and
-    variance of what it saw in training. Noise is changed until it causes the same, as in ZeroQ (arXiv
-    2001.00281). The images are PNG files of the network's input size, for `edgeq convert --calib` with the same
-    --normalize, --channels and --crop. On one machine, the same model and options give the same files.
+    Use it if there are no suitable photos for `edgeq convert --calib`. MODEL is a Keras model (.keras or .h5,
+    including Keras 2) with BatchNormalization, which stores the mean and variance of its inputs during training. As
+    in ZeroQ (arXiv 2001.00281), edgeq optimizes noise until it has the same statistics in each layer.
+
+    The images are PNG files of the network's input size. Give `edgeq convert` the same --normalize, --channels and
+    --crop. The same model, options and machine give the same files.
 
     \b
     Examples:
-      edgeq calibrate synthesize my_model.keras --out synthesized/ --normalize 0..1
-      edgeq calibrate synthesize my_model.h5 --out synthesized/ --count 50 --steps 30 --normalize -1..1
-      edgeq convert my_model.keras --int8 --calib synthesized/ --normalize 0..1
+      $ edgeq calibrate synthesize my.keras --out images/ --normalize 0..1
+      $ edgeq calibrate synthesize a.h5 --out images/ --count 50 --normalize 0..1
+      $ edgeq convert my.keras --int8 --calib images/ --normalize 0..1
     """
     with Progress() as progress:
         made = synthesize_calibration(

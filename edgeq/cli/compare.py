@@ -1,4 +1,4 @@
-"""``edgeq compare``: how far INT8 drifted from FP32."""
+"""``edgeq compare``: compare two models, or one model on several execution backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from edgeq.cli.options import make_overrides, model_options, on_option, runtimes_option
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import json_option, make_overrides, model_options, on_option, runtimes_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import compare
@@ -24,7 +25,7 @@ _MODELS = Path("models")
 
 
 class _Share(click.FloatRange):
-    """A share of the images; NaN, against which no gate would ever fail, is refused."""
+    """A fraction of the images. NaN is rejected, because no limit of NaN would ever be missed."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         share = float(super().convert(value, param, ctx))
@@ -33,44 +34,55 @@ class _Share(click.FloatRange):
         return share
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("models", nargs=-1, metavar="[REFERENCE CANDIDATE | MODEL]")
-@click.option(
+@option(
+    "Input",
     "--data",
     required=True,
     metavar="DIR|CSV",
-    help="Images to compare on, never those used for calibration: a folder, or a file that lists images and classes.",
+    help="Images to compare on: a folder, or a CSV file that lists images and classes. Do not use the images that you "
+    "calibrated on.",
 )
-@click.option(
-    "--json", "json_path", metavar="FILE", help="Also write everything measured as JSON; - prints that alone."
+@option(
+    "Comparison",
+    "--layers",
+    is_flag=True,
+    help="Also compare the models operator by operator, to find the layers that cause the drift.",
 )
-@click.option(
+@option(
+    "Comparison",
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="the number of cores",
+    help="Number of threads, each with its own interpreters.",
+)
+@option(
+    "Limits",
+    "--max-drop",
+    type=_Share(-1, 1, max_open=True),
+    metavar="FRACTION",
+    help="Exit with 1 if top-1 accuracy drops by more than this, such as 0.01.",
+)
+@option(
+    "Limits",
+    "--min-agreement",
+    type=_Share(0, 1),
+    metavar="FRACTION",
+    help="Exit with 1 if top-1 agreement is lower than this, such as 0.95.",
+)
+@runtimes_option
+@on_option
+@model_options
+@option(
+    "Output",
     "--report",
     "report_path",
     metavar="FILE",
-    help="Also write it, with --layers where the models allow it, as a page of HTML with photos and charts.",
+    help="Also write an HTML report with photos and charts. It includes --layers if the models allow it.",
 )
-@click.option(
-    "--max-drop",
-    type=_Share(-1, 1, max_open=True),
-    metavar="SHARE",
-    help="Exit with 1 if top-1 drops by more, such as 0.01.",
-)
-@click.option(
-    "--min-agreement",
-    type=_Share(0, 1),
-    metavar="SHARE",
-    help="Exit with 1 if top-1 agreement is lower, such as 0.95.",
-)
-@click.option(
-    "--layers",
-    is_flag=True,
-    help="Also compare the models operator by operator, on a few of the images: where does drift come from?",
-)
-@click.option("--workers", type=click.IntRange(1), help="Threads, each with its own interpreters. Default: the cores.")
-@on_option
-@runtimes_option
-@model_options
+@json_option
 def command(
     models: tuple[str, ...],
     data: str,
@@ -84,31 +96,31 @@ def command(
     runtimes: tuple[str, ...],
     **about_model: Any,
 ) -> None:
-    """Measure how far a model drifted from its reference on the same images.
+    """Compare a quantized model with its original on your images.
 
-    With --on, the candidate runs on that device, and the reference here.
+    Use it to see what quantization cost: accuracy, agreement and drift, with confidence intervals. REFERENCE is usually
+    the FP32 model and CANDIDATE the INT8 model. Without models, edgeq takes the newest pair NAME_fp32.tflite and
+    NAME_int8.tflite in models/. With --on, the candidate runs on that device and the reference on the host.
 
-    With one MODEL, says instead how far its outputs differ from place to place: under each --runtime here, with the
-    reference kernels, and on each device of --on. All get the same tensors.
+    With one MODEL, edgeq compares its outputs under each --runtime, under the reference kernels and on each device
+    given by --on. All get the same input tensors.
 
-    Without paths, takes the newest pair NAME_fp32.tflite and NAME_int8.tflite in models/.
-
-    DIR holds a folder of images per class, or images beside a labels.csv (columns: file, class_index), or
-    just images; without known classes, only agreement is measured. A background class (1001 classes against
-    1000) is lined up.
+    DIR has one sub-folder per class, or images and a labels.csv (columns: file, class_index), or only images.
+    Without known classes, accuracy is not measured. Exit codes: 0 if all limits are met, 1 if one is missed, 2 on
+    errors.
 
     \b
     Examples:
-      edgeq compare --data photos/
-      edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --json drift.json
-      edgeq compare --data photos/ --layers
-      edgeq compare --data photos/ --report drift.html
-      edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@raspberrypi
-      edgeq compare m_int8.tflite --data photos/ --runtime tflite-runtime --runtime ai-edge-litert
-      edgeq compare m_int8.tflite --data photos/ --on pi@raspberrypi
-      edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
-
-    The last one is a gate: it exits with 0 if the limits are met, 1 if one is missed, 2 on errors.
+      $ edgeq compare --data photos/
+      ...
+      drift                on 250 images  95 % interval
+      top-1 agreement      97.9 %         95.3 to 99.1 %
+      top-1 drop           0.9 points     -0.7 to 2.4 (McNemar p = 0.5)
+      $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --layers
+      $ edgeq compare --data photos/ --report drift.html --json drift.json
+      $ edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
+      $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@kitchen
+      $ edgeq compare m_int8.tflite --data photos/ --on pi@kitchen
     """
     if len(models) == 1:
         if max_drop is not None or min_agreement is not None or layers or report_path is not None:
@@ -122,7 +134,7 @@ def command(
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
     if len(hosts) > 1 or len(runtimes) > 1:
-        raise click.UsageError("--on and --runtime, given several times, compare one MODEL in several places")
+        raise click.UsageError("--on and --runtime can be repeated only with one MODEL; give each once")
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()
@@ -150,7 +162,7 @@ def command(
 
 
 def _newest_pair(folder: Path) -> tuple[str, str]:
-    """The newest INT8 file that has its FP32 reference beside it."""
+    """The newest INT8 file whose FP32 reference is in the same folder, as (reference, candidate)."""
     pairs = [
         (reference, candidate)
         for candidate in folder.glob("*_int8.tflite")
@@ -158,7 +170,7 @@ def _newest_pair(folder: Path) -> tuple[str, str]:
     ]
     if not pairs:
         raise InputError(
-            f"{folder}: holds no pair NAME_fp32.tflite and NAME_int8.tflite; make one with edgeq convert --int8, or "
+            f"{folder}: contains no pair NAME_fp32.tflite and NAME_int8.tflite; make one with edgeq convert --int8, or "
             "give REFERENCE and CANDIDATE"
         )
     reference, candidate = max(pairs, key=lambda pair: (pair[1].stat().st_mtime, pair[1].name))

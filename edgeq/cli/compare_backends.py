@@ -1,4 +1,4 @@
-"""``edgeq compare`` of one model: whether it gives the same outputs everywhere."""
+"""``edgeq compare`` with one model: its outputs on several execution backends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def print_backend_comparison(
     overrides: Overrides,
     json_path: str | None,
 ) -> None:
-    """Print how far one model's outputs differ between runtimes and devices; exits with 2 if one of them failed."""
+    """Print how much a model's outputs differ between runtimes and devices; exits with 2 if one of them failed."""
     with Progress() as progress:
         result = compare_backends(model, data, runtimes=runtimes, on=hosts, overrides=overrides, progress=progress)
     show(backend_comparison_lines(result), result.to_json(), json_path)

@@ -1,4 +1,4 @@
-"""``edgeq convert``: from a float network to verified .tflite files."""
+"""``edgeq convert``: convert a float network to TFLite files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import click
 
 from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.architecture import BUILDING, architecture_options, chosen_output_stride, res_option
-from edgeq.cli.options import calibration_count_option, channels_option, crop_option, labels_option, normalize_option
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import (
+    calibration_count_option,
+    channels_option,
+    crop_option,
+    labels_option,
+    normalize_option,
+    verbose_option,
+)
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, convert
@@ -22,72 +30,93 @@ __all__ = ["command"]
 _CALIBRATING = {"calib": "--calib", "calib_count": "--calib-count"}
 
 
+_FORMAT_HELP = {
+    "fp32": "Write float32. This file, the reference, is always written.",
+    "int8": "Write full-integer INT8: weights, activations, input and output.",
+    "fp16": "Write float16 weights. The runtime computes in float32.",
+    "dynamic": "Write 8-bit weights. The runtime quantizes activations on the fly.",
+    "int16x8": "Write 16-bit activations and 8-bit weights.",
+}
+
+
 def _format_options(command: Any) -> Any:
-    for name, form in reversed(FORMATS.items()):
-        command = click.option(f"--{name}", f"format_{name}", is_flag=True, help=f"Write {form.description}.")(command)
+    for name in reversed(FORMATS):
+        command = option("Formats", f"--{name}", f"format_{name}", is_flag=True, help=_FORMAT_HELP[name])(command)
     return command
 
 
-@click.command("convert")
+@click.command("convert", cls=Command)
 @click.argument("source", required=False)
 @_format_options
-@click.option(
+@option(
+    "Quantization",
     "--io",
     type=click.Choice(IO_TYPES),
     default="int8",
-    show_default=True,
-    help="Type of the INT8 model's input and output.",
+    help="Data type of the INT8 model's input and output.",
 )
-@click.option(
+@option(
+    "Quantization",
     "--logits",
     is_flag=True,
-    help="Leave out the softmax at the end, as in INT8 it gives steps of 1/256; edgeq computes it after the model.",
+    help="Remove the final softmax, whose INT8 output has steps of 1/256. edgeq then applies it to the model's output.",
 )
-@click.option(
+@option(
+    "Quantization",
     "--no-refine",
     is_flag=True,
-    help="Leave the INT8 model as the converter made it. By default its rounding, ranges and biases are corrected so "
-    "that it agrees better with FP32, at no cost in size or speed.",
+    help="Keep the converter's INT8 model. By default edgeq corrects its weights, ranges and biases, so that it agrees "
+    "better with FP32 at the same size and speed.",
 )
-@res_option("224, or SOURCE's own")
-@architecture_options
-@click.option("--classes", type=click.IntRange(2), help="Number of classes. Default: what the weights have, else 1000.")
-@click.option(
-    "--weights",
-    default="auto",
-    show_default=True,
-    metavar="auto|imagenet|bundled|none|PATH",
-    help="imagenet: from Keras's cache or download. bundled: of the small network that comes with edgeq. auto: "
-    "imagenet, else bundled, saying so. none: random. Or a Keras weights file.",
-)
-@click.option(
-    "--calib",
-    metavar="DIR",
-    help="Photos to calibrate on, searched recursively; best are photos like those "
-    "the model will see. Default: the images that come with edgeq.",
-)
-@calibration_count_option(MINIMUM_IMAGES)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of the choice of photos, and of random weights.",
-)
-@click.option("--out", default="models", show_default=True, metavar="DIR", help="Where the files go.")
-@click.option(
+@option(
+    "Quantization",
     "--target",
     "targets",
     multiple=True,
     metavar="NAME",
-    help="Where the files are to run, see edgeq inspect: what is not supported there is avoided where possible, and "
-    "the rest is reported. May be given several times.",
+    help="Runtime or hardware that the files must run on, as in edgeq inspect. Unsupported operators are avoided where "
+    "possible; the others are reported. Repeat it for several targets.",
+)
+@option(
+    "Calibration",
+    "--calib",
+    metavar="DIR",
+    show_default="the images that come with edgeq",
+    help="Calibration images, searched recursively. Use photos like those that the model will see.",
+)
+@calibration_count_option(MINIMUM_IMAGES)
+@option(
+    "Calibration",
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Random seed for the choice of calibration images and for random weights.",
+)
+@res_option("224, or SOURCE's own")
+@architecture_options
+@option(
+    "Network",
+    "--classes",
+    type=click.IntRange(2),
+    metavar="N",
+    show_default="as the weights, else 1000",
+    help="Number of classes.",
+)
+@option(
+    "Network",
+    "--weights",
+    default="auto",
+    metavar="NAME|FILE",
+    help="imagenet (from Keras's cache or downloaded), bundled (a small network that comes with edgeq), auto (imagenet "
+    "if available, else bundled), none (random), or a Keras weights file.",
 )
 @labels_option
 @normalize_option
 @channels_option
 @crop_option
-@click.option("--verbose", is_flag=True, help="Show what TensorFlow prints.")
+@option("Output", "--out", default="models", metavar="DIR", help="Folder for the .tflite files.")
+@verbose_option
 def command(
     source: str | None,
     io: str,
@@ -106,22 +135,25 @@ def command(
     verbose: bool,
     **others: Any,
 ) -> None:
-    """Convert a float network to TFLite, quantize it, and verify the result in the runtime.
+    """Convert a float network to TFLite and quantize it.
 
-    Without SOURCE, builds a MobileNet. SOURCE is an image classifier of your own: a Keras model (.keras, or
-    .h5, also of Keras 2) or a SavedModel folder; one that `edgeq train` made brings labels and preprocessing.
-    The float32 reference is always written beside the formats asked for. Labels, preprocessing and provenance
-    travel inside the files. Files that exist are replaced only when everything has succeeded.
+    Use it to make the files that run on a board. SOURCE is your own image classifier: a Keras model (.keras or .h5,
+    including Keras 2) or a SavedModel folder. Without SOURCE, edgeq builds a MobileNet. A network from `edgeq train`
+    brings its labels and preprocessing; for others, give --normalize and --labels.
+
+    The float32 reference is always written too. Each file is run before it replaces an older one. If a file would not
+    run on a --target, the exit code is 1.
 
     \b
     Examples:
-      edgeq convert --res 160 --int8
-      edgeq convert --res 160x120 --alpha 0.35 --int8 --calib photos/
-      edgeq convert --network mobilenet_v3_small --int8 --calib photos/
-      edgeq convert --res 32 --weights bundled --int8
-      edgeq convert --res 160 --dynamic --target tflite-runtime==2.14
-      edgeq convert my_model.keras --int8 --calib photos/ --normalize 0..1 --labels photos/
-      edgeq convert my_model.h5 --int8 --io uint8 --fp16 --out build/ --normalize -1..1
+      $ edgeq convert --res 224 --int8 --calib photos/
+      models/mobilenet_v2_1.0_224_fp32.tflite   14.00 MB  float32, the reference
+      models/mobilenet_v2_1.0_224_int8.tflite    4.04 MB  full integer
+      ...
+      $ edgeq convert flowers.keras --int8 --calib photos/
+      $ edgeq convert my_model.h5 --int8 --normalize 0..1 --labels labels.txt
+      $ edgeq convert --network mobilenet_v3_small --res 160x120 --int8
+      $ edgeq convert --dynamic --target tflite-runtime==2.14
     """
     formats = [name for name in FORMATS if others.pop(f"format_{name}")]
     _require_meaning(source, formats, io, no_refine)
@@ -157,7 +189,7 @@ def command(
 
 
 def _require_meaning(source: str | None, formats: list[str], io: str, no_refine: bool) -> None:
-    """Complain of options that would silently do nothing."""
+    """Raise an error for options that would have no effect."""
     if not any(FORMATS[name].calibrated for name in formats):
         refuse_given(_CALIBRATING, "only for --int8 and --int16x8")
     if source is not None:

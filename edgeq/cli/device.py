@@ -1,4 +1,4 @@
-"""``edgeq device``: other machines that models run on."""
+"""``edgeq device``: set up, inspect and clean up devices."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edgeq.cli.help import Command, option
 from edgeq.cli.progress import Progress
 from edgeq.device.address import Address
 from edgeq.device.device import Device
@@ -20,38 +21,45 @@ __all__ = ["command"]
 
 @click.group("device")
 def command() -> None:
-    """Set up, look at or clean up a device that models run on over SSH, such as a Raspberry Pi.
+    """Set up, inspect or clean up a device that models run on.
 
-    HOST is [user@]host[:port], as ssh takes it: ~/.ssh/config, keys, agent and jumps are honoured, and a host key
-    that is not known is refused. Nothing needs more rights than the login has.
+    Use it for a Raspberry Pi or another Linux board, over SSH. HOST is [user@]host[:port]. ~/.ssh/config, keys,
+    agent and jump hosts work as with ssh; an unknown host key is refused. No root is needed.
 
     \b
     Examples:
-      edgeq device setup pi@raspberrypi
-      edgeq device info pi@raspberrypi
-      edgeq device remove pi@raspberrypi
+      $ edgeq device setup pi@raspberrypi
+      $ edgeq device info pi@raspberrypi
+      $ edgeq device remove pi@raspberrypi
     """
 
 
-@command.command("setup")
+@command.command("setup", cls=Command)
 @click.argument("host")
-@click.option(
+@option(
+    "Input",
     "--wheels",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of wheels to take the packages from. Default: this machine fetches them; the device needs no network.",
+    metavar="DIR",
+    show_default="download them on the host",
+    help="Folder with the wheels to install. The device itself needs no network.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@option("Output", "--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def setup_command(host: str, wheels: Path | None, as_json: bool) -> None:
-    """Put the packages and the edgeq that run models on a device, below its ~/.local/share/edgeq.
+    """Install a runtime and edgeq on a device.
 
-    Checks architecture, Python, glibc and space first, and installs the runtime that fits: tflite-runtime up to
-    Python 3.11, ai-edge-litert above. What is there already stays. The other commands do the same when they need to.
+    Use it to prepare a device or to see whether it is suitable. The other commands do the same when needed. It checks
+    the architecture, Python, glibc and free space, then installs into ~/.local/share/edgeq: tflite-runtime up to
+    Python 3.11, ai-edge-litert for newer versions. Packages that are already there are kept.
 
     \b
     Examples:
-      edgeq device setup pi@raspberrypi
-      edgeq device setup pi@10.0.0.7:2222 --wheels wheels/
-      edgeq device setup kitchen              # of ~/.ssh/config
+      $ edgeq device setup pi@raspberrypi
+      ...
+      Installed 4 packages, in /home/pi/.local/share/edgeq: runs models under
+      tflite-runtime 2.14.0.
+      $ edgeq device setup pi@10.0.0.7:2222 --wheels wheels/
+      $ edgeq device setup kitchen    # an alias in ~/.ssh/config
     """
     with Progress() as progress, Device(Address.parse(host), progress) as device:
         done = set_up(device, wheels)
@@ -65,18 +73,21 @@ def setup_command(host: str, wheels: Path | None, as_json: bool) -> None:
     click.echo(f"{what}, in {done.home}: runs models under {runtimes}.")
 
 
-@command.command("info")
+@command.command("info", cls=Command)
 @click.argument("host")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@click.option("--verbose", is_flag=True, help="Also what the device does not tell.")
+@option("Output", "--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@option("Output", "--verbose", is_flag=True, help="Also print the fields that the device does not report.")
 def info_command(host: str, as_json: bool, verbose: bool) -> None:
-    """Show what a device is and how it is doing: board, memory, clock, temperature, throttling, runtimes.
+    """Show a device's hardware, state and runtimes.
+
+    Use it before you measure: it shows the board, memory, clock governor, temperature, throttling and installed
+    runtimes.
 
     \b
     Examples:
-      edgeq device info pi@raspberrypi
-      edgeq device info pi@raspberrypi --json
-      edgeq device info kitchen | grep temperature
+      $ edgeq device info pi@raspberrypi
+      $ edgeq device info pi@raspberrypi --json
+      $ edgeq device info kitchen | grep temperature
     """
     with Progress() as progress, Device(Address.parse(host), progress) as device:
         send_code(device, (device.probe()["installed"] or {}).get("code"))
@@ -99,17 +110,19 @@ def info_command(host: str, as_json: bool, verbose: bool) -> None:
         click.echo(f"Note: {note}.")
 
 
-@command.command("remove")
+@command.command("remove", cls=Command)
 @click.argument("host")
-@click.option("--json", "as_json", is_flag=True, help="Print how much was deleted as JSON.")
+@option("Output", "--json", "as_json", is_flag=True, help="Print the number of bytes deleted as JSON.")
 def remove_command(host: str, as_json: bool) -> None:
-    """Delete everything that edgeq ever put on a device: packages, models, photos.
+    """Delete everything that edgeq put on a device.
+
+    Use it when you no longer need the device. It deletes the packages, models and photos in ~/.local/share/edgeq.
 
     \b
     Examples:
-      edgeq device remove pi@raspberrypi
-      edgeq device remove pi@10.0.0.7:2222
-      edgeq device remove kitchen
+      $ edgeq device remove pi@raspberrypi
+      $ edgeq device remove pi@10.0.0.7:2222
+      $ edgeq device remove kitchen
     """
     with Device(Address.parse(host)) as device:
         freed = remove(device)

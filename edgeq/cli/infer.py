@@ -1,4 +1,4 @@
-"""``edgeq infer``: what is on these images."""
+"""``edgeq infer``: classify images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgeq.cli.help import Command, option
 from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option
 from edgeq.cli.output import complain
 from edgeq.errors import EXIT_ERROR
@@ -21,23 +22,43 @@ from edgeq.runtime import KERNELS
 __all__ = ["command"]
 
 
-@click.command("infer")
+@click.command("infer", cls=Command)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many labels to print.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image, each on a line.")
-@click.option("--time", "timed", is_flag=True, help="Also print decode, preprocess and invoke times.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of the interpreter. Default: the cores, up to 4.")
-@click.option(
+@option("Input", "--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
+@option(
+    "Output", "--top", default=5, type=click.IntRange(1), metavar="N", help="Number of most probable classes to print."
+)
+@option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per image, each on its own line.")
+@option(
+    "Output", "--time", "timed", is_flag=True, help="Also print the times of decoding, preprocessing and inference."
+)
+@runtime_option
+@option(
+    "Runtime",
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="the number of cores, at most 4",
+    help="Threads of the interpreter.",
+)
+@option(
+    "Runtime",
     "--kernels",
     type=click.Choice(KERNELS),
     default="default",
-    show_default=True,
-    help="The reference kernels are slow and give the same bytes on every machine.",
+    metavar="NAME",
+    help="default (XNNPACK, if the runtime uses it), built-in (the runtime's own kernels), or reference (slow, but "
+    "bit-identical on every machine).",
 )
 @on_option
-@click.option("--images", "send_images", is_flag=True, help="With --on: send the photos, which the device decodes.")
-@runtime_option
+@option(
+    "Device",
+    "--images",
+    "send_images",
+    is_flag=True,
+    help="With --on, send the image files and decode them on the device. By default the host decodes them and sends "
+    "the input tensors.",
+)
 @model_options
 def command(
     images: tuple[str, ...],
@@ -52,25 +73,32 @@ def command(
     runtime: str | None,
     **about_model: Any,
 ) -> None:
-    """Name what is on images.
+    """Classify images with a model.
 
-    IMAGE is a file, a folder, a pattern such as 'photos/*.jpg', or - for standard input. An image that cannot
-    be read is reported and the rest go on; the exit code is 2 then. Other files in a folder are skipped.
+    Use it to try a model on the host or, with --on, on a board. IMAGE is a file, a folder, a pattern such as
+    'photos/*.jpg', or - for standard input. It works with any TFLite image classifier; models from other tools may
+    need --normalize and --labels.
+
+    An image that cannot be read is reported, the others are classified, and the exit code is 2. Other files in a
+    folder are skipped.
 
     \b
     Examples:
-      edgeq infer photo.jpg --model m.tflite
-      edgeq infer photos/ --model m.tflite --top 1
-      edgeq infer photos/ --model m.tflite --json > predictions.jsonl
-      cat photo.jpg | edgeq infer - --model m.tflite --time
-      edgeq infer photos/ --model m.tflite --on pi@raspberrypi
-      edgeq infer cat.jpg --model theirs.tflite --normalize 0..1 --labels labels.txt
+      $ edgeq infer parrot.jpg --model m.tflite --top 3
+      parrot.jpg
+         97.7%  macaw
+          0.4%  lorikeet
+          0.4%  bee eater
+      $ edgeq infer photos/ --model m.tflite --json > predictions.jsonl
+      $ cat photo.jpg | edgeq infer - --model m.tflite --time
+      $ edgeq infer photos/ --model m.tflite --on pi@raspberrypi
+      $ edgeq infer cat.jpg --model m.tflite --normalize 0..1 --labels names.txt
     """
     files, others = expand(images)
     if others:
         click.echo(f"{skipped_note(len(others)).capitalize()}.", err=True)
     if hosts:
-        from edgeq.cli.progress import Progress  # only devices take so long, and every start-up millisecond counts
+        from edgeq.cli.progress import Progress  # only devices need it; start-up time matters
     with Progress() if hosts else contextlib.nullcontext(no_progress) as progress:
         results = classify_all(
             files,
@@ -84,7 +112,7 @@ def command(
             send_images=send_images,
             progress=progress,
         )
-        # Devices are done before the first result comes, and then so is their progress.
+        # With devices, all work is done before the first result, so the progress bars are finished here.
         shown = list(results) if hosts else results
     failed = False
     for result in shown:

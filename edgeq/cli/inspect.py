@@ -1,4 +1,4 @@
-"""``edgeq inspect``: what is inside a .tflite file, and where it would not run."""
+"""``edgeq inspect``: show what a .tflite file contains and where it can run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import json_option
 from edgeq.cli.output import show
 from edgeq.errors import EXIT_GATE_MISSED
 from edgeq.inspection import TARGETS, inspect
@@ -14,35 +16,43 @@ from edgeq.report.inspection import inspection_lines
 __all__ = ["command"]
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("model", metavar="MODEL")
-@click.option(
+@option(
+    "Targets",
     "--target",
     "targets",
     multiple=True,
     metavar="NAME",
-    help=f"Also say what would not run there: {', '.join(TARGETS)}, or a runtime's version such as "
-    "tflite-runtime==2.14. May be given several times.",
+    help=f"Also list what would not run there: {', '.join(TARGETS)}. Runtimes may have a version, such as "
+    "tflite-runtime==2.14. Repeat it for several targets.",
 )
-@click.option("--json", "json_path", metavar="FILE", help="Also write everything found as JSON; - prints that alone.")
+@json_option
 def command(model: str, targets: tuple[str, ...], json_path: str | None) -> None:
-    """Show what is inside a .tflite file, and what of it would not run on a target.
+    """Show what a .tflite file contains and where it can run.
 
-    Inputs and outputs with the real numbers that their integers stand for, operators with versions, types,
-    parameters and multiply-adds, memory for activations, and the labels, preprocessing and origin that the file
-    carries. It looks at the file and runs nothing.
+    Use it on any .tflite file, before you deploy it. It shows inputs and outputs with their real ranges, operators
+    with versions, types, parameters and multiply-adds, memory for activations, labels, preprocessing and origin. It
+    reads the file and runs nothing.
 
-    A target is judged by a table, whose source is printed, or for ethos-u by Arm's own compiler (pip install
-    'edgeq[ethos-u]'). A table knows no more than it says: what counts is the model run on the device.
+    Targets are checked against tables, whose source is printed; for ethos-u, by Arm's compiler (pip install
+    'edgeq[ethos-u]'). Still test on the device itself: the tables are not complete. Exit codes: 0 if no problem is
+    known, 1 if there is one, 2 on errors.
 
     \b
     Examples:
-      edgeq inspect m.tflite
-      edgeq inspect m.tflite --target tflite-runtime==2.14
-      edgeq inspect m.tflite --target edgetpu --target tflm
-      edgeq inspect m.tflite --json - | jq .multiply_adds
-
-    With --target it exits with 0 if nothing is known against any of them, 1 if something is, 2 on errors.
+      $ edgeq inspect m.tflite
+      m.tflite  4.04 MB  sha256 4f681905483c4b0b
+      ...
+      operator           version  type  count  parameters  mult-adds
+      CONV_2D            3        int8  35     2,135,456   278.8 M
+      ...
+      $ edgeq inspect m.tflite --target tflite-runtime==2.14
+      ...
+      tflite-runtime==2.14: it refuses to load the file, because of
+        FULLY_CONNECTED: is of version 12; ...
+      $ edgeq inspect m.tflite --target edgetpu --target tflm
+      $ edgeq inspect m.tflite --json - | jq .multiply_adds
     """
     inspection = inspect(model, targets)
     show(inspection_lines(inspection), inspection.to_json(), json_path)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edgeq.cli.help import option
 from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
 from edgeq.tflite.metadata import Overrides, read_labels
@@ -15,6 +16,7 @@ __all__ = [
     "calibration_count_option",
     "channels_option",
     "crop_option",
+    "json_option",
     "labels_option",
     "make_overrides",
     "model_options",
@@ -22,70 +24,101 @@ __all__ = [
     "on_option",
     "runtime_option",
     "runtimes_option",
+    "verbose_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-normalize_option = click.option(
+_ABOUT_MODEL = "Preprocessing and labels"
+_CHOICES_OF_RUNTIME = f"auto (the fastest one installed), {', '.join(RUNTIMES)}"
+_DEFAULT_RUNTIME = "the environment variable EDGEQ_RUNTIME, else auto"
+
+normalize_option = option(
+    _ABOUT_MODEL,
     "--normalize",
     metavar="RANGE",
-    help="What pixel values become: -1..1, 0..1, 0..255, imagenet (torchvision's mean and std) or MEAN/STD in "
-    "pixel values, such as 127.5/127.5. Needed only where the model does not say.",
+    help="What the model expects pixel values to be normalized to: -1..1, 0..1, 0..255, imagenet (torchvision's mean "
+    "and standard deviation) or MEAN/STD in pixel values, such as 127.5/127.5. Required if the model does not say.",
 )
-crop_option = click.option(
+crop_option = option(
+    _ABOUT_MODEL,
     "--crop",
     type=click.FloatRange(0, 1, min_open=True),
-    metavar="SHARE",
-    help="Share of the picture that the centre crop keeps. Default: what the model says, else 0.875, or 1 for "
-    "inputs below 128 pixels.",
+    metavar="FRACTION",
+    show_default="as the model says, else 0.875, or 1 for inputs below 128 pixels",
+    help="Fraction of the image that the center crop keeps.",
 )
-labels_option = click.option(
+labels_option = option(
+    _ABOUT_MODEL,
     "--labels",
     metavar="FILE|DIR",
-    help="Names of the classes: a text file, one per line, or a folder whose sub-folders' names they are.",
+    help="Class names: a text file with one name per line, or a folder with one sub-folder per class.",
 )
-channels_option = click.option(
+channels_option = option(
+    _ABOUT_MODEL,
     "--channels",
     type=click.Choice(["RGB", "BGR"]),
-    help="Order of colours that the model takes, if it is not RGB.",
+    show_default="as the model says, else RGB",
+    help="Color channel order that the model expects.",
 )
-on_option = click.option(
+on_option = option(
+    "Device",
     "--on",
     "hosts",
     multiple=True,
     metavar="HOST",
-    help="Do it on a device, [user@]host[:port], over SSH; see edgeq device. Given several times: on all side by side.",
+    help="Run on a device over SSH: [user@]host[:port]. Repeat it for several devices, which then run in parallel. "
+    "See edgeq device.",
 )
-runtimes_option = click.option(
+runtimes_option = option(
+    "Runtime",
     "--runtime",
     "runtimes",
     multiple=True,
     type=click.Choice(["auto", *RUNTIMES]),
-    help="What runs the models. Given several times with one MODEL: compare these runtimes. Default: the environment's "
-    "EDGEQ_RUNTIME, else the fastest that is installed.",
+    metavar="NAME",
+    show_default=_DEFAULT_RUNTIME,
+    help=f"TFLite runtime: {_CHOICES_OF_RUNTIME}. With one MODEL, repeat it to compare runtimes.",
 )
-runtime_option = click.option(
+runtime_option = option(
+    "Runtime",
     "--runtime",
     type=click.Choice(["auto", *RUNTIMES]),
-    help="What runs the model. Default: the environment's EDGEQ_RUNTIME, else the fastest that is installed.",
+    metavar="NAME",
+    show_default=_DEFAULT_RUNTIME,
+    help=f"TFLite runtime: {_CHOICES_OF_RUNTIME}.",
 )
+json_option = option(
+    "Output",
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Also write the result to FILE as JSON. With -, print only the JSON.",
+)
+verbose_option = option("Output", "--verbose", is_flag=True, help="Show TensorFlow's own messages.")
 
 
 def model_options(command: F) -> F:
-    """What the user may know better than the file, see `make_overrides`: --labels, --normalize, --channels, --crop."""
-    for option in (crop_option, channels_option, normalize_option, labels_option):
-        command = option(command)
+    """--labels, --normalize, --channels and --crop, which describe a model that does not describe itself."""
+    for add_option in (crop_option, channels_option, normalize_option, labels_option):
+        command = add_option(command)
     return command
 
 
 def calibration_count_option(minimum: int) -> Callable[[F], F]:
-    """--calib-count, how many of the calibration photos to take."""
-    kind = click.IntRange(minimum)
-    return click.option("--calib-count", type=kind, default=100, show_default=True, help="How many of them.")
+    """--calib-count, the number of calibration images; at least `minimum`."""
+    return option(
+        "Calibration",
+        "--calib-count",
+        type=click.IntRange(minimum),
+        default=100,
+        metavar="N",
+        help="Number of calibration images to use.",
+    )
 
 
 def make_overrides(labels: str | None, normalize: str | None, channels: str | None, crop: float | None) -> Overrides:
-    """What the user knows better than the file, from the options of `model_options`."""
+    """What the options of `model_options` say about a model; it takes precedence over the file's metadata."""
     return Overrides(
         normalization=parse_normalization(normalize) if normalize else None,
         channels=channels,

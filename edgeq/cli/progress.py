@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, nothing where the output is piped."""
+"""Progress bars on a terminal; nothing if the output is piped."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Shows stages one after the other; used as ``with Progress() as progress`` and called by the library.
+    """Progress bars, one stage after the other: ``with Progress() as progress``; the library calls it.
 
-    Writes to duplicates of stderr and stdout, so that it is seen while native libraries are silenced.
+    Writes to duplicates of stderr and stdout, which work while native libraries are silenced.
     """
 
     def __init__(self) -> None:
         self._stream = os.fdopen(os.dup(2), "w") if sys.stderr and sys.stderr.isatty() else None
-        self._lines = os.fdopen(os.dup(1), "w") if sys.stdout else None  # None where the caller has closed it
+        self._lines = os.fdopen(os.dup(1), "w") if sys.stdout else None  # None if the caller has closed it
         self._stage: str | None = None
         self._bar: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of `stage` are done."""
+        """Show that `done` of the `total` steps of `stage` are finished."""
         if self._stream is None:
             return
         if stage != self._stage:
@@ -36,7 +36,7 @@ class Progress:
         self._bar.update(done - self._bar.pos)
 
     def line(self, text: str) -> None:
-        """Print a line on stdout, above whatever bar comes next."""
+        """Print a line on stdout, above the next bar."""
         self._finish()
         self._stage = self._bar = None
         if self._lines is not None:

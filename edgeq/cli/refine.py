@@ -1,4 +1,4 @@
-"""``edgeq refine``: make an INT8 model agree better with the float model it came from."""
+"""``edgeq refine``: improve an existing INT8 model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgeq.calibration import MINIMUM_IMAGES
+from edgeq.cli.help import Command, option
 from edgeq.cli.options import calibration_count_option, make_overrides, model_options, runtime_option
 from edgeq.cli.output import show
 from edgeq.cli.progress import Progress
@@ -16,22 +17,42 @@ from edgeq.report.files import refined_lines
 __all__ = ["command"]
 
 
-@click.command("refine")
+@click.command("refine", cls=Command)
 @click.argument("reference", metavar="FP32")
 @click.argument("candidate", metavar="INT8")
-@click.option(
+@option(
+    "Calibration",
     "--calib",
     metavar="DIR",
-    help="Photos to refine on, searched recursively; best are photos like those the model will see, never those "
-    "that it is compared on. Default: the images that come with edgeq.",
+    show_default="the images that come with edgeq",
+    help="Calibration images, searched recursively. Use photos like those that the model will see, but not those that "
+    "you evaluate on.",
 )
 @calibration_count_option(MINIMUM_IMAGES)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of photos.")
-@click.option("--out", metavar="FILE", help="Where the result goes. Default: INT8's name with _refined.")
-@click.option("--bias-only", is_flag=True, help="Correct the biases and leave weights and ranges as they are.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
+@option(
+    "Calibration",
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Random seed for the choice of calibration images.",
+)
+@option(
+    "Quantization",
+    "--bias-only",
+    is_flag=True,
+    help="Correct only the biases; keep weights and ranges.",
+)
 @runtime_option
 @model_options
+@option(
+    "Output",
+    "--out",
+    metavar="FILE",
+    show_default="INT8's name with _refined",
+    help="File for the refined model.",
+)
+@option("Output", "--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     reference: str,
     candidate: str,
@@ -44,18 +65,23 @@ def command(
     runtime: str | None,
     **about_model: Any,
 ) -> None:
-    """Refine an INT8 model, made by whichever tool, so that it agrees better with its FP32 model.
+    """Improve an existing INT8 model, given its FP32 model.
 
-    The operators of the two files are paired by what they do. Layer after layer, weights are rounded again, ranges
-    narrowed and biases corrected, each layer seeing what the corrected integer layers before it produce. The
-    model keeps its size, its operators and its speed. One photo in five is kept for checking: if the result is
-    not better on those, the model stays as it is. `edgeq convert --int8` does the same by itself.
+    Use it on INT8 files that another tool made. `edgeq convert --int8` already does the same. FP32 and INT8 are two
+    .tflite files of the same network.
+
+    Layer by layer, edgeq rounds the weights again, narrows ranges and corrects biases, on the outputs of the integer
+    kernels. The model keeps its size, operators and speed. One image in five is held out: if the refined model is
+    not better on those, the original is kept.
 
     \b
     Examples:
-      edgeq refine m_fp32.tflite m_int8.tflite --calib photos/
-      edgeq refine float.tflite vendor_int8.tflite --calib photos/ --out better.tflite --normalize -1..1
-      edgeq refine m_fp32.tflite m_int8.tflite --bias-only --json
+      $ edgeq refine m_fp32.tflite m_int8.tflite --calib photos/
+      m_int8_refined.tflite
+      Refined on 80 images: L1 of probabilities 0.2322 before, 0.1632 after on
+      the 20 images kept for checking.
+      $ edgeq refine a_fp32.tflite a_int8.tflite --normalize 0..1 --out new.tflite
+      $ edgeq refine m_fp32.tflite m_int8.tflite --bias-only --json
     """
     with Progress() as progress:
         refined = refine(

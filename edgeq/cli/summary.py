@@ -1,10 +1,12 @@
-"""``edgeq summary``: what a network is made of, before it is trained or converted."""
+"""``edgeq summary``: list a network's blocks and their costs."""
 
 from __future__ import annotations
 
 import click
 
 from edgeq.cli.architecture import BUILDING, architecture_options, chosen_output_stride, res_option
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import json_option, verbose_option
 from edgeq.cli.output import refuse_given, show
 from edgeq.cli.progress import Progress
 from edgeq.networks import Architecture, default_output_stride, summarize
@@ -13,13 +15,13 @@ from edgeq.report.network import summary_lines
 __all__ = ["command"]
 
 
-@click.command("summary")
+@click.command("summary", cls=Command)
 @click.argument("source", required=False)
 @res_option("224, or SOURCE's own")
 @architecture_options
-@click.option("--classes", type=click.IntRange(1), default=1000, show_default=True, help="Number of classes.")
-@click.option("--json", "json_path", metavar="FILE", help="Also write everything counted as JSON; - prints that alone.")
-@click.option("--verbose", is_flag=True, help="Show what TensorFlow prints.")
+@option("Network", "--classes", type=click.IntRange(1), default=1000, metavar="N", help="Number of classes.")
+@json_option
+@verbose_option
 def command(
     source: str | None,
     size: tuple[int, int] | None,
@@ -31,21 +33,26 @@ def command(
     json_path: str | None,
     verbose: bool,
 ) -> None:
-    """List a network's blocks: output shape, parameters and multiply-adds, and what they add up to.
+    """List a network's blocks, parameters and multiply-adds.
 
-    Without SOURCE, of a MobileNet as the options say; no weights are needed for that. SOURCE is a Keras model of
-    your own (.keras, or .h5, also of Keras 2).
+    Use it to choose a size before you train or convert. SOURCE is your own Keras model (.keras or .h5, including
+    Keras 2). Without SOURCE, edgeq describes the MobileNet that the options select; this needs no weights.
 
-    Parameters are all numbers that are stored; the line "learned" leaves out the moving averages of batch
-    normalization, and is what papers publish. Multiply-adds are those of convolutions and dense layers, for one
-    image.
+    Parameters are all stored numbers. The line "learned" excludes the moving averages of batch normalization; papers
+    publish this number. Multiply-adds are those of convolutions and dense layers, for one image.
 
     \b
     Examples:
-      edgeq summary
-      edgeq summary --network mobilenet_v3_small --res 160x120 --classes 10
-      edgeq summary --alpha 0.35 --res 32 --output-stride 8 --json -
-      edgeq summary my_model.keras
+      $ edgeq summary --network mobilenet_v3_small --res 96
+      mobilenet_v3_small_1.0_96, input 96x96x3
+      ...
+      block             operators               output    parameters  mult-adds
+      conv              conv 3x3/2              48x48x16         496      1.0 M
+      expanded_conv     dw 3x3/2, SE, 1x1       24x24x16         808      0.2 M
+      ...
+      total                                                2,554,968     12.1 M
+      $ edgeq summary --alpha 0.35 --res 32 --output-stride 8 --json -
+      $ edgeq summary my_model.keras
     """
     if source is not None:
         refuse_given(BUILDING, "only for networks that edgeq builds; SOURCE brings its own")

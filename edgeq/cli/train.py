@@ -1,4 +1,4 @@
-"""``edgeq train``: from a folder of photos to a network of one's own."""
+"""``edgeq train``: train a classifier on a folder of photos."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import verbose_option
 from edgeq.cli.output import given_options
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
-from edgeq.networks import NAMED_WEIGHTS, Architecture, default_output_stride
+from edgeq.networks import Architecture, default_output_stride
 from edgeq.quiet import quiet
 from edgeq.report import size as readable_size
 from edgeq.report.files import skipped_lines
@@ -23,13 +25,13 @@ __all__ = ["command"]
 _FROM_SCRATCH = {"epochs": 60, "batch": 64, "learning_rate": 0.002}
 _TRANSFER = {"epochs": 30, "batch": 32, "learning_rate": 0.001}
 _PATIENCE = 10
-_LARGEST_SEED = 2**31 - 1  # TensorFlow's are int32
+_LARGEST_SEED = 2**31 - 1  # TensorFlow's seeds are int32
 _FOR_TRANSFER = {"weights", "views", "fine_tune", "fine_tune_epochs", "fine_tune_rate"}
 _FOR_FINE_TUNING = {"fine_tune_epochs", "fine_tune_rate"}
 
 
 class _Positive(click.FloatRange):
-    """A number above 0 and below a limit; neither NaN, which no comparison would refuse, nor infinity."""
+    """A number above 0 and below a limit. NaN, which passes every comparison, and infinity are rejected."""
 
     def __init__(self, limit: float | None = None) -> None:
         super().__init__(0, limit, min_open=True, max_open=limit is not None)
@@ -41,97 +43,128 @@ class _Positive(click.FloatRange):
         return number
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @click.argument("folder", metavar="DIR")
-@click.option("--out", required=True, metavar="FILE.keras", help="Where the network goes; see above for the rest.")
 @res_option("224")
 @architecture_options
-@click.option(
+@option(
+    "Network",
     "--weights",
     default="auto",
-    show_default=True,
-    metavar="|".join((*NAMED_WEIGHTS[:3], "PATH")),
-    help="What the layers below the head begin with. imagenet: from Keras's cache or download. bundled: a small "
-    "network that comes with edgeq. auto: imagenet, else bundled, saying so. Or a Keras weights file for 1000 classes.",
+    metavar="NAME|FILE",
+    help="Initial weights of the layers below the head: imagenet (from Keras's cache or downloaded), bundled (a small "
+    "network that comes with edgeq), auto (imagenet if available, else bundled), or a Keras weights file for 1000 "
+    "classes.",
 )
-@click.option(
+@option(
+    "Training",
     "--fine-tune",
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Once the head has learnt, train the last N blocks (of 17 in MobileNetV2) with it, at a lower rate. "
-    "Default: 0, the head alone.",
+    help="After the head, also train the last N blocks (MobileNetV2 has 17) at a lower learning rate. 0 trains only "
+    "the head.",
 )
-@click.option("--from-scratch", is_flag=True, help="Train all layers from random weights instead: for small inputs.")
-@click.option(
+@option(
+    "Training",
+    "--from-scratch",
+    is_flag=True,
+    help="Train all layers from random weights instead, for small inputs.",
+)
+@option(
+    "Training",
     "--epochs",
     type=click.IntRange(1),
     metavar="N",
-    help="How often to go through the photos, at most. Default: 30, or 60 from scratch.",
+    show_default="30, or 60 from scratch",
+    help="Maximum number of epochs.",
 )
-@click.option(
+@option(
+    "Training",
     "--fine-tune-epochs",
     type=click.IntRange(1),
     default=10,
-    show_default=True,
     metavar="N",
-    help="The same for --fine-tune.",
+    help="Maximum number of epochs of --fine-tune.",
 )
-@click.option(
+@option(
+    "Training",
     "--patience",
     type=click.IntRange(1),
     metavar="N",
-    help=f"Stop after N epochs without a better one. Default: {_PATIENCE}; from scratch, never.",
+    show_default=f"{_PATIENCE}; from scratch, never stop early",
+    help="Stop after N epochs without an improvement.",
 )
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Photos a step. Default: 32, or 64 from scratch.")
-@click.option(
+@option(
+    "Training",
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="32, or 64 from scratch",
+    help="Batch size.",
+)
+@option(
+    "Training",
     "--learning-rate",
     type=_Positive(),
     metavar="RATE",
-    help="The highest; each step's rises to it and falls to 0. Default: 0.001, or 0.002 from scratch.",
+    show_default="0.001, or 0.002 from scratch",
+    help="Peak learning rate. It warms up to this value and then falls to 0.",
 )
-@click.option(
+@option(
+    "Training",
     "--fine-tune-rate",
     type=_Positive(),
     default=2e-4,
-    show_default=True,
     metavar="RATE",
-    help="The same for --fine-tune.",
+    help="Peak learning rate of --fine-tune.",
 )
-@click.option(
-    "--views",
-    type=click.IntRange(1),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="How many variants of each photo to learn from: as it is, and N-1 cropped, turned, mirrored and recoloured "
-    "at random. Frozen layers run once for each.",
-)
-@click.option(
-    "--flip/--no-flip",
-    "flips",
-    default=True,
-    show_default=True,
-    help="Whether to mirror photos at random; not where left and right differ, as in digits and signs.",
-)
-@click.option(
-    "--validation",
-    type=_Positive(1),
-    default=0.2,
-    show_default=True,
-    metavar="SHARE",
-    help="Share of each class's photos that is held out.",
-)
-@click.option(
+@option(
+    "Training",
     "--seed",
     type=click.IntRange(0, _LARGEST_SEED),
     default=0,
-    show_default=True,
     metavar="N",
-    help="Of the split and all else that is random.",
+    help="Random seed for the split, the weights and the augmentation.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a training that was interrupted.")
-@click.option("--verbose", is_flag=True, help="Show what TensorFlow prints.")
+@option(
+    "Training",
+    "--resume",
+    is_flag=True,
+    help="Continue an interrupted training. The result is the same as without the interruption.",
+)
+@option(
+    "Data",
+    "--validation",
+    type=_Positive(1),
+    default=0.2,
+    metavar="FRACTION",
+    help="Fraction of each class's photos to hold out for validation.",
+)
+@option(
+    "Data",
+    "--views",
+    type=click.IntRange(1),
+    default=4,
+    metavar="N",
+    help="Number of variants of each photo to train on: the photo itself and N-1 randomly cropped, rotated, flipped "
+    "and recolored ones. The frozen layers run once for each.",
+)
+@option(
+    "Data",
+    "--flip/--no-flip",
+    "flips",
+    default=True,
+    help="Flip photos horizontally at random. Use --no-flip for digits, signs and others with a left and a right.",
+)
+@option(
+    "Output",
+    "--out",
+    required=True,
+    metavar="FILE.keras",
+    help="File for the trained network. The other files are written beside it.",
+)
+@verbose_option
 def command(
     folder: str,
     out: str,
@@ -156,40 +189,40 @@ def command(
     resume: bool,
     verbose: bool,
 ) -> None:
-    """Train a network on photos of your own: DIR has one sub-folder a class, named for it.
+    """Train a classifier on your own photos.
 
-    Transfer learning: the layers below the head keep their weights, and the head learns what they see in your
-    photos; with --fine-tune, the top blocks then learn too. BatchNormalization stays in inference mode. A part
-    of the photos is held out; the epoch that does best on them is kept. With --from-scratch all layers learn.
+    Use it to recognize classes of your own. DIR has one sub-folder per class, named after it. By default, the layers
+    below the head are frozen and only the head learns. --fine-tune then also trains the top blocks, and
+    --from-scratch trains all layers. The epoch that is best on the validation photos is kept.
+
+    FILE.keras is ready for `edgeq convert FILE.keras --int8 --calib DIR`, which does not calibrate on the validation
+    photos. After an interruption, run the same command with --resume.
 
     \b
-    Writes
+    Files:
       FILE.keras           the network, with its labels and preprocessing
-      FILE.history.json    the settings, and every epoch
-      FILE.history.png     the learning curve
-      FILE.validation.csv  the photos held out, for `edgeq compare --data`
-      FILE.keras.training  a folder: what was done so far, until all is done
-
-    FILE.keras is ready for `edgeq convert FILE.keras --int8 --calib DIR`, which does not calibrate on the photos held
-    out.
-
-    After an interruption the same command with --resume goes on, to the same result.
+      FILE.history.json    settings, and the metrics of every epoch
+      FILE.history.png     learning curve
+      FILE.validation.csv  photos held out, for `edgeq compare --data`
+      FILE.keras.training  folder for --resume; deleted at the end
 
     \b
     Examples:
-      edgeq train photos/ --out flowers.keras
-      edgeq train photos/ --out flowers.keras --fine-tune 4 --head 256
-      edgeq train photos/ --out flowers.keras --network mobilenet_v3_small --res 300x200
-      edgeq train icons/ --out icons.keras --from-scratch --res 32 --alpha 0.35
+      $ edgeq train flowers/ --out flowers.keras --fine-tune 4
+      ...
+      Kept epoch 8 (fine-tune): right on 96.3 % of 648 validation photos
+      (95 % interval 94.5 to 97.5), of 5 classes. Trained on 2592 photos.
+      $ edgeq train photos/ --out my.keras --network mobilenet_v3_small --res 160
+      $ edgeq train icons/ --out icons.keras --from-scratch --res 32 --alpha 0.35
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     given = given_options(_FOR_TRANSFER)
     if from_scratch and given:
-        raise click.UsageError(f"--from-scratch trains all layers from random weights: without {_listed(given)}")
+        raise click.UsageError(f"--from-scratch trains all layers from random weights; omit {_listed(given)}")
     if not fine_tune and given & _FOR_FINE_TUNING:
         raise click.UsageError(f"{_listed(given & _FOR_FINE_TUNING)}: only with --fine-tune")
     if weights == "none":
-        raise click.UsageError("--weights none: nothing to build on; use --from-scratch")
+        raise click.UsageError("--weights none: transfer learning needs weights; use --from-scratch")
     height, width = size or (224, 224)
     stride = chosen_output_stride(output_stride, height, width) or default_output_stride(height, width)
     defaults = _FROM_SCRATCH if from_scratch else _TRANSFER
@@ -224,7 +257,7 @@ def command(
             )
     except (KeyboardInterrupt, SystemExit):
         if can_resume(out):
-            click.echo("What was done is kept: the same command with --resume goes on.", err=True)
+            click.echo("The progress is saved. To continue, run the same command with --resume.", err=True)
         raise
     _print(trained)
 

@@ -119,10 +119,9 @@ def convert(
     progress = heard(progress)
     with quiet(verbose):
         network = _network(source, size, progress)
-    classes = max(2, network.classes)  # one score is the second of two classes
-    if names and len(names) != classes:
+    if names and len(names) != network.classes:
         what = f"{labels}: has {len(names)}" if isinstance(labels, str | Path) else f"{len(names)}"
-        raise InputError(f"{what} labels, but {network.name} has {classes} classes")
+        raise InputError(f"{what} labels, but {network.name} has {network.classes} classes")
     name = str(source) if isinstance(source, str | Path) else network.name
     preprocessing = network.preprocessing_with(overrides, name)
     chosen = None
@@ -148,7 +147,7 @@ def convert(
     for remark in (*network.remarks, *(model.remark for model in models if model.remark)):
         _log.info("%s: %s", network.name, remark)
     by_format = {model.format: model for model in models}
-    return Conversion(by_format, preprocessing, classes, names or network.labels, chosen, network.remarks)
+    return Conversion(by_format, preprocessing, network.classes, names or network.labels, chosen, network.remarks)
 
 
 def _require_known(formats: Sequence[str], io: str, targets: Sequence[str]) -> bool:

@@ -5,10 +5,10 @@ Importing this imports no TensorFlow; training does.
 
 from __future__ import annotations
 
-from edgeq.training.course import Trained, train
 from edgeq.training.history import Epoch, History
-from edgeq.training.interruption import can_resume
 from edgeq.training.photos import Photo, PhotoSet, read_photos
 from edgeq.training.plan import Plan
+from edgeq.training.run_directory import can_resume
+from edgeq.training.train import Trained, train
 
 __all__ = ["Epoch", "History", "Photo", "PhotoSet", "Plan", "Trained", "can_resume", "read_photos", "train"]

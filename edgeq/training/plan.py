@@ -23,12 +23,12 @@ class Plan:
         epochs: of the head, or of training from scratch.
         fine_tune_epochs: of the top blocks.
         batch: pictures a step.
-        learning_rate: at the top of the first cycle.
+        learning_rate: at the top of the first phase.
         fine_tune_rate: at the top of the second.
         views: of each photo that the frozen layers see: a plain one and augmented ones.
         flips: whether augmentation mirrors photos.
         validation_share: of the photos that are held out.
-        patience: epochs without a better one after which a cycle ends.
+        patience: epochs without a better one after which a phase ends.
         seed: of the split, the augmentation, the order and the first weights.
     """
 

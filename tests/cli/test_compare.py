@@ -93,7 +93,7 @@ class TestNewestPair:
         if folder == "half":
             shutil.copy(pair[1], tmp_path / "models" / "colours_int8.tflite")
         done = edgeq("compare", "--data", photos, cwd=tmp_path)
-        assert error_of(done).startswith("models: holds no pair NAME_fp32.tflite and NAME_int8.tflite")
+        assert error_of(done).startswith("models: contains no pair NAME_fp32.tflite and NAME_int8.tflite")
 
 
 class TestJson:

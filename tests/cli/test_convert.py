@@ -398,9 +398,9 @@ class TestErrors:
                 ["COLOURS", *NORMALIZE, "--int8", "--calib", "few"], "few: 9 usable images", id="calib-too-few"
             ),
             pytest.param(["--calib-count", "0"], "0 is not in the range", id="calib-count-0"),
-            pytest.param(["--res", "big"], "'big' is no size; give pixels", id="res-word"),
-            pytest.param(["--res", "160x"], "'160x' is no size", id="res-half"),
-            pytest.param(["--res", "-160"], "'-160' is no size", id="res-negative"),
+            pytest.param(["--res", "big"], "'big' is not a size; give pixels", id="res-word"),
+            pytest.param(["--res", "160x"], "'160x' is not a size", id="res-half"),
+            pytest.param(["--res", "-160"], "'-160' is not a size", id="res-negative"),
             pytest.param([*TINY, "--alpha", "wide"], "'wide' is not a valid float", id="alpha-word"),
             pytest.param([*TINY, "--classes", "1"], "1 is not in the range", id="classes-1"),
             pytest.param([*TINY, "--crop", "0"], "0", id="crop-0"),

@@ -15,13 +15,14 @@ from conftest import ROOT, Finished
 import edgeq as package
 from cli import error_of
 from edgeq.cli import cli
+from edgeq.cli.help import OTHER, Command, Option
 
 COMMANDS = [
-    *("convert", "refine", "infer", "compare", "bench", "bundle"),
-    *("inspect", "train", "summary", "calibrate", "device"),
+    *("convert", "refine", "train", "calibrate", "summary"),
+    *("infer", "compare", "bench", "inspect", "device", "bundle"),
 ]
 INNER = ["calibrate synthesize", "device setup", "device info", "device remove"]
-ONES_THAT_DO_SOMETHING = [*COMMANDS[:-2], *INNER]
+LEAVES = [name for name in COMMANDS if name not in {"calibrate", "device"}] + INNER
 Run = Callable[..., Finished]
 
 
@@ -43,43 +44,92 @@ def test_these_are_all_commands() -> None:
     assert group.list_commands(click.Context(group)) == ["synthesize"]
 
 
+def examples_in(text: str) -> list[str]:
+    """The command lines of edgeq among a help's examples, without "edgeq"."""
+    return re.findall(r"^ +\$ (?:.*\| )?edgeq (.*)", text.partition("Examples:\n")[2], re.MULTILINE)
+
+
 @pytest.mark.parametrize("option", ["--help", "-h"])
 @pytest.mark.parametrize("command", ["", *COMMANDS, *INNER])
 def test_help_has_examples(command: str, option: str, edgeq: Run) -> None:
     done = edgeq(*command.split(), option)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: {' '.join(['edgeq', *command.split()])} ")
-    head, _, examples = done.out.partition("Examples:\n")
-    assert head.count("\n") >= 3  # says what the command does before
-    lines = [line for line in examples.split("\n\n")[0].splitlines() if line.strip()]
-    assert len(lines) >= 3
-    assert all("edgeq " in line for line in lines)
+    before = done.out.partition("Examples:\n")[0]
+    assert before.count("\n") >= 3  # what the command does, and when to use it
+    assert len(examples_in(done.out)) >= 3
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS, *INNER])
 def test_examples_use_options_that_exist(command: str, edgeq: Run) -> None:
-    text = edgeq(*command.split(), "--help").out
-    examples = re.findall(r"edgeq (.*)", text.partition("Examples:")[2].partition("\n\n")[0])
-    assert len(examples) >= 3
-    for example in examples:
+    for example in examples_in(edgeq(*command.split(), "--help").out):
         used, words = named(example.split())
         known = {option for parameter in used.params for option in parameter.opts} | {"--help"}
         assert set(re.findall(r"--[a-z0-9-]+", " ".join(words))) <= known, example
 
 
-@pytest.mark.parametrize("name", ONES_THAT_DO_SOMETHING)
-def test_every_option_says_what_it_does(name: str) -> None:
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_option_has_a_group_and_a_help_text(name: str) -> None:
     command, _ = named(name.split())
-    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert isinstance(command, Command)
+    options = [parameter for parameter in command.params if not isinstance(parameter, click.Argument)]
     assert options
-    assert [option.name for option in options if not option.help] == []
+    for option in options:
+        assert isinstance(option, Option), option.name
+        assert option.group != OTHER, option.name
+        assert option.help, option.name
+        assert option.help.endswith("."), option.name
 
 
-def test_the_overview_names_the_commands_and_the_exit_codes(edgeq: Run) -> None:
-    done = edgeq("--help")
+@pytest.mark.parametrize("name", LEAVES)
+def test_help_shows_every_option_under_its_group(name: str, edgeq: Run) -> None:
+    command, _ = named(name.split())
+    text = edgeq(*name.split(), "--help").out
+    sections = dict(re.findall(r"^([A-Z][\w ]+):\n((?:  .*\n)+)", text, re.MULTILINE))
+    for option in command.params:
+        if isinstance(option, Option):
+            assert re.search(rf"^  .*{option.opts[0]}\b", sections[option.group], re.MULTILINE), option.name
+    assert list(sections)[-1] == OTHER
+    assert "--help" in sections[OTHER]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *INNER])
+def test_no_line_of_help_is_wider_than_a_terminal(name: str, edgeq: Run) -> None:
+    text = edgeq(*name.split(), "--help").out
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert "\u2011" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (click.IntRange(10), "default: 20; at least 10"),
+        (click.IntRange(0), "default: 20"),
+        (click.FloatRange(0, 1, min_open=True), "default: 20; above 0, at most 1"),
+        (click.FloatRange(-1, 1, max_open=True), "default: 20; at least -1, below 1"),
+    ],
+    ids=["minimum", "zero", "above", "below"],
+)
+def test_defaults_and_ranges_in_words(kind: click.ParamType, words: str) -> None:
+    record = Option(["--size"], type=kind, default=20, help="Size.").get_help_record(click.Context(cli))
+    assert record is not None
+    assert record[1] == f"Size.  [{words}]"
+
+
+def test_the_overview_has_one_whole_line_per_command(edgeq: Run) -> None:
+    lines = edgeq("--help").out.splitlines()
     for name in COMMANDS:
-        assert re.search(rf"^  {name}  +\S", done.out, re.MULTILINE)
-    assert "Exit codes: 0 done, 1 a limit of `edgeq compare` or a target of `edgeq" in done.out
+        command, _ = named([name])
+        sentence = command.get_short_help_str(limit=200)
+        assert sentence.endswith(".")
+        assert f"  {name:<9}  {sentence}" in lines
+    for name in ("calibrate", "device"):
+        assert "..." not in edgeq(name, "--help").out.partition("Commands:")[2]
+
+
+def test_the_overview_names_the_exit_codes(edgeq: Run) -> None:
+    codes = edgeq("--help").out.partition("Exit codes:\n")[2]
+    assert re.findall(r"^ +(\d)  \S", codes, re.MULTILINE) == ["0", "1", "2"]
 
 
 def test_version(edgeq: Run) -> None:
@@ -90,7 +140,8 @@ def test_version(edgeq: Run) -> None:
 def test_without_a_command_it_shows_the_commands(edgeq: Run) -> None:
     done = edgeq()
     assert done.code == 2
-    assert "Commands:" in done.out + done.err
+    assert "Usage: edgeq" in done.out + done.err
+    assert all(name in done.out + done.err for name in COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class TestErrors:
             (("--res", 16, "--output-stride", 32), "too small for an output stride of 32"),
             (("--alpha", 0), "width multiplier 0.0: must be positive"),
             (("--classes", 0), "'--classes'"),
-            (("--res", "big"), "no size"),
+            (("--res", "big"), "not a size"),
         ],
         ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
     )

@@ -104,7 +104,7 @@ class TestSuccess:
         if process.returncode == 0:
             pytest.skip("it was faster than the signal")
         assert process.returncode == 130
-        assert said == "What was done is kept: the same command with --resume goes on.\n\nInterrupted.\n"
+        assert said == "The progress is saved. To continue, run the same command with --resume.\n\nInterrupted.\n"
         assert "Kept" not in rest
         assert [path.name for path in tmp_path.iterdir()] == ["a.keras.training"]
 
@@ -182,7 +182,7 @@ class TestErrors:
         [
             (
                 "--from-scratch --fine-tune 3",
-                "--from-scratch trains all layers from random weights: without --fine-tune",
+                "--from-scratch trains all layers from random weights; omit --fine-tune",
             ),
             ("--from-scratch --weights imagenet --views 3", "without --views, --weights"),
             ("--fine-tune-epochs 3", "--fine-tune-epochs: only with --fine-tune"),
@@ -190,7 +190,7 @@ class TestErrors:
                 "--fine-tune-epochs 3 --fine-tune-rate 1e-3",
                 "--fine-tune-epochs, --fine-tune-rate: only with --fine-tune",
             ),
-            ("--weights none", "--weights none: nothing to build on; use --from-scratch"),
+            ("--weights none", "--weights none: transfer learning needs weights; use --from-scratch"),
             ("--weights nowhere.h5", "nowhere.h5: no such weights file"),
             ("--validation 0", "0.0 is not in the range 0<x<1"),
             ("--validation 1", "1.0 is not in the range 0<x<1"),

@@ -155,4 +155,4 @@ def test_the_command(mobilenet_models: Path, photos: Path, edgeq: Callable[..., 
     assert [(p["runtime"].split()[0], p["kernels"]) for p in places[1:]] == [(name, "default") for name in RUNTIMES]
     for wrong in (["--max-drop", "0.1"], ["--min-agreement", "0.9"]):
         assert "compare two models" in edgeq("compare", model, "--data", photos, *wrong).err
-    assert "in several places" in edgeq("compare", model, model, "--data", photos, "--on", "a", "--on", "b").err
+    assert "one MODEL" in edgeq("compare", model, model, "--data", photos, "--on", "a", "--on", "b").err

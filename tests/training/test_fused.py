@@ -10,7 +10,7 @@ import pytest
 
 from edgeq.networks import Architecture, build_keras_model
 from edgeq.networks.building import randomize
-from edgeq.training.fused import quieten_blocks, training_twin
+from edgeq.training.fused import with_fused_batchnorm, zero_init_residual
 
 keras = pytest.importorskip("keras")
 
@@ -43,12 +43,12 @@ class TestTwin:
         model = network(architecture)
         x = pictures(architecture)
         expected = model(x, training=False).numpy()
-        np.testing.assert_allclose(training_twin(model, 1000)(x, training=False), expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(with_fused_batchnorm(model, 1000)(x, training=False), expected, rtol=1e-3, atol=1e-4)
         assert np.ptp(expected) > 1e-3
 
     def test_it_shares_the_variables(self) -> None:
         model = network(V2)
-        twin = training_twin(model, 1000)
+        twin = with_fused_batchnorm(model, 1000)
         assert {id(v) for v in twin.variables} == {id(v) for v in model.variables}
         assert {id(v) for v in twin.trainable_variables} == {id(v) for v in model.trainable_variables}
 
@@ -58,7 +58,7 @@ class TestTwin:
         other.set_weights(network(V2).get_weights())
         x = pictures(larger)
         np.testing.assert_allclose(
-            training_twin(network(V2), 1000)(x, training=False), other(x, training=False), rtol=1e-3, atol=1e-4
+            with_fused_batchnorm(network(V2), 1000)(x, training=False), other(x, training=False), rtol=1e-3, atol=1e-4
         )
 
     def test_training_normalizes_by_the_batch_and_moves_the_averages(self) -> None:
@@ -69,7 +69,7 @@ class TestTwin:
         norm.set_weights(before)
         gamma, beta, mean, variance = before
         x = RNG.normal(3, 2, (8, 5, 6, 3)).astype(np.float32)
-        y = training_twin(model, 1000)(x, training=True)
+        y = with_fused_batchnorm(model, 1000)(x, training=True)
         now_mean, now_variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
         expected = gamma * (x - now_mean) / np.sqrt(now_variance + 1e-3) + beta
         np.testing.assert_allclose(y, expected, atol=1e-4)
@@ -82,7 +82,7 @@ class TestTwin:
     def test_a_short_training_leaves_nothing_of_the_first_averages(self, steps: int) -> None:
         image = keras.Input((5, 6, 3))
         model = keras.Model(image, keras.layers.BatchNormalization()(image))
-        twin = training_twin(model, steps)
+        twin = with_fused_batchnorm(model, steps)
         x = RNG.normal(1, 0.1, (8, 5, 6, 3)).astype(np.float32)  # far from the 0 and 1 that averages begin as
         for _ in range(steps):
             twin(x, training=True)
@@ -104,7 +104,7 @@ class TestTwin:
                 loss = tf.reduce_sum(of(batch, training=True)[:, 1] ** 2)
             return [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
 
-        for ours, theirs in zip(gradients(training_twin(model, 1000)), gradients(model), strict=True):
+        for ours, theirs in zip(gradients(with_fused_batchnorm(model, 1000)), gradients(model), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
             assert np.abs(theirs).max() > 1e-3
 
@@ -118,7 +118,7 @@ class TestQuietBlocks:
         model = build_keras_model(architecture, "linear")
         adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
         assert len(adds) == shortcuts
-        quieten_blocks(model)
+        zero_init_residual(model)
         norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
         assert sum(not np.any(norm.gamma) for norm in norms) == shortcuts
         seen = keras.Model(model.input, [tensor for add in adds for tensor in (add.input[0], add.output)])

@@ -12,18 +12,18 @@ import pytest
 
 from edgeq.errors import InputError
 from edgeq.training import Epoch, History, can_resume
-from edgeq.training.cycle import Settings
-from edgeq.training.interruption import Workshop
+from edgeq.training.phases import PhaseSettings
+from edgeq.training.run_directory import RunDirectory
 
 SETTINGS: dict[str, Any] = {"seed": 1, "sizes": (3, 4), "photos_sha256": "ab"}
 
 
-class FakeCycle:
-    """Does what a cycle does, to a counter instead of a network."""
+class FakePhase:
+    """Does what a phase does, to a counter instead of a network."""
 
     def __init__(self, name: str = "head", epochs: int = 3, diverges_in: int = 0) -> None:
         self.name, self.epochs_done, self.took_best = name, 0, False
-        self.settings = Settings(epochs, 0.5, 0.0, 1)
+        self.settings = PhaseSettings(epochs, 0.5, 0.0, 1)
         self.diverges_in = diverges_in
 
     @property
@@ -51,8 +51,8 @@ class Stop(BaseException):
     """An interruption."""
 
 
-def run(workshop: Workshop, cycle: Any, stop: int = 0) -> list[tuple[str, int]]:
-    """Run a cycle until an epoch is announced, or to its end."""
+def run(run_directory: RunDirectory, phase: Any, stop: int = 0) -> list[tuple[str, int]]:
+    """Run a phase until an epoch is announced, or to its end."""
     told: list[tuple[str, int]] = []
 
     def announce(epoch: Epoch) -> None:
@@ -60,7 +60,7 @@ def run(workshop: Workshop, cycle: Any, stop: int = 0) -> list[tuple[str, int]]:
         if epoch.number == stop:
             raise Stop
 
-    workshop.run(cycle, lambda *_: None, lambda: (1.0, 0.5), lambda *_: None, announce)
+    run_directory.run(phase, lambda *_: None, lambda: (1.0, 0.5), lambda *_: None, announce)
     return told
 
 
@@ -68,17 +68,19 @@ def stop_at_once(*_: object) -> None:
     raise Stop
 
 
-def attempt(target: Path, *work: Callable[[Workshop], object]) -> None:
+def attempt(target: Path, *work: Callable[[RunDirectory], object]) -> None:
     """A new training that does this and that."""
-    with Workshop.enter(target, SETTINGS, resume=False) as workshop:
+    with RunDirectory.enter(target, SETTINGS, resume=False) as run_directory:
         for step in work:
-            step(workshop)
+            step(run_directory)
 
 
 def interrupted(target: Path, epochs: int = 2) -> Path:
     """Leave a training of so many epochs behind; its folder."""
     with pytest.raises(Stop):
-        attempt(target, stop_at_once if not epochs else lambda workshop: run(workshop, FakeCycle(), stop=epochs))
+        attempt(
+            target, stop_at_once if not epochs else lambda run_directory: run(run_directory, FakePhase(), stop=epochs)
+        )
     return target.with_name("m.keras.training")
 
 
@@ -89,11 +91,11 @@ def target(tmp_path: Path) -> Path:
 
 class TestFolder:
     def test_a_training_that_ends_leaves_nothing(self, target: Path) -> None:
-        with Workshop.enter(target, SETTINGS, resume=False) as workshop:
-            assert workshop.folder == target.parent / "m.keras.training"
+        with RunDirectory.enter(target, SETTINGS, resume=False) as run_directory:
+            assert run_directory.folder == target.parent / "m.keras.training"
             assert can_resume(target)
-            assert run(workshop, FakeCycle()) == [("head", 1), ("head", 2), ("head", 3)]
-            (workshop.folder / "training.npy").touch()
+            assert run(run_directory, FakePhase()) == [("head", 1), ("head", 2), ("head", 3)]
+            (run_directory.folder / "training.npy").touch()
         assert list(target.parent.iterdir()) == []
         assert not can_resume(target)
 
@@ -107,9 +109,9 @@ class TestFolder:
 
     @pytest.mark.parametrize("error", [InputError, MemoryError, ZeroDivisionError])
     def test_a_failure_leaves_nothing_where_nothing_was_done(self, target: Path, error: type[Exception]) -> None:
-        def fail(workshop: Workshop) -> None:
-            (workshop.folder / "training.npy").touch()
-            (workshop.folder / "view-0.part").touch()
+        def fail(run_directory: RunDirectory) -> None:
+            (run_directory.folder / "training.npy").touch()
+            (run_directory.folder / "view-0.part").touch()
             raise error
 
         with pytest.raises(error):
@@ -118,11 +120,11 @@ class TestFolder:
 
     @pytest.mark.parametrize("done", ["epoch", "view"])
     def test_a_failure_keeps_what_was_done(self, target: Path, done: str) -> None:
-        def fail(workshop: Workshop) -> None:
+        def fail(run_directory: RunDirectory) -> None:
             if done == "view":
-                (workshop.folder / "view-0.npy").touch()
+                (run_directory.folder / "view-0.npy").touch()
             else:
-                run(workshop, FakeCycle(epochs=1))
+                run(run_directory, FakePhase(epochs=1))
             raise InputError("the disk is full")
 
         with pytest.raises(InputError, match="full"):
@@ -137,68 +139,68 @@ class TestFolder:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).touch()
         with pytest.raises(InputError, match=re.escape(str(folder))):
-            Workshop.enter(target, SETTINGS, resume)
+            RunDirectory.enter(target, SETTINGS, resume)
         assert all((folder / name).exists() for name in files)
 
     def test_where_none_can_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(InputError, match="cannot write"):
-            Workshop.enter(tmp_path / "file" / "m.keras", SETTINGS, resume=False)
+            RunDirectory.enter(tmp_path / "file" / "m.keras", SETTINGS, resume=False)
         (tmp_path / "m.keras.training").touch()
         with pytest.raises(InputError, match="cannot write"):
-            Workshop.enter(tmp_path / "m.keras", SETTINGS, resume=False)
+            RunDirectory.enter(tmp_path / "m.keras", SETTINGS, resume=False)
 
 
 class TestResume:
     def test_it_goes_on_after_the_last_epoch(self, target: Path) -> None:
         interrupted(target)
-        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
-            cycle = FakeCycle()
-            assert run(workshop, cycle) == [("head", 3)]
-            assert cycle.took_best
-            assert [epoch.number for epoch in workshop.history.epochs] == [1, 2, 3]
+        with RunDirectory.enter(target, SETTINGS, resume=True) as run_directory:
+            phase = FakePhase()
+            assert run(run_directory, phase) == [("head", 3)]
+            assert phase.took_best
+            assert [epoch.number for epoch in run_directory.history.epochs] == [1, 2, 3]
 
     def test_an_epoch_whose_state_was_not_saved_is_done_again(self, target: Path) -> None:
         folder = interrupted(target, epochs=2)
         (folder / "head.npz").write_text("1")
-        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
-            assert run(workshop, FakeCycle()) == [("head", 2), ("head", 3)]
-            assert [epoch.number for epoch in workshop.history.epochs] == [1, 2, 3]
+        with RunDirectory.enter(target, SETTINGS, resume=True) as run_directory:
+            assert run(run_directory, FakePhase()) == [("head", 2), ("head", 3)]
+            assert [epoch.number for epoch in run_directory.history.epochs] == [1, 2, 3]
 
     def test_cycles_stay_in_order(self, target: Path) -> None:
         with pytest.raises(Stop):
             attempt(
                 target,
-                lambda workshop: run(workshop, FakeCycle("head", 2)),
-                lambda workshop: run(workshop, FakeCycle("fine-tune"), stop=1),
+                lambda run_directory: run(run_directory, FakePhase("head", 2)),
+                lambda run_directory: run(run_directory, FakePhase("fine-tune"), stop=1),
             )
-        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
-            assert run(workshop, FakeCycle("head", 2)) == []
-            assert run(workshop, FakeCycle("fine-tune", 2)) == [("fine-tune", 2)]
-            order = [(epoch.cycle, epoch.number) for epoch in workshop.history.epochs]
+        with RunDirectory.enter(target, SETTINGS, resume=True) as run_directory:
+            assert run(run_directory, FakePhase("head", 2)) == []
+            assert run(run_directory, FakePhase("fine-tune", 2)) == [("fine-tune", 2)]
+            order = [(epoch.cycle, epoch.number) for epoch in run_directory.history.epochs]
         assert order == [("head", 1), ("head", 2), ("fine-tune", 1), ("fine-tune", 2)]
 
     def test_it_must_be_asked_for(self, target: Path) -> None:
         folder = interrupted(target)
         before = (folder / "history.json").read_bytes()
-        with pytest.raises(InputError, match="was interrupted; go on with --resume, or delete"):
-            Workshop.enter(target, SETTINGS, resume=False)
+        with pytest.raises(InputError, match="was interrupted; continue with --resume, or delete"):
+            RunDirectory.enter(target, SETTINGS, resume=False)
         assert (folder / "history.json").read_bytes() == before
 
     def test_where_nothing_was_done_it_may_as_well_start_over(self, target: Path) -> None:
         folder = interrupted(target, epochs=0)
         (folder / "training.npy").touch()
         assert can_resume(target)
-        with Workshop.enter(target, SETTINGS | {"seed": 2}, resume=False) as workshop:
+        with RunDirectory.enter(target, SETTINGS | {"seed": 2}, resume=False) as run_directory:
             assert [path.name for path in folder.iterdir()] == ["history.json"]
-            assert workshop.history == History({"seed": 2, "sizes": [3, 4], "photos_sha256": "ab"})
+            assert run_directory.history == History({"seed": 2, "sizes": [3, 4], "photos_sha256": "ab"})
 
     @pytest.mark.parametrize("left", ["nothing", "folder"])
     def test_there_must_be_something(self, target: Path, left: str) -> None:
         if left == "folder":
             (target.parent / "m.keras.training").mkdir(parents=True)
-        with pytest.raises(InputError, match="no interrupted training to resume; leave --resume away"):
-            Workshop.enter(target, SETTINGS, resume=True)
+        with pytest.raises(InputError, match="no interrupted training to resume; omit --resume"):
+            RunDirectory.enter(target, SETTINGS, resume=True)
 
     @pytest.mark.parametrize(
         ("change", "named"),
@@ -208,24 +210,24 @@ class TestResume:
     def test_it_must_be_the_same_training(self, target: Path, change: dict[str, Any], named: str) -> None:
         interrupted(target)
         with pytest.raises(InputError, match=re.escape(f"started with other photos or options ({named})")):
-            Workshop.enter(target, SETTINGS | change, resume=True)
+            RunDirectory.enter(target, SETTINGS | change, resume=True)
         assert can_resume(target)
 
     def test_it_must_begin_with_the_same_weights(self, target: Path) -> None:
         with pytest.raises(Stop):
             attempt(
                 target,
-                lambda workshop: workshop.settle({"begun_with": {"sha256": "cd"}}),
-                lambda workshop: run(workshop, FakeCycle(), stop=1),
+                lambda run_directory: run_directory.settle({"begun_with": {"sha256": "cd"}}),
+                lambda run_directory: run(run_directory, FakePhase(), stop=1),
             )
-        with Workshop.enter(target, SETTINGS, resume=True) as workshop:
-            workshop.settle({"begun_with": {"sha256": "cd"}})
+        with RunDirectory.enter(target, SETTINGS, resume=True) as run_directory:
+            run_directory.settle({"begun_with": {"sha256": "cd"}})
             with pytest.raises(InputError, match=r"other photos or options \(begun with\)"):
-                workshop.settle({"begun_with": {"sha256": "ce"}})
-            assert workshop.history.settings["begun_with"] == {"sha256": "cd"}
+                run_directory.settle({"begun_with": {"sha256": "ce"}})
+            assert run_directory.history.settings["begun_with"] == {"sha256": "cd"}
 
 
 def test_a_training_that_diverged_is_of_no_use(target: Path) -> None:
     with pytest.raises(InputError, match=r"^the loss is no number; try a lower learning rate than 0\.5$"):
-        attempt(target, lambda workshop: run(workshop, FakeCycle(diverges_in=2)))
+        attempt(target, lambda run_directory: run(run_directory, FakePhase(diverges_in=2)))
     assert list(target.parent.iterdir()) == []

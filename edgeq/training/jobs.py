@@ -1,4 +1,4 @@
-"""Two ways of training: all layers from pixels, or the top of a trained network from what the rest makes of them."""
+"""Two ways of training: all layers on pixels, or the top of a trained network on the outputs of its frozen layers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from edgeq.networks import Architecture
 from edgeq.progress import Progress
-from edgeq.training.cycle import Cycle, Examples, Settings, measure
-from edgeq.training.fused import quieten_blocks, training_twin
+from edgeq.training.fused import with_fused_batchnorm, zero_init_residual
 from edgeq.training.history import Epoch
+from edgeq.training.phases import Examples, Phase, PhaseSettings, measure
 from edgeq.training.photos import PhotoSet
 from edgeq.training.plan import Plan
 from edgeq.training.transfer import (
@@ -28,17 +28,17 @@ from edgeq.training.transfer import (
     front_half,
 )
 
-__all__ = ["Cycles", "Lesson", "from_scratch", "transfer"]
+__all__ = ["Phases", "TrainingJob", "from_scratch", "transfer"]
 
-Cycles = Iterator[tuple[Cycle, Examples, Callable[[], tuple[float, float]]]]
-"""Cycles, one after the other, each with what makes its inputs and what measures it."""
+Phases = Iterator[tuple[Phase, Examples, Callable[[], tuple[float, float]]]]
+"""Phases in order, each with a function that makes its inputs and one that measures it."""
 
 _WEIGHT_DECAY = {"head": 0.01, "fine-tune": 0.01, "from scratch": 0.05}
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What every way of training works on.
+class TrainingJob:
+    """What both ways of training work on.
 
     Attributes:
         model: the network; gives logits.
@@ -61,18 +61,18 @@ class Lesson:
         """(M,) class indices."""
         return np.array([photo.class_index for photo in self.photos.validation], np.int64)
 
-    def plain(self, places: slice) -> npt.NDArray[np.uint8]:
+    def plain(self, part: slice) -> npt.NDArray[np.uint8]:
         """Training photos as inference sees them, without the edges: (n, height, width, 3) uint8."""
         preprocessing = self.architecture.preprocessing
-        return np.stack([preprocessing.pixels(photo.path) for photo in self.photos.training[places]])
+        return np.stack([preprocessing.pixels(photo.path) for photo in self.photos.training[part]])
 
-    def cycle(
+    def phase(
         self, name: str, model: Any, trained: list[Any], kept: list[Any], begun_with: Epoch | None = None
-    ) -> Cycle:
-        """A cycle of `plan` on the training photos."""
+    ) -> Phase:
+        """Make a phase of `plan` on the training photos."""
         plan = self.plan
         fine = name == "fine-tune"
-        settings = Settings(
+        settings = PhaseSettings(
             plan.fine_tune_epochs if fine else plan.epochs,
             plan.fine_tune_rate if fine else plan.learning_rate,
             _WEIGHT_DECAY[name],
@@ -81,64 +81,64 @@ class Lesson:
             seed=plan.seed,
         )
         labels = np.array([photo.class_index for photo in self.photos.training])
-        return Cycle(name, model, trained, kept, labels, len(self.photos.classes), settings, begun_with)
+        return Phase(name, model, trained, kept, labels, len(self.photos.classes), settings, begun_with)
 
 
-def from_scratch(lesson: Lesson) -> Cycles:
-    """All layers learn, from pixels that are augmented anew in each epoch."""
+def from_scratch(job: TrainingJob) -> Phases:
+    """Train all layers, on pixels with new augmentation in each epoch."""
     import tensorflow as tf
 
-    model, preprocessing = lesson.model, lesson.architecture.preprocessing
-    quieten_blocks(model)
-    plan, count = lesson.plan, len(lesson.photos.training)
-    twin = training_twin(model, plan.epochs * max(1, count // plan.batch))
+    model, preprocessing = job.model, job.architecture.preprocessing
+    zero_init_residual(model)
+    plan, count = job.plan, len(job.photos.training)
+    twin = with_fused_batchnorm(model, plan.epochs * max(1, count // plan.batch))
     change = plan.augmentation.apply
     augment = tf.function(lambda x, seed: change(x, preprocessing, seed), reduce_retracing=True)
     forward = tf.function(twin, reduce_retracing=True)
 
-    def examples(places: npt.NDArray[np.int64], epoch: int, step: int) -> Any:
-        return augment(tf.constant(lesson.training[places]), tf.constant([plan.seed, step]))
+    def examples(indices: npt.NDArray[np.int64], epoch: int, step: int) -> Any:
+        return augment(tf.constant(job.training[indices]), tf.constant([plan.seed, step]))
 
     def validate() -> tuple[float, float]:
-        return measure(forward, lambda part: preprocessing.normalize(lesson.validation[part]), lesson.validation_labels)
+        return measure(forward, lambda part: preprocessing.normalize(job.validation[part]), job.validation_labels)
 
-    yield lesson.cycle("from scratch", twin, model.trainable_variables, model.variables), examples, validate
+    yield job.phase("from scratch", twin, model.trainable_variables, model.variables), examples, validate
 
 
-def transfer(lesson: Lesson, scratch: Path, progress: Progress) -> Cycles:
-    """The head learns on what the frozen layers make of the photos; then the top blocks learn with it."""
-    model, plan = lesson.model, lesson.plan
+def transfer(job: TrainingJob, scratch: Path, progress: Progress) -> Phases:
+    """Train the head on the outputs of the frozen layers, then the top blocks with it."""
+    model, plan = job.model, job.plan
     freeze_norms(model)
     pooled = cut_at_pooling(model)
     cut = cut_before_blocks(model, plan.fine_tune) if plan.fine_tune else pooled
     views = compute_views(
         front_half(model, cut),
-        lesson.plain,
-        lesson.training,
-        lesson.validation,
-        lesson.architecture.preprocessing,
+        job.plain,
+        job.training,
+        job.validation,
+        job.architecture.preprocessing,
         plan.augmentation,
         plan.views,
         plan.seed,
         scratch,
         progress,
     )
-    head = _on_views(lesson, "head", pooled, views.through(between(cut, pooled)) if plan.fine_tune else views)
+    head = _on_views(job, "head", pooled, views.through(between(cut, pooled)) if plan.fine_tune else views)
     yield head
     if plan.fine_tune:
-        yield _on_views(lesson, "fine-tune", cut, views, begun_with=head[0].best)
+        yield _on_views(job, "fine-tune", cut, views, begun_with=head[0].best)
 
 
 def _on_views(
-    lesson: Lesson, name: str, cut: Any, views: Views, begun_with: Epoch | None = None
-) -> tuple[Cycle, Examples, Callable[[], tuple[float, float]]]:
+    job: TrainingJob, name: str, cut: Any, views: Views, begun_with: Epoch | None = None
+) -> tuple[Phase, Examples, Callable[[], tuple[float, float]]]:
     import tensorflow as tf
 
-    back = back_half(lesson.model, cut)
+    back = back_half(job.model, cut)
     forward = tf.function(back, reduce_retracing=True)
 
     def validate() -> tuple[float, float]:
-        return measure(forward, views.validation_inputs, lesson.validation_labels)
+        return measure(forward, views.validation_inputs, job.validation_labels)
 
-    cycle = lesson.cycle(name, back, back.trainable_variables, back.variables, begun_with)
-    return cycle, views.examples(lesson.plan.seed), validate
+    phase = job.phase(name, back, back.trainable_variables, back.variables, begun_with)
+    return phase, views.examples(job.plan.seed), validate

@@ -272,7 +272,7 @@ class TestInterruption:
         def fail(history: History, path: Path, title: str) -> None:
             raise OSError(28, "No space left on device", str(path))
 
-        monkeypatch.setattr("edgeq.training.course.draw_learning_curve", fail)
+        monkeypatch.setattr("edgeq.training.train.draw_learning_curve", fail)
         with pytest.raises(InputError, match=r"other.history.png: cannot write \(No space left"):
             train(photos, tmp_path / "other.keras", TRANSFER, resume=True)
         assert {path.name for path in tmp_path.iterdir()} == {*names, "other.keras.training"}
@@ -296,7 +296,7 @@ class TestInterruption:
             network = original(*arguments, **options)
             return replace(network, parent=network.parent | {"sha256": "0" * 64})
 
-        monkeypatch.setattr("edgeq.training.course.build_network", other)
+        monkeypatch.setattr("edgeq.training.train.build_network", other)
         with pytest.raises(InputError, match=r"with other photos or options \(begun with\)"):
             train(photos, tmp_path / "other.keras", TRANSFER, resume=True)
         assert (tmp_path / "other.keras.training" / "head.npz").exists()

@@ -1,4 +1,7 @@
-"""What a training keeps on disk until it has finished, so that an interruption costs an epoch at most."""
+"""The directory of an unfinished training: its history, its state and the outputs of the frozen layers.
+
+An interruption costs one epoch at most.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from typing import Any
 from edgeq.errors import InputError
 from edgeq.files import remove_leftovers, write_text
 from edgeq.progress import Progress
-from edgeq.training.cycle import Cycle, Examples
 from edgeq.training.history import Epoch, History
+from edgeq.training.phases import Examples, Phase
 
-__all__ = ["Workshop", "can_resume"]
+__all__ = ["RunDirectory", "can_resume"]
 
 _HISTORY = "history.json"
 _FINISHED_VIEWS = "view-*.npy"
@@ -31,11 +34,11 @@ def _folder_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.training")
 
 
-class Workshop:
+class RunDirectory:
     """The folder of a training that has not finished: its history, its state, the outputs of frozen layers.
 
-    Made by `enter`; used as ``with Workshop.enter(...) as workshop``. The folder vanishes when the block ends
-    well, or fails before it has made anything worth keeping.
+    Use it as ``with RunDirectory.enter(...) as run_directory``. The folder is deleted when the block ends normally, or
+    fails before it has made anything worth keeping.
 
     Attributes:
         folder: where it is.
@@ -46,39 +49,41 @@ class Workshop:
         self.folder, self.history = folder, history
 
     @classmethod
-    def enter(cls, target: Path, settings: dict[str, Any], resume: bool) -> Workshop:
-        """Begin a training, or go on with an interrupted one.
+    def enter(cls, target: Path, settings: dict[str, Any], resume: bool) -> RunDirectory:
+        """Start a training, or continue an interrupted one.
 
         Args:
             target: the .keras file; the folder stands beside it.
-            settings: all that decides the result.
-            resume: whether to go on.
+            settings: everything that decides the result.
+            resume: whether to continue.
 
         Raises:
             InputError: there is an interrupted training and `resume` is false, or there is none (or one with
                 other settings) and it is true; or a folder of that name that is none of edgeq's.
         """
         folder = _folder_of(target)
-        workshop = cls(folder, History(_plain(settings)))
+        run_directory = cls(folder, History(_plain(settings)))
         if not resume:
-            if workshop._holds_work():
+            if run_directory._holds_work():
                 raise InputError(
-                    f"{folder}: holds a training that was interrupted; go on with --resume, or delete it to start over"
+                    f"{folder}: holds an interrupted training; continue with --resume, or delete it to start over"
                 )
             others = [path.name for path in _files(folder) if not any(path.match(pattern) for pattern in _OURS)]
             if others:
-                raise InputError(f"{folder}: holds files that are no training's ({others[0]}); choose another --out")
-            workshop.discard()
-            workshop._write_history()
-            return workshop
+                raise InputError(
+                    f"{folder}: holds files that are not part of a training ({others[0]}); choose another --out"
+                )
+            run_directory.discard()
+            run_directory._write_history()
+            return run_directory
         if not can_resume(target):
-            raise InputError(f"{folder}: no interrupted training to resume; leave --resume away")
-        workshop.history = History.from_json((folder / _HISTORY).read_text(encoding="utf-8"))
-        workshop._compare(settings)
-        return workshop
+            raise InputError(f"{folder}: no interrupted training to resume; omit --resume")
+        run_directory.history = History.from_json((folder / _HISTORY).read_text(encoding="utf-8"))
+        run_directory._compare(settings)
+        return run_directory
 
     def settle(self, settings: dict[str, Any]) -> None:
-        """Add to the history's settings what is known only later; where it is resumed, it must be the same.
+        """Add settings to the history that are known only later; a resumed training must have the same.
 
         Raises:
             InputError: it is not.
@@ -91,45 +96,45 @@ class Workshop:
 
     def run(
         self,
-        cycle: Cycle,
+        phase: Phase,
         examples: Examples,
         validate: Callable[[], tuple[float, float]],
         progress: Progress,
         announce: Callable[[Epoch], None],
     ) -> None:
-        """Train a cycle to its end, from where it was left, and put its best epoch into the network.
+        """Train a phase to its end, from where it stopped, and restore its best epoch.
 
         Raises:
-            InputError: it came to nothing, or there is no room for its state.
+            InputError: the loss became NaN, or the disk is full.
         """
-        state = self.folder / f"{cycle.name.replace(' ', '-')}.npz"
+        state = self.folder / f"{phase.name.replace(' ', '-')}.npz"
         if state.exists():
-            cycle.resume(state)
-        stage = f"Training ({cycle.name})"
+            phase.resume(state)
+        stage = f"Training ({phase.name})"
         # An epoch may have been written to the history and not to the state.
-        self.history.epochs = [e for e in self.history.epochs if e.cycle != cycle.name or e.number <= cycle.epochs_done]
-        while not cycle.finished:
+        self.history.epochs = [e for e in self.history.epochs if e.cycle != phase.name or e.number <= phase.epochs_done]
+        while not phase.finished:
             try:
-                epoch = cycle.train_epoch(examples, validate, partial(progress, f"{stage} {cycle.epochs_done + 1}"))
+                epoch = phase.train_epoch(examples, validate, partial(progress, f"{stage} {phase.epochs_done + 1}"))
             except FloatingPointError as error:
                 self.discard()
-                raise InputError(f"{error}; try a lower learning rate than {cycle.settings.learning_rate:g}") from None
+                raise InputError(f"{error}; try a lower learning rate than {phase.settings.learning_rate:g}") from None
             self.history.epochs.append(epoch)
             self._write_history()
-            cycle.save(state)
+            phase.save(state)
             announce(epoch)
-        cycle.take_best()
+        phase.take_best()
 
     def discard(self) -> None:
-        """Throw away the folder and what edgeq has put there."""
+        """Delete the folder and what edgeq has put there."""
         remove_leftovers(self.folder)
         for path in _files(self.folder):
             if any(path.match(pattern) for pattern in _OURS):
                 path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # it is not there, or holds files of others
+        with contextlib.suppress(OSError):  # it does not exist, or holds other files
             self.folder.rmdir()
 
-    def __enter__(self) -> Workshop:
+    def __enter__(self) -> RunDirectory:
         return self
 
     def __exit__(

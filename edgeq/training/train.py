@@ -20,10 +20,10 @@ from edgeq.networks.saving import save_network
 from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, ModelMetadata
 from edgeq.training.history import Epoch, History, draw_learning_curve
-from edgeq.training.interruption import Workshop
-from edgeq.training.lessons import Lesson, from_scratch, transfer
+from edgeq.training.jobs import TrainingJob, from_scratch, transfer
 from edgeq.training.photos import PhotoSet, decode_photos, read_photos
 from edgeq.training.plan import Plan
+from edgeq.training.run_directory import RunDirectory
 from edgeq.training.transfer import cut_before_blocks
 
 __all__ = ["Trained", "train"]
@@ -94,29 +94,29 @@ def train(
         "photos_sha256": photos.sha256,
         "edgeq": edgeq.__version__,
     }
-    with Workshop.enter(target, settings, resume) as workshop:
+    with RunDirectory.enter(target, settings, resume) as run_directory:
         progress("Building the network", 0, 1)
         source = None if plan.from_scratch else _source(plan)
         if source is not None:
             architecture = replace(architecture, alpha=source.parent["alpha"])
         begun_with = _begun_with(source)
-        workshop.settle({"begun_with": begun_with, "width_multiplier": architecture.alpha})
+        run_directory.settle({"begun_with": begun_with, "width_multiplier": architecture.alpha})
         for sentence in source.remarks if source else ():
             remark(sentence)
         model = _begin(architecture, source, plan.seed)
         if plan.fine_tune:
             cut_before_blocks(model, plan.fine_tune)  # so many there must be, before the photos are decoded
-        photos, training, validation = decode_photos(photos, architecture.preprocessing, workshop.folder, progress)
-        lesson = Lesson(model, architecture, plan, photos, training, validation)
-        cycles = transfer(lesson, workshop.folder, progress) if source else from_scratch(lesson)
+        photos, training, validation = decode_photos(photos, architecture.preprocessing, run_directory.folder, progress)
+        job = TrainingJob(model, architecture, plan, photos, training, validation)
+        phases = transfer(job, run_directory.folder, progress) if source else from_scratch(job)
         best: Epoch | None = None
-        for cycle, examples, validate in cycles:
-            workshop.run(cycle, examples, validate, progress, announce)
-            best = cycle.best
+        for phase, examples, validate in phases:
+            run_directory.run(phase, examples, validate, progress, announce)
+            best = phase.best
         assert best
-        workshop.history.result = _result(photos, best)
-        _write(lesson, paths, workshop.history, best, begun_with)
-    last = {epoch.cycle: epoch.seconds for epoch in workshop.history.epochs}
+        run_directory.history.result = _result(photos, best)
+        _write(job, paths, run_directory.history, best, begun_with)
+    last = {epoch.cycle: epoch.seconds for epoch in run_directory.history.epochs}
     return Trained(*paths, photos, best, sum(last.values()), source.remarks if source else ())
 
 
@@ -192,14 +192,14 @@ def _result(photos: PhotoSet, best: Epoch) -> dict[str, Any]:
 
 
 def _write(
-    lesson: Lesson, paths: tuple[Path, Path, Path, Path], history: History, best: Epoch, begun_with: dict[str, Any]
+    job: TrainingJob, paths: tuple[Path, Path, Path, Path], history: History, best: Epoch, begun_with: dict[str, Any]
 ) -> None:
     """Write the network and what goes beside it, all or none."""
     import keras
     import tensorflow as tf
 
-    architecture, photos, plan, target = lesson.architecture, lesson.photos, lesson.plan, paths[0]
-    values = lesson.model.get_weights()
+    architecture, photos, plan, target = job.architecture, job.photos, job.plan, paths[0]
+    values = job.model.get_weights()
     keras.backend.clear_session()  # layer names and seeds, hence bytes, must not depend on what was built before
     keras.utils.set_random_seed(plan.seed)
     network = build_keras_model(architecture)

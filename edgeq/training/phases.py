@@ -1,4 +1,4 @@
-"""One cycle of training: a network, an optimizer, a learning rate that rises and falls, and the best epoch."""
+"""One phase of training: an optimizer, a learning rate that rises and falls, and the best epoch."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import numpy.typing as npt
 from edgeq.files import replacing
 from edgeq.training.history import Epoch
 
-__all__ = ["Cycle", "Examples", "Settings", "measure", "one_cycle"]
+__all__ = ["Examples", "Phase", "PhaseSettings", "measure", "one_cycle"]
 
 Examples = Callable[[npt.NDArray[np.int64], int, int], Any]
-"""Makes the inputs (N, ...) float32 of a step from the places of its pictures in the training set, the number
-of the epoch (from 0), and the number of the step, counted through all epochs."""
+"""Makes the inputs (N, ...) float32 of a step from the indices of its pictures in the training set, the number of the
+epoch (from 0), and the number of the step over all epochs."""
 
-_WARM_UP = 0.08  # of the cycle
-_LOWEST_START = 0.05  # of the highest learning rate
+_WARM_UP = 0.08  # share of the steps
+_START = 0.05  # share of the highest learning rate
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a cycle trains.
+class PhaseSettings:
+    """How a phase trains.
 
     Attributes:
         epochs: at most.
-        learning_rate: at the top of the cycle.
-        weight_decay: times the learning rate, each step (AdamW, arXiv 1711.05101).
-        batch: pictures a step.
-        label_smoothing: share of a label's weight that all classes get, in [0, 1).
-        largest_gradient: the norm over all variables to which longer gradients are cut.
-        patience: epochs without a better one after which training ends.
+        learning_rate: at the top of the phase.
+        weight_decay: of AdamW (arXiv 1711.05101), multiplied by the learning rate in each step.
+        batch: pictures per step.
+        label_smoothing: share of a label's weight that is spread over all classes, in [0, 1).
+        largest_gradient: gradients are clipped to this norm over all variables.
+        patience: epochs without an improvement after which training ends.
         seed: of the order of the pictures.
     """
 
@@ -50,25 +50,36 @@ class Settings:
     seed: int = 0
 
 
-def one_cycle(done: float) -> float:
-    """The learning rate over its highest when `done` in [0, 1] of the way: a straight line up, a cosine down."""
-    if done < _WARM_UP:
-        return _LOWEST_START + (1 - _LOWEST_START) * done / _WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
-
-
-class Cycle:
-    """Trains variables of a network, an epoch at a time; can be saved after each, and resumed.
+def one_cycle(highest: float, steps: int) -> Any:
+    """The learning rate of each step: it rises in a straight line, then falls to 0 along a cosine.
 
     Args:
-        name: of the cycle, for the history.
+        highest: learning rate, reached after 8 % of the steps.
+        steps: of the whole phase.
+
+    Returns:
+        A Keras schedule, called with the number of the step.
+    """
+    import keras
+
+    warm_up = _WARM_UP * steps
+    return keras.optimizers.schedules.CosineDecay(
+        _START * highest, steps - warm_up, warmup_target=highest, warmup_steps=warm_up
+    )
+
+
+class Phase:
+    """Trains variables of a network, one epoch at a time; its state can be saved after each epoch and resumed.
+
+    Args:
+        name: of the phase, for the history.
         model: gives logits (N, classes) from inputs; called as ``model(x, training=True)``.
         trained: the variables that learn.
         kept: all variables that make up the result, the trained ones among them.
         labels: (N,) integers, of the training set.
         classes: how many there are.
         settings: how to train.
-        begun_with: the epoch whose values the variables have; it stays the best until one of this cycle is better.
+        begun_with: the epoch whose values the variables have; it stays the best until this phase has a better one.
     """
 
     def __init__(
@@ -79,7 +90,7 @@ class Cycle:
         kept: list[Any],
         labels: npt.NDArray[np.integer[Any]],
         classes: int,
-        settings: Settings,
+        settings: PhaseSettings,
         begun_with: Epoch | None = None,
     ) -> None:
         import keras
@@ -88,11 +99,12 @@ class Cycle:
         self.name, self.model, self.settings = name, model, settings
         self.epochs_done, self.seconds = 0, 0.0
         self.best = begun_with
-        self._best_number = 0  # of this cycle's best epoch; 0 while none is better than what it began with
+        self._best_number = 0  # of this phase's best epoch; 0 while none is better than what it began with
         self._trained, self._kept = trained, kept
         self._labels = tf.one_hot(labels, classes)
+        steps = settings.epochs * max(1, len(labels) // settings.batch)
         self._optimizer = keras.optimizers.AdamW(
-            settings.learning_rate, settings.weight_decay, global_clipnorm=settings.largest_gradient
+            one_cycle(settings.learning_rate, steps), settings.weight_decay, global_clipnorm=settings.largest_gradient
         )
         # Only full convolutions and classifiers decay, as in the TensorFlow-Slim code of MobileNet's authors.
         spared = [v for v in trained if len(v.shape) == 1 or "depthwise" in v.path]
@@ -103,7 +115,7 @@ class Cycle:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or so many brought nothing better that patience has ended."""
+        """Whether all epochs are done, or the last `patience` ones brought no improvement."""
         settings = self.settings
         return self.epochs_done >= settings.epochs or self.epochs_done - self._best_number >= settings.patience
 
@@ -118,24 +130,22 @@ class Cycle:
             progress: called with (steps done, steps in all).
 
         Raises:
-            FloatingPointError: the loss is no number any more; nothing good can come after.
+            FloatingPointError: the loss is NaN or infinite.
         """
         import tensorflow as tf
 
-        started, settings = time.monotonic(), self.settings
+        started = time.monotonic()
         batches = list(self._batches())
         measured = []
-        for index, places in enumerate(batches):
-            rate = settings.learning_rate * one_cycle((self.epochs_done + index / len(batches)) / settings.epochs)
-            self._optimizer.learning_rate.assign(rate)
-            x = examples(places, self.epochs_done, self.epochs_done * len(batches) + index)
-            measured.append(self._step(x, tf.constant(places)).numpy())
+        for index, indices in enumerate(batches):
+            x = examples(indices, self.epochs_done, self.epochs_done * len(batches) + index)
+            measured.append(self._step(x, tf.constant(indices)).numpy())
             progress(index + 1, len(batches))
         self.epochs_done += 1
         loss, top1 = np.mean(measured, axis=0)
         validation_loss, validation_top1 = validate()
         if not math.isfinite(loss) or not math.isfinite(validation_loss):
-            raise FloatingPointError(f"epoch {self.epochs_done} ({self.name}): the loss is no number any more")
+            raise FloatingPointError(f"epoch {self.epochs_done} ({self.name}): the loss is NaN or infinite")
         self.seconds += time.monotonic() - started
         epoch = Epoch(
             self.name, self.epochs_done, float(loss), float(top1), validation_loss, validation_top1, self.seconds
@@ -146,19 +156,19 @@ class Cycle:
         return epoch
 
     def take_best(self) -> None:
-        """Put the best epoch's values into the variables."""
+        """Restore the best epoch's values."""
         for variable, value in zip(self._kept, self._best_values, strict=True):
             variable.assign(value)
 
     def save(self, path: Path) -> None:
-        """Write all that is needed to go on from here; an interrupted write leaves the old file."""
+        """Write everything needed to continue from here; an interrupted write leaves the old file."""
         state = [variable.numpy() for variable in self._state()]
         with replacing([path]) as (part,), part.open("wb") as file:
             best = self.best.to_array() if self.best and self._best_number else np.zeros(0)
             np.savez(file, *state, *self._best_values, best=best, progress=[self.epochs_done, self.seconds])
 
     def resume(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Continue from what `save` wrote."""
         variables = self._state()
         with np.load(path) as saved:
             values = [saved[f"arr_{i}"] for i in range(len(variables) + len(self._kept))]
@@ -175,18 +185,18 @@ class Cycle:
         return [*self._kept, *self._optimizer.variables]
 
     def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
-        """All places in random order, in equal parts of a batch; the last few that fill none wait an epoch."""
+        """Indices of all pictures in random order, in batches; the last few that fill none are left out."""
         count, batch = len(self._labels), self.settings.batch
         order = np.random.default_rng((self.settings.seed, self.epochs_done)).permutation(count)
         size = min(batch, count)
         for start in range(0, count - size + 1, size):
             yield order[start : start + size]
 
-    def _one_step(self, x: Any, places: Any) -> Any:
+    def _one_step(self, x: Any, indices: Any) -> Any:
         import keras
         import tensorflow as tf
 
-        y = tf.gather(self._labels, places)
+        y = tf.gather(self._labels, indices)
         with tf.GradientTape() as tape:
             logits = self.model(x, training=True)
             smoothing = self.settings.label_smoothing
