@@ -62,7 +62,7 @@ def command(
     Use it to choose a runtime and a number of threads, on the host or, with --on, on a board. MODEL is any .tflite
     file; its inputs are noise.
 
-    Each configuration (runtime, XNNPACK or not, threads) runs in a process of its own. The models take turns within
+    Each configuration (runtime, XNNPACK or not, threads) runs in a separate process. The models take turns within
     a configuration: a machine's speed drifts, but the ratios between models hold. Times are medians, p90, p99 and
     minimum in milliseconds.
 

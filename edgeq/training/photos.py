@@ -1,4 +1,4 @@
-"""A folder of photos, one sub-folder a class, split by seed into training and validation."""
+"""A folder of photos, one sub-folder per class, split by seed into training and validation."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def read_photos(
     taken, never stand on both.
 
     Args:
-        folder: with one sub-folder a class, each searched recursively.
+        folder: with one sub-folder per class, each searched recursively.
         validation_share: of each class's photos, in (0, 1); at least one photo stands on either side.
         seed: of the split.
         progress: called with ("Reading photos", done, total).

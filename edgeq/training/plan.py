@@ -22,7 +22,7 @@ class Plan:
         fine_tune: how many of the top blocks learn after the head has; 0 for none.
         epochs: of the head, or of training from scratch.
         fine_tune_epochs: of the top blocks.
-        batch: pictures a step.
+        batch: pictures per step.
         learning_rate: at the top of the first phase.
         fine_tune_rate: at the top of the second.
         views: of each photo that the frozen layers see: a plain one and augmented ones.

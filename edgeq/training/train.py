@@ -70,7 +70,7 @@ def train(
     global seeds of Python, NumPy and TensorFlow.
 
     Args:
-        folder: of the photos, one sub-folder a class.
+        folder: of the photos, one sub-folder per class.
         out: the .keras file to write; NAME.history.json, NAME.history.png and NAME.validation.csv go beside
             it.
         plan: how to train.
@@ -81,8 +81,8 @@ def train(
 
     Raises:
         InputError: photos, sizes or files that cannot serve, or a learning rate that leads nowhere.
-        WeightsError: the weights to begin with cannot be had.
-        EdgeqError: TensorFlow or matplotlib is not installed.
+            WeightsError: the weights to begin with are unavailable.
+            EdgeqError: TensorFlow or matplotlib is not installed.
     """
     target = Path(out)
     paths = _results(target, folder)

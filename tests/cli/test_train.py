@@ -109,7 +109,7 @@ class TestSuccess:
         assert [path.name for path in tmp_path.iterdir()] == ["a.keras.training"]
 
         again = edgeq_here(*options, cwd=tmp_path)
-        assert "a.keras.training: holds a training that was interrupted; go on with --resume" in error_of(again)
+        assert "a.keras.training: holds an interrupted training; continue with --resume" in error_of(again)
         done = edgeq_here(*options, "--resume")
         assert (done.code, done.err) == (0, "")
         assert (tmp_path / "a.keras").read_bytes() == (whole.folder / "new" / "colours.keras").read_bytes()
