@@ -81,8 +81,8 @@ def train(
 
     Raises:
         InputError: photos, sizes or files that cannot serve, or a learning rate that leads nowhere.
-        WeightsError: the weights to begin with are unavailable.
-        EdgeqError: TensorFlow or matplotlib is not installed.
+            WeightsError: the weights to begin with are unavailable.
+            EdgeqError: TensorFlow or matplotlib is not installed.
     """
     target = Path(out)
     paths = _results(target, folder)

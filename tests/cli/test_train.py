@@ -201,7 +201,7 @@ class TestErrors:
             ("--batch 0", "0 is not in the range x>=1"),
             ("--seed 2147483648", "2147483648 is not in the range"),
             ("--res 20 --output-stride 32", "too small for an output stride of 32"),
-            ("--resume", "no interrupted training to resume; omit --resume"),
+            ("--resume", "no interrupted training to resume"),
         ],
     )
     def test_options_that_make_no_sense(

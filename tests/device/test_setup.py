@@ -39,7 +39,7 @@ def test_what_fits(changes: dict[str, Any], platform: str) -> None:
     ("changes", "reason"),
     [
         ({"architecture": "riscv64"}, "board: there is no TFLite runtime for its architecture, riscv64"),
-        ({"architecture": "armv6l", "bits": 32}, "board: is a armv6l"),
+        ({"architecture": "armv6l", "bits": 32}, "board: .* armv6l"),
         ({"architecture": "armv7l", "bits": 32, "python": [3, 13]}, "is 32-bit with Python 3.13"),
         ({"libc": ["", ""]}, "has no glibc"),
         ({"libc": ["glibc", "2.24"]}, "has glibc 2.24, older than the 2.28"),

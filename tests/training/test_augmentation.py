@@ -13,8 +13,8 @@ from edgeq.training.augmentation import Augmentation
 
 tf = pytest.importorskip("tensorflow")
 
-NOTHING = {"smallest_crop": 1.0, "rotation": 0.0, "colour": 0.0, "flips": False}
-PIXELS = {"mean": (0.0,), "std": (1.0,), "crop": 1.0}
+NOTHING: dict[str, Any] = {"smallest_crop": 1.0, "rotation": 0.0, "colour": 0.0, "flips": False}
+PIXELS: dict[str, Any] = {"mean": (0.0,), "std": (1.0,), "crop": 1.0}
 COUNT = 64
 
 

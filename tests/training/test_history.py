@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ class TestJson:
     ],
     ids=str,
 )
-def test_better_is_more_often_right_then_surer(change: dict[str, float], better: bool) -> None:
+def test_better_is_more_often_right_then_surer(change: dict[str, Any], better: bool) -> None:
     assert replace(FIRST, **change).is_better_than(FIRST) == better
 
 

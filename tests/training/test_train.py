@@ -240,7 +240,8 @@ class TestFromScratch:
 
 class TestInterruption:
     def test_transfer_ends_as_if_nothing_had_happened(self, transferred: Run, photos: Path, tmp_path: Path) -> None:
-        out, told = tmp_path / "other.keras", []
+        told: list[Epoch] = []
+        out = tmp_path / "other.keras"
         shutil.copytree(transferred.snapshots / "fine-tune 1", tmp_path / "other.keras.training")
         trained = train(photos, out, TRANSFER, resume=True, announce=told.append)
         assert out.read_bytes() == transferred.trained.network.read_bytes()
@@ -288,7 +289,7 @@ class TestInterruption:
     def test_other_weights_are_another_training(
         self, transferred: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As where ImageNet's is available now, and could not before."""
+        """As if ImageNet's became available in between."""
         shutil.copytree(transferred.snapshots / "head 1", tmp_path / "other.keras.training")
         original = build_network
 
