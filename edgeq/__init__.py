@@ -31,7 +31,7 @@ _NAMES = {
     "edgeq.report": ("write_report",),
     "edgeq.runtime": ("Model",),
     "edgeq.tflite.metadata": ("ModelMetadata", "Overrides", "read_labels", "read_metadata"),
-    "edgeq.training": ("Plan", "Trained", "train"),
+    "edgeq.training": ("TrainingPlan", "Trained", "train"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 

@@ -48,8 +48,8 @@ from edgeq.tflite.metadata import ModelMetadata as ModelMetadata
 from edgeq.tflite.metadata import Overrides as Overrides
 from edgeq.tflite.metadata import read_labels as read_labels
 from edgeq.tflite.metadata import read_metadata as read_metadata
-from edgeq.training import Plan as Plan
 from edgeq.training import Trained as Trained
+from edgeq.training import TrainingPlan as TrainingPlan
 from edgeq.training import train as train
 
 __all__: list[str]

@@ -80,7 +80,7 @@ def synthesize(
         for step in range(steps):
             progress("Synthesizing images", number * steps + step, total)
             adam.apply([gradient(pixels.value, targets)], [pixels])
-            pixels.assign(np.clip(pixels.numpy(), 0, 1))
+            pixels.assign(keras.ops.clip(pixels, 0, 1))
         made.append(np.rint(255 * pixels.numpy()).astype(np.uint8))
     progress("Synthesizing images", total, total)
     return np.concatenate(made)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -18,13 +21,10 @@ from edgeq.networks import Architecture, default_output_stride
 from edgeq.quiet import quiet
 from edgeq.report import size as readable_size
 from edgeq.report.files import skipped_lines
-from edgeq.training import Epoch, Plan, Trained, can_resume, train
+from edgeq.training import Epoch, Trained, TrainingPlan, can_resume, train
 
 __all__ = ["command"]
 
-_FROM_SCRATCH = {"epochs": 60, "batch": 64, "learning_rate": 0.002}
-_TRANSFER = {"epochs": 30, "batch": 32, "learning_rate": 0.001}
-_PATIENCE = 10
 _LARGEST_SEED = 2**31 - 1  # TensorFlow's seeds are int32
 _FOR_TRANSFER = {"weights", "views", "fine_tune", "fine_tune_epochs", "fine_tune_rate"}
 _FOR_FINE_TUNING = {"fine_tune_epochs", "fine_tune_rate"}
@@ -92,7 +92,7 @@ class _Positive(click.FloatRange):
     "--patience",
     type=click.IntRange(1),
     metavar="N",
-    show_default=f"{_PATIENCE}; from scratch, never stop early",
+    show_default="10; from scratch, never stop early",
     help="Stop after N epochs without an improvement.",
 )
 @option(
@@ -225,26 +225,22 @@ def command(
         raise click.UsageError("--weights none: transfer learning needs weights; use --from-scratch")
     height, width = size or (224, 224)
     stride = chosen_output_stride(output_stride, height, width) or default_output_stride(height, width)
-    defaults = _FROM_SCRATCH if from_scratch else _TRANSFER
-    epochs = epochs or int(defaults["epochs"])
-    plan = Plan(
-        Architecture(family, height, width, 1.0 if alpha is None else alpha, stride, head=head),
+    options: dict[str, Any] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "patience": patience}
+    plan = (TrainingPlan.from_scratch if from_scratch else TrainingPlan)(
+        architecture=Architecture(family, height, width, 1.0 if alpha is None else alpha, stride, head=head),
         alpha=alpha,
         weights="none" if from_scratch else weights,
         fine_tune=fine_tune,
-        epochs=epochs,
         fine_tune_epochs=fine_tune_epochs,
-        batch=batch or int(defaults["batch"]),
-        learning_rate=learning_rate or defaults["learning_rate"],
         fine_tune_rate=fine_tune_rate,
         views=views,
         flips=flips,
         validation_share=validation,
-        patience=patience or (epochs if from_scratch else _PATIENCE),
         seed=seed,
+        **{name: value for name, value in options.items() if value is not None},
     )
     try:
-        with Progress() as progress, quiet(verbose):
+        with Progress() as progress, _printed(logging.getLogger("edgeq.training"), progress.line), quiet(verbose):
             progress("Loading TensorFlow", 0, 1)
             trained = train(
                 folder,
@@ -252,14 +248,27 @@ def command(
                 plan,
                 resume=resume,
                 progress=progress,
-                announce=lambda epoch: progress.line(_line(epoch)),
-                remark=progress.line,
+                on_epoch=lambda epoch: progress.line(_line(epoch)),
             )
     except (KeyboardInterrupt, SystemExit):
         if can_resume(out):
             click.echo("The progress is saved. To continue, run the same command with --resume.", err=True)
         raise
     _print(trained)
+
+
+@contextlib.contextmanager
+def _printed(log: logging.Logger, line: Callable[[str], None]) -> Iterator[None]:
+    """Print each message that is logged within the block."""
+    handler, level = logging.Handler(), log.level
+    handler.emit = lambda record: line(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _listed(names: set[str]) -> str:

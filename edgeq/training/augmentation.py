@@ -86,7 +86,7 @@ def _resample(images: Any, boxes: tuple[Any, ...], preprocessing: Preprocessing)
 
 
 def _transforms(boxes: tuple[Any, ...], rows: int, columns: int) -> Any:
-    """Where each pixel of the result lies in the picture: (N, 8) float32, in the form of ImageProjectiveTransformV3.
+    """Where each pixel of the result lies in the picture: (N, 8) float32, as ImageProjectiveTransformV3 takes it.
 
     Each of `boxes`, (N,) float32 all of them, is a part: top, left, height and width in the picture's pixels, -1
     for a mirrored box or else 1, and an angle in radians. The result's pixel (column + 1/2, row + 1/2), less its

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.networks import Architecture
+from edgeq.networks.network import in_new_session
 from edgeq.progress import Progress
 from edgeq.training.fused import with_fused_batchnorm, zero_init_residual
 from edgeq.training.history import Epoch
 from edgeq.training.phases import Examples, Phase, PhaseSettings, measure
 from edgeq.training.photos import PhotoSet
-from edgeq.training.plan import Plan
+from edgeq.training.plan import TrainingPlan
 from edgeq.training.transfer import (
     Views,
     back_half,
@@ -51,7 +52,7 @@ class TrainingJob:
 
     model: Any
     architecture: Architecture
-    plan: Plan
+    plan: TrainingPlan
     photos: PhotoSet
     training: npt.NDArray[np.uint8]
     validation: npt.NDArray[np.uint8]
@@ -91,7 +92,8 @@ def from_scratch(job: TrainingJob) -> Phases:
     model, preprocessing = job.model, job.architecture.preprocessing
     zero_init_residual(model)
     plan, count = job.plan, len(job.photos.training)
-    twin = with_fused_batchnorm(model, plan.epochs * max(1, count // plan.batch))
+    steps = plan.epochs * max(1, count // plan.batch)
+    twin = in_new_session(lambda: with_fused_batchnorm(model, steps))
     change = plan.augmentation.apply
     augment = tf.function(lambda x, seed: change(x, preprocessing, seed), reduce_retracing=True)
     forward = tf.function(twin, reduce_retracing=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgeq.networks import Architecture
 from edgeq.training.augmentation import Augmentation
 
-__all__ = ["Plan"]
+__all__ = ["TrainingPlan"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to train.
+class TrainingPlan:
+    """How to train. The defaults are for transfer learning; `from_scratch` has those for random weights.
+
+    Example:
+        >>> plan = TrainingPlan(epochs=5, fine_tune=4)
+        >>> small = TrainingPlan.from_scratch(architecture=Architecture(height=32, width=32, output_stride=8))
 
     Attributes:
         architecture: of the result, less its classes, which the photos have.
@@ -32,7 +36,7 @@ class Plan:
         seed: of the split, the augmentation, the order and the first weights.
     """
 
-    architecture: Architecture
+    architecture: Architecture = field(default_factory=Architecture)
     alpha: float | None = None
     weights: str = "auto"
     fine_tune: int = 0
@@ -47,8 +51,18 @@ class Plan:
     patience: int = 10
     seed: int = 0
 
+    @classmethod
+    def from_scratch(cls, **options: Any) -> TrainingPlan:
+        """Plan to train all layers from random weights: 60 epochs in batches of 64, without stopping early.
+
+        Args:
+            options: attributes with other values than that.
+        """
+        chosen: dict[str, Any] = {"weights": "none", "epochs": 60, "batch": 64, "learning_rate": 0.002} | options
+        return cls(**{"patience": chosen["epochs"]} | chosen)
+
     @property
-    def from_scratch(self) -> bool:
+    def is_from_scratch(self) -> bool:
         """Whether no layer begins with trained weights."""
         return self.weights == "none"
 

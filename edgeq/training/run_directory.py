@@ -6,6 +6,7 @@ An interruption costs one epoch at most.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ __all__ = ["RunDirectory", "can_resume"]
 
 _HISTORY = "history.json"
 _FINISHED_VIEWS = "view-*.npy"
-_OURS = (_HISTORY, "*.npy", "*.npz", "*.part")
+_LOCK = "lock"
+_OURS = (_HISTORY, _LOCK, "*.npy", "*.npz", "*.part")
 
 
 def can_resume(out: str | Path) -> bool:
@@ -59,25 +61,27 @@ class RunDirectory:
 
         Raises:
             InputError: there is an interrupted training and `resume` is false, or there is none (or one with
-                other settings) and it is true; or a folder of that name that is none of edgeq's.
+                other settings) and it is true; another training is running in the folder; or it is none of edgeq's.
         """
         folder = _folder_of(target)
         run_directory = cls(folder, History(_plain(settings)))
         if not resume:
-            if run_directory._holds_work():
-                raise InputError(
-                    f"{folder}: holds an interrupted training; continue with --resume, or delete it to start over"
-                )
             others = [path.name for path in _files(folder) if not any(path.match(pattern) for pattern in _OURS)]
             if others:
                 raise InputError(
                     f"{folder}: holds files that are not part of a training ({others[0]}); choose another --out"
                 )
-            run_directory.discard()
+            run_directory._lock()
+            if run_directory._holds_work():
+                raise InputError(
+                    f"{folder}: holds an interrupted training; continue with --resume, or delete it to start over"
+                )
+            run_directory.discard(keep=_LOCK)
             run_directory._write_history()
             return run_directory
         if not can_resume(target):
             raise InputError(f"{folder}: no interrupted training to resume; omit --resume")
+        run_directory._lock()
         run_directory.history = History.from_json((folder / _HISTORY).read_text(encoding="utf-8"))
         run_directory._compare(settings)
         return run_directory
@@ -100,14 +104,14 @@ class RunDirectory:
         examples: Examples,
         validate: Callable[[], tuple[float, float]],
         progress: Progress,
-        announce: Callable[[Epoch], None],
+        on_epoch: Callable[[Epoch], None],
     ) -> None:
         """Train a phase to its end, from where it stopped, and restore its best epoch.
 
         Raises:
             InputError: the loss became NaN, or the disk is full.
         """
-        state = self.folder / f"{phase.name.replace(' ', '-')}.npz"
+        state = self.folder / f"{phase.name.replace(' ', '-')}.state.npz"
         if state.exists():
             phase.resume(state)
         stage = f"Training ({phase.name})"
@@ -122,14 +126,14 @@ class RunDirectory:
             self.history.epochs.append(epoch)
             self._write_history()
             phase.save(state)
-            announce(epoch)
+            on_epoch(epoch)
         phase.take_best()
 
-    def discard(self) -> None:
-        """Delete the folder and what edgeq has put there."""
+    def discard(self, keep: str = "") -> None:
+        """Delete the folder and what edgeq has put there, except for the file named `keep`."""
         remove_leftovers(self.folder)
         for path in _files(self.folder):
-            if any(path.match(pattern) for pattern in _OURS):
+            if path.name != keep and any(path.match(pattern) for pattern in _OURS):
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it does not exist, or holds other files
             self.folder.rmdir()
@@ -142,6 +146,27 @@ class RunDirectory:
     ) -> None:
         if kind is None or (issubclass(kind, Exception) and not self._holds_work()):
             self.discard()
+        self._lock_file.close()
+
+    def _lock(self) -> None:
+        """Keep other trainings out until this one ends, however it ends.
+
+        Raises:
+            InputError: one is running there, or the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file = (self.folder / _LOCK).open("w")
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot write ({error.strerror})") from None
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{self.folder}: another training is running there; wait until it has finished, or choose another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
 
     def _holds_work(self) -> bool:
         """Whether an epoch, or one pass of the frozen layers, is done."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
+import logging
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +19,20 @@ from edgeq.files import replacing, write_text
 from edgeq.networks import Architecture, Network, build_keras_model, build_network
 from edgeq.networks.building import randomize
 from edgeq.networks.head import CLASSIFIER
+from edgeq.networks.network import in_new_session
 from edgeq.networks.saving import save_network
 from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, ModelMetadata
 from edgeq.training.history import Epoch, History, draw_learning_curve
 from edgeq.training.jobs import TrainingJob, from_scratch, transfer
 from edgeq.training.photos import PhotoSet, decode_photos, read_photos
-from edgeq.training.plan import Plan
+from edgeq.training.plan import TrainingPlan
 from edgeq.training.run_directory import RunDirectory
 from edgeq.training.transfer import cut_before_blocks
 
 __all__ = ["Trained", "train"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,33 +63,38 @@ class Trained:
 def train(
     folder: str | Path,
     out: str | Path,
-    plan: Plan,
+    plan: TrainingPlan | None = None,
     *,
     resume: bool = False,
     progress: Progress = no_progress,
-    announce: Callable[[Epoch], None] = lambda epoch: None,
-    remark: Callable[[str], None] = lambda sentence: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Train a network on a folder of photos.
 
-    What an interrupted training has done stays in the folder ``OUT.training`` until one has finished. Sets the
-    global seeds of Python, NumPy and TensorFlow.
+    An interrupted training keeps its progress in the folder ``OUT.training``, for `resume`. Logs, before the first
+    epoch, which weights were chosen. Keras's session and dtype policy, and the global seeds of Python, NumPy and
+    TensorFlow, stay as they are.
+
+    Example:
+        >>> trained = edgeq.train("photos/", "flowers.keras", edgeq.TrainingPlan(epochs=5))
+        >>> trained.best.validation_top1
+        0.932
 
     Args:
         folder: of the photos, one sub-folder per class.
         out: the .keras file to write; NAME.history.json, NAME.history.png and NAME.validation.csv go beside
             it.
-        plan: how to train.
+        plan: how to train; None takes the defaults of `TrainingPlan`.
         resume: go on from where an interrupted training of the same plan and photos stopped.
         progress: called with (stage, done, total).
-        announce: called with each epoch that is done.
-        remark: called with sentences on what was chosen for the user, before the first epoch.
+        on_epoch: called after each epoch.
 
     Raises:
         InputError: photos, sizes or files that cannot serve, or a learning rate that leads nowhere.
-            WeightsError: the weights to begin with are unavailable.
-            EdgeqError: TensorFlow or matplotlib is not installed.
+        WeightsError: the weights to begin with are unavailable.
+        EdgeqError: TensorFlow or matplotlib is not installed.
     """
+    plan = plan or TrainingPlan()
     target = Path(out)
     paths = _results(target, folder)
     _require_matplotlib()
@@ -94,15 +105,15 @@ def train(
         "photos_sha256": photos.sha256,
         "edgeq": edgeq.__version__,
     }
-    with RunDirectory.enter(target, settings, resume) as run_directory:
+    with _own_randomness(), RunDirectory.enter(target, settings, resume) as run_directory:
         progress("Building the network", 0, 1)
-        source = None if plan.from_scratch else _source(plan)
+        source = None if plan.is_from_scratch else _source(plan)
         if source is not None:
             architecture = replace(architecture, alpha=source.parent["alpha"])
         begun_with = _begun_with(source)
         run_directory.settle({"begun_with": begun_with, "width_multiplier": architecture.alpha})
         for sentence in source.remarks if source else ():
-            remark(sentence)
+            _log.info(sentence)
         model = _begin(architecture, source, plan.seed)
         if plan.fine_tune:
             cut_before_blocks(model, plan.fine_tune)  # so many there must be, before the photos are decoded
@@ -111,7 +122,7 @@ def train(
         phases = transfer(job, run_directory.folder, progress) if source else from_scratch(job)
         best: Epoch | None = None
         for phase, examples, validate in phases:
-            run_directory.run(phase, examples, validate, progress, announce)
+            run_directory.run(phase, examples, validate, progress, on_epoch)
             best = phase.best
         assert best
         run_directory.history.result = _result(photos, best)
@@ -141,7 +152,7 @@ def _require_matplotlib() -> None:
         raise EdgeqError("learning curves need matplotlib, which is not installed: pip install 'edgeq[convert]'")
 
 
-def _source(plan: Plan) -> Network:
+def _source(plan: TrainingPlan) -> Network:
     """The network whose layers the new one begins with."""
     architecture = plan.architecture
     return build_network(
@@ -162,10 +173,8 @@ def _begun_with(source: Network | None) -> dict[str, Any]:
 
 def _begin(architecture: Architecture, source: Network | None, seed: int) -> Any:
     """The network that will learn: what it shares with the source has the source's weights, the rest is random."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    model = build_keras_model(architecture, "linear")
+    random.seed(seed)
+    model = in_new_session(lambda: build_keras_model(architecture, "linear"))
     if source is None:
         return model
     randomize(model, seed)
@@ -178,6 +187,16 @@ def _begin(architecture: Architecture, source: Network | None, seed: int) -> Any
         if [value.shape for value in values] == [value.shape for value in layer.get_weights()]:
             layer.set_weights(values)
     return model
+
+
+@contextlib.contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Restore Python's random numbers after the block: Keras draws the seeds of its layers from them."""
+    before = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def _result(photos: PhotoSet, best: Epoch) -> dict[str, Any]:
@@ -200,9 +219,8 @@ def _write(
 
     architecture, photos, plan, target = job.architecture, job.photos, job.plan, paths[0]
     values = job.model.get_weights()
-    keras.backend.clear_session()  # layer names and seeds, hence bytes, must not depend on what was built before
-    keras.utils.set_random_seed(plan.seed)
-    network = build_keras_model(architecture)
+    random.seed(plan.seed)
+    network = in_new_session(lambda: build_keras_model(architecture))
     network.set_weights(values)
     provenance = architecture.to_json() | {
         "begun_with": begun_with,

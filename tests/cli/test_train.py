@@ -50,7 +50,7 @@ class TestSuccess:
     def test_what_it_prints_and_writes(self, whole: Whole) -> None:
         assert (whole.done.code, whole.done.err) == (0, "")
         lines = whole.done.out.splitlines()
-        assert lines[0].startswith("ImageNet's weights are neither in Keras's cache nor can they be downloaded: took ")
+        assert lines[0].startswith("ImageNet's weights are neither in Keras's cache nor can they be downloaded")
         assert lines[1] == "Output stride 8: the last feature map has 4x4 cells."
         assert [match and match[1] for match in map(EPOCH.fullmatch, lines[2:4])] == ["1", "2"]
         assert re.fullmatch(
@@ -129,6 +129,7 @@ class TestSuccess:
                 shutil.copy(source, folder / colour / os.fsdecode(b"\xfc%d.jpg" % number))
         for name_of_other in ("note1.txt", "note2.txt", "odd.jpg"):
             (folder / "red" / name_of_other).write_text(name_of_other)
+        (folder / "red" / "odd.jpg").write_text("no picture 2")  # the split puts this content among the training photos
         options = ("--network", "mobilenet_v3_small_minimalistic", "--alpha", 0.35, "--res", "48x32", "--epochs", 1)
         done = edgeq_here("train", "photos", "--out", name, "--from-scratch", *options, cwd=tmp_path)
         assert (done.code, done.err) == (0, "")
@@ -184,7 +185,7 @@ class TestErrors:
                 "--from-scratch --fine-tune 3",
                 "--from-scratch trains all layers from random weights; omit --fine-tune",
             ),
-            ("--from-scratch --weights imagenet --views 3", "without --views, --weights"),
+            ("--from-scratch --weights imagenet --views 3", "omit --views, --weights"),
             ("--fine-tune-epochs 3", "--fine-tune-epochs: only with --fine-tune"),
             (
                 "--fine-tune-epochs 3 --fine-tune-rate 1e-3",

@@ -116,11 +116,11 @@ class TestLabelsFile:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            pytest.param("1.jpg,0\n1.jpg\n", "line 2: must be a file and a class index", id="one-column"),
-            pytest.param("1.jpg,cat\n", "line 1: must be a file and a class index", id="name-instead-of-index"),
-            pytest.param("1.jpg,-1\n", "line 1: must be a file and a class index", id="negative"),
-            pytest.param("1.jpg,1.0\n", "line 1: must be a file and a class index", id="fraction"),
-            pytest.param("1.jpg,²\n", "line 1: must be a file and a class index", id="superscript"),
+            pytest.param("1.jpg,0\n1.jpg\n", "line 2: must be a file name and a class index", id="one-column"),
+            pytest.param("1.jpg,cat\n", "line 1: must be a file name and a class index", id="name-instead-of-index"),
+            pytest.param("1.jpg,-1\n", "line 1: must be a file name and a class index", id="negative"),
+            pytest.param("1.jpg,1.0\n", "line 1: must be a file name and a class index", id="fraction"),
+            pytest.param("1.jpg,²\n", "line 1: must be a file name and a class index", id="superscript"),
             pytest.param("file,class_index\n1.jpg,3\n", "line 2: class 3, but the models have 3", id="too-high"),
             pytest.param("other.jpg,0\n", "names no file that is there", id="none-there"),
             pytest.param("", "names no file that is there", id="empty"),
@@ -212,7 +212,7 @@ class TestAFileOfItsOwn:
             pytest.param(f"{'x' * 300},0\n", "names no file that is there", id="too-long-a-name"),
             pytest.param(f"{'x' * 200_000},0\n", "cannot read labels", id="no-table-at-all"),
             pytest.param("1.jpg\0,0\n", "mine.csv: ", id="nul"),
-            pytest.param("name,age\nAnn,43\n", "line 1: must be a file and a class index", id="another-table"),
+            pytest.param("name,age\nAnn,43\n", "line 1: must be a file name and a class index", id="another-table"),
         ],
     )
     def test_that_makes_no_sense(self, text: str, message: str, touch: Callable[..., Path]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from .conftest import Board, run
+
+pytestmark = pytest.mark.skipif("EDGEQ_SLOW" not in os.environ, reason="takes minutes; set EDGEQ_SLOW=1")
 
 
 @pytest.fixture(scope="module")

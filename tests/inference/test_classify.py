@@ -166,7 +166,7 @@ class TestMany:
     def test_an_empty_folder(self, green: Path, tmp_path: Path, path: Path) -> None:
         results = classify_all([green, tmp_path], path)
         assert next(results).error is None
-        with pytest.raises(InputError, match="holds no files"):
+        with pytest.raises(InputError, match="holds no images"):
             next(results)
 
     def test_a_model_that_does_not_say_how_its_input_is_normalized(

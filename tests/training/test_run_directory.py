@@ -55,12 +55,12 @@ def run(run_directory: RunDirectory, phase: Any, stop: int = 0) -> list[tuple[st
     """Run a phase until an epoch is announced, or to its end."""
     told: list[tuple[str, int]] = []
 
-    def announce(epoch: Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> None:
         told.append((epoch.cycle, epoch.number))
         if epoch.number == stop:
             raise Stop
 
-    run_directory.run(phase, lambda *_: None, lambda: (1.0, 0.5), lambda *_: None, announce)
+    run_directory.run(phase, lambda *_: None, lambda: (1.0, 0.5), lambda *_: None, on_epoch)
     return told
 
 
@@ -102,7 +102,7 @@ class TestFolder:
     def test_an_interruption_keeps_what_was_done(self, target: Path) -> None:
         folder = interrupted(target)
         assert can_resume(target)
-        assert sorted(path.name for path in folder.iterdir()) == ["head.npz", "history.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["head.state.npz", "history.json", "lock"]
         kept = json.loads((folder / "history.json").read_text())
         assert [epoch["number"] for epoch in kept["epochs"]] == [1, 2]
         assert kept["settings"] == {"seed": 1, "sizes": [3, 4], "photos_sha256": "ab"}
@@ -162,7 +162,7 @@ class TestResume:
 
     def test_an_epoch_whose_state_was_not_saved_is_done_again(self, target: Path) -> None:
         folder = interrupted(target, epochs=2)
-        (folder / "head.npz").write_text("1")
+        (folder / "head.state.npz").write_text("1")
         with RunDirectory.enter(target, SETTINGS, resume=True) as run_directory:
             assert run(run_directory, FakePhase()) == [("head", 2), ("head", 3)]
             assert [epoch.number for epoch in run_directory.history.epochs] == [1, 2, 3]
@@ -183,7 +183,7 @@ class TestResume:
     def test_it_must_be_asked_for(self, target: Path) -> None:
         folder = interrupted(target)
         before = (folder / "history.json").read_bytes()
-        with pytest.raises(InputError, match="was interrupted; continue with --resume, or delete"):
+        with pytest.raises(InputError, match="interrupted training; continue with --resume, or delete"):
             RunDirectory.enter(target, SETTINGS, resume=False)
         assert (folder / "history.json").read_bytes() == before
 
@@ -192,7 +192,7 @@ class TestResume:
         (folder / "training.npy").touch()
         assert can_resume(target)
         with RunDirectory.enter(target, SETTINGS | {"seed": 2}, resume=False) as run_directory:
-            assert [path.name for path in folder.iterdir()] == ["history.json"]
+            assert sorted(path.name for path in folder.iterdir()) == ["history.json", "lock"]
             assert run_directory.history == History({"seed": 2, "sizes": [3, 4], "photos_sha256": "ab"})
 
     @pytest.mark.parametrize("left", ["nothing", "folder"])
@@ -225,6 +225,18 @@ class TestResume:
             with pytest.raises(InputError, match=r"other photos or options \(begun with\)"):
                 run_directory.settle({"begun_with": {"sha256": "ce"}})
             assert run_directory.history.settings["begun_with"] == {"sha256": "cd"}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_trainings_of_one_file_do_not_disturb_each_other(target: Path, resume: bool) -> None:
+    folder = interrupted(target) if resume else target.parent / "m.keras.training"
+    with RunDirectory.enter(target, SETTINGS, resume) as first:
+        (first.folder / "view-0.part").touch()  # nothing is finished yet
+        for again in (False, True):
+            with pytest.raises(InputError, match="another training is running there"):
+                RunDirectory.enter(target, SETTINGS, again)
+        assert (folder / "view-0.part").exists()
+    assert not folder.exists()
 
 
 def test_a_training_that_diverged_is_of_no_use(target: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import random
 import re
 import shutil
 import subprocess
@@ -24,13 +26,15 @@ from edgeq.errors import EdgeqError, InputError
 from edgeq.networks import Architecture, build_network, open_network
 from edgeq.preprocessing import Preprocessing
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, read_metadata
-from edgeq.training import Epoch, History, Plan, Trained, train
+from edgeq.training import Epoch, History, Trained, TrainingPlan, train
 from edgeq.training.transfer import cut_before_blocks, front_half
 
 keras = pytest.importorskip("keras")
 
+MODULE = sys.modules[train.__module__]
+
 V2 = Architecture("mobilenet_v2", 32, 32, output_stride=8)
-TRANSFER = Plan(
+TRANSFER = TrainingPlan(
     V2,
     weights="bundled",
     fine_tune=2,
@@ -42,7 +46,7 @@ TRANSFER = Plan(
     seed=5,
 )
 V3 = Architecture("mobilenet_v3_small_minimalistic", 33, 47, 0.35, 8)
-FROM_SCRATCH = Plan(V3, alpha=0.35, weights="none", epochs=2, batch=10, patience=9)
+FROM_SCRATCH = TrainingPlan(V3, alpha=0.35, weights="none", epochs=2, batch=10, patience=9)
 Progress = Callable[[str, int, int], None]
 
 
@@ -70,16 +74,20 @@ class Run:
     snapshots: Path
 
 
-def run(photos: Path, folder: Path, plan: Plan) -> Run:
+def run(photos: Path, folder: Path, plan: TrainingPlan) -> Run:
     """Train, keeping what an interruption would have left after each epoch and amid the frozen layers."""
     out, snapshots = folder / "new" / "colours.keras", folder / "snapshots"
     epochs: list[Epoch] = []
     remarks: list[str] = []
+    log, handler = logging.getLogger("edgeq.training"), logging.Handler()
+    handler.emit = lambda record: remarks.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
     def keep(name: str) -> None:
         shutil.copytree(out.with_name("colours.keras.training"), snapshots / name)
 
-    def announce(epoch: Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> None:
         epochs.append(epoch)
         keep(f"{epoch.cycle} {epoch.number}")
 
@@ -87,7 +95,8 @@ def run(photos: Path, folder: Path, plan: Plan) -> Run:
         if stage == "Running the frozen layers" and done == 60:  # the second view of 30 photos
             keep("views")
 
-    trained = train(photos, out, plan, progress=progress, announce=announce, remark=remarks.append)
+    trained = train(photos, out, plan, progress=progress, on_epoch=on_epoch)
+    log.removeHandler(handler)
     return Run(trained, epochs, remarks, snapshots)
 
 
@@ -243,7 +252,7 @@ class TestInterruption:
         told: list[Epoch] = []
         out = tmp_path / "other.keras"
         shutil.copytree(transferred.snapshots / "fine-tune 1", tmp_path / "other.keras.training")
-        trained = train(photos, out, TRANSFER, resume=True, announce=told.append)
+        trained = train(photos, out, TRANSFER, resume=True, on_epoch=told.append)
         assert out.read_bytes() == transferred.trained.network.read_bytes()
         assert [without_seconds(epoch) for epoch in told] == [without_seconds(transferred.epochs[-1])]
         assert [without_seconds(epoch) for epoch in trained_epochs(trained)] == [
@@ -273,12 +282,12 @@ class TestInterruption:
         def fail(history: History, path: Path, title: str) -> None:
             raise OSError(28, "No space left on device", str(path))
 
-        monkeypatch.setattr("edgeq.training.train.draw_learning_curve", fail)
+        monkeypatch.setattr(MODULE, "draw_learning_curve", fail)
         with pytest.raises(InputError, match=r"other.history.png: cannot write \(No space left"):
             train(photos, tmp_path / "other.keras", TRANSFER, resume=True)
         assert {path.name for path in tmp_path.iterdir()} == {*names, "other.keras.training"}
         assert [(tmp_path / name).read_text() for name in names] == ["old"] * 4
-        for name in ("head.npz", "fine-tune.npz"):  # all is there for another --resume, and as it should be
+        for name in ("head.state.npz", "fine-tune.state.npz"):  # all is there for another --resume, and as it should be
             with np.load(work / name) as now, np.load(transferred.snapshots / "fine-tune 2" / name) as then:
                 values = [key for key in then.files if key.startswith("arr_")]
                 assert len(values) > 5
@@ -297,10 +306,10 @@ class TestInterruption:
             network = original(*arguments, **options)
             return replace(network, parent=network.parent | {"sha256": "0" * 64})
 
-        monkeypatch.setattr("edgeq.training.train.build_network", other)
+        monkeypatch.setattr(MODULE, "build_network", other)
         with pytest.raises(InputError, match=r"with other photos or options \(begun with\)"):
             train(photos, tmp_path / "other.keras", TRANSFER, resume=True)
-        assert (tmp_path / "other.keras.training" / "head.npz").exists()
+        assert (tmp_path / "other.keras.training" / "head.state.npz").exists()
 
     @pytest.mark.parametrize(
         ("plan", "named"),
@@ -312,7 +321,7 @@ class TestInterruption:
         ids=["seed", "epochs-and-rate", "size"],
     )
     def test_other_options_are_another_training(
-        self, transferred: Run, photos: Path, tmp_path: Path, plan: Plan, named: str
+        self, transferred: Run, photos: Path, tmp_path: Path, plan: TrainingPlan, named: str
     ) -> None:
         shutil.copytree(transferred.snapshots / "head 1", tmp_path / "other.keras.training")
         with pytest.raises(InputError, match=re.escape(f"other photos or options ({named})")):
@@ -334,6 +343,24 @@ def without_seconds(epoch: Epoch) -> Epoch:
     return replace(epoch, seconds=0.0)
 
 
+class TestProcess:
+    def test_the_session_and_the_seeds_stay_as_they_are(self, photos: Path, tmp_path: Path) -> None:
+        plan = TrainingPlan(V2, weights="bundled", epochs=1, views=1)
+        trained = train(photos, tmp_path / "m.keras", plan)
+        first, policy = keras.layers.Dense(1).name, keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_float16")
+        before, numpy_before = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].copy()
+        try:
+            again = train(photos, tmp_path / "n.keras", plan)
+            assert random.getstate() == before
+            np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], numpy_before)
+            assert keras.config.dtype_policy().name == "mixed_float16"
+            assert keras.layers.Dense(1).name != first  # numbers go on from where they were
+        finally:
+            keras.config.set_dtype_policy(policy)
+        assert again.network.read_bytes() == trained.network.read_bytes()
+
+
 class TestExtremes:
     def test_a_fine_tuning_that_spoils_is_not_kept(self, photos: Path, tmp_path: Path) -> None:
         plan = replace(TRANSFER, architecture=replace(V2, head=4), fine_tune_rate=3.0, fine_tune=1, views=1)
@@ -347,7 +374,7 @@ class TestExtremes:
     def test_little_of_everything(self, photos: Path, tmp_path: Path) -> None:
         """Three photos to train on in a batch of many, for one epoch, on a size that is odd."""
         architecture = replace(V2, height=33, width=47)
-        plan = Plan(architecture, weights="bundled", epochs=1, views=1, validation_share=0.99, batch=500)
+        plan = TrainingPlan(architecture, weights="bundled", epochs=1, views=1, validation_share=0.99, batch=500)
         (tmp_path / "deep" / "down").mkdir(parents=True)
         (tmp_path / "link").symlink_to(tmp_path / "deep" / "down")
         trained = train(photos, tmp_path / "link" / "m.keras", plan)
@@ -360,7 +387,7 @@ class TestExtremes:
         """Its own head has two layers, and it takes pixels as they are."""
         source = build_network(V3.family, 33, 47, alpha=0.35, output_stride=8, weights="none", seed=4).keeps_alive
         source.save_weights(tmp_path / "own.weights.h5")
-        plan = Plan(V3, alpha=0.35, weights=str(tmp_path / "own.weights.h5"), epochs=1, views=1)
+        plan = TrainingPlan(V3, alpha=0.35, weights=str(tmp_path / "own.weights.h5"), epochs=1, views=1)
         before = weights_of(source)
         trained = train(photos, tmp_path / "m.keras", plan)
         assert changed(before, weights_of(keras.models.load_model(trained.network))) == {"conv_2", "logits"}
