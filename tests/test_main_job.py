@@ -69,7 +69,6 @@ def test_it_drifts_no_further_than_it_should(models: Path, split: tuple[Path, Pa
     assert found["agreement"] >= 0.945
     assert abs(found["top1_drop"]) < 0.04
     assert found["candidate"]["size_bytes"] < 4_200_000
-    assert found["candidate"]["latency_ms"] < found["reference"]["latency_ms"]
 
 
 def test_it_names_a_parrot(models: Path, shared: Path, edgeq: Run) -> None:

@@ -28,5 +28,5 @@ def test_errors(colour_models: Path, edgeq: Run, tmp_path: Path) -> None:
     assert "must be like" in error_of(edgeq("bundle", model, "-o", tmp_path / "b", "--wheels", "pi"))
     assert "into a folder" in error_of(edgeq("bundle", model, "-o", tmp_path / "b.zip", "--c-array"))
     error = error_of(edgeq("bundle", colour_models / "colours_fp32.tflite", "-o", "/proc/nowhere/b"))
-    assert error.startswith("/proc/nowhere/b: cannot write")
+    assert re.match(r"/proc/nowhere(/b)?: cannot write", error)
     assert list(tmp_path.iterdir()) == []
