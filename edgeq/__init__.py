@@ -28,7 +28,7 @@ _NAMES = {
     "edgeq.preprocessing": ("Preprocessing", "parse_normalization"),
     "edgeq.quantization": ("Quantization",),
     "edgeq.refinement": ("RefinedModel", "Refinement", "refine"),
-    "edgeq.report": ("write_report",),
+    "edgeq.report": ("write_markdown", "write_report"),
     "edgeq.runtime": ("Model",),
     "edgeq.tflite.metadata": ("ModelMetadata", "Overrides", "read_labels", "read_metadata"),
     "edgeq.training": ("TrainingPlan", "Trained", "train"),

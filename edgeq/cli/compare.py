@@ -16,7 +16,7 @@ from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import compare
 from edgeq.errors import EXIT_GATE_MISSED, InputError
-from edgeq.report import comparison_lines, write_report
+from edgeq.report import comparison_lines, write_markdown, write_report
 from edgeq.report.page import require_packages
 
 __all__ = ["command"]
@@ -82,12 +82,20 @@ class _Share(click.FloatRange):
     metavar="FILE",
     help="Also write an HTML report with photos and charts. It includes --layers if the models allow it.",
 )
+@option(
+    "Output",
+    "--markdown",
+    "markdown_path",
+    metavar="FILE",
+    help="Also write a Markdown summary, for a CI job or a pull request.",
+)
 @json_option
 def command(
     models: tuple[str, ...],
     data: str,
     json_path: str | None,
     report_path: str | None,
+    markdown_path: str | None,
     max_drop: float | None,
     min_agreement: float | None,
     layers: bool,
@@ -119,13 +127,16 @@ def command(
       $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --layers
       $ edgeq compare --data photos/ --report drift.html --json drift.json
       $ edgeq compare --data photos/ --max-drop 0.01 --min-agreement 0.95
+      $ edgeq compare --data photos/ --min-agreement 0.95 --markdown drift.md
       $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@kitchen
       $ edgeq compare m_int8.tflite --data photos/ --on pi@kitchen
     """
     if len(models) == 1:
-        if max_drop is not None or min_agreement is not None or layers or report_path is not None:
+        for_two = (max_drop, min_agreement, report_path, markdown_path)
+        if layers or any(value is not None for value in for_two):
             raise click.UsageError(
-                "--max-drop, --min-agreement, --layers and --report compare two models; give REFERENCE and CANDIDATE"
+                "--max-drop, --min-agreement, --layers, --report and --markdown compare two models; give REFERENCE and "
+                "CANDIDATE"
             )
         from edgeq.cli.compare_backends import print_backend_comparison
 
@@ -155,6 +166,9 @@ def command(
     if report_path is not None:
         write_report(result, report_path, shlex.join(["edgeq", *sys.argv[1:]]))
     missed = result.missed_limits(max_drop, min_agreement)
+    if markdown_path is not None:
+        has_limits = max_drop is not None or min_agreement is not None
+        write_markdown(result, markdown_path, missed if has_limits else None)
     for reason in missed:
         complain(reason, "Missed")
     if missed:

@@ -9,13 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeq.report.markdown import write_markdown
     from edgeq.report.page import write_report
     from edgeq.report.tables import size
     from edgeq.report.terminal import comparison_lines
 
-__all__ = ["comparison_lines", "size", "write_report"]
+__all__ = ["comparison_lines", "size", "write_markdown", "write_report"]
 
-_HOMES = {"comparison_lines": "terminal", "size": "tables", "write_report": "page"}
+_HOMES = {
+    "comparison_lines": "terminal",
+    "size": "tables",
+    "write_markdown": "markdown",
+    "write_report": "page",
+}
 
 
 def __getattr__(name: str) -> Any:
