@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import emulated_pi
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,42 +75,24 @@ def making(name: str) -> Iterator[Path]:
         yield folder / name
 
 
-@pytest.fixture(scope="session")
-def pi_script(shared: Path) -> str:
-    """What makes an emulated Raspberry Pi in the folder that is its first argument."""
-    script = shared / "pi" / "make-pi.sh"
-    if not script.is_file():
-        pytest.skip(f"no {script}, which makes an emulated Raspberry Pi")
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"no {tool}, which an emulated Raspberry Pi is made with")
-    return script.read_text()
-
-
-def make_pi(script: str, environment: dict[str, str] | None = None) -> Path:
+def kept_pi(release: str) -> Path:
     """The folder of an emulated Raspberry Pi, whose Python is bin/python3; made once and kept between runs."""
-    with making(f"pi-{hashlib.sha256(script.encode()).hexdigest()[:12]}") as folder:
+    script = Path(emulated_pi.__file__).read_bytes()
+    with making(f"pi-{release}-{hashlib.sha256(script).hexdigest()[:12]}") as folder:
         if not (folder / "bin" / "python3").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            done = subprocess.run(
-                ["sh", "-s", folder, "a72"],
-                input=script,
-                env={**os.environ, **(environment or {})},
-                capture_output=True,
-                text=True,
-                timeout=170,
-                check=False,
-            )
-            if done.returncode != 0:
+            try:
+                emulated_pi.make_pi(folder, emulated_pi.RELEASES[release])
+            except emulated_pi.CannotMakeError as error:
                 shutil.rmtree(folder, ignore_errors=True)
-                pytest.skip(f"an emulated Raspberry Pi cannot be made here ({done.stderr.strip()[-200:]})")
+                pytest.skip(f"an emulated Raspberry Pi cannot be made here ({error})")
     return folder
 
 
 @pytest.fixture(scope="session")
-def pi(pi_script: str) -> Path:
+def pi() -> Path:
     """An emulated Raspberry Pi with Python 3.11."""
-    return make_pi(pi_script)
+    return kept_pi("bookworm")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, ROOT, Finished, colour_picture, make_pi, making
+from conftest import COLOURS, ROOT, Finished, colour_picture, kept_pi, making
 
 PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
 SMALL_DISK = "16m"
@@ -180,33 +180,10 @@ def small_board(pi: Path) -> Iterator[Board]:
     stop_board(found)
 
 
-NEWER = {
-    "python3.11": "python3.13",
-    "libssl3 ": "libssl3t64 ",
-    " python3-setuptools-whl": "",
-    '"qemu-user-static:$HOST"': '"qemu-user-static:$HOST/bookworm"',  # trixie's is not static
-    'mkdir -p "$S/proc"': 'mkdir -p "$S/usr/lib" "$S/proc"; ln -s usr/lib "$S/lib"; mkdir -p "$S/proc"',
-    "--python-version 311": "--python-version 313",
-    "--abi cp311": "--abi cp313",
-    "tflite-runtime==2.14.0 'numpy<2' pillow click": "click",  # edgeq device setup brings the rest
-    "tar -xO ./bin/uname": "tar -xO ./usr/bin/uname",
-    "import platform, tflite_runtime as t;": "import platform, platform as t;",
-}
-"""What of the script is different for Debian trixie, which has Python 3.13."""
-
-
 @pytest.fixture(scope="session")
-def newer_pi(pi_script: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def newer_pi() -> Path:
     """An emulated Raspberry Pi with Python 3.13."""
-    sources = Path("/etc/apt/sources.list.d/debian.sources")
-    if "Suites: bookworm " not in (text := sources.read_text() if sources.is_file() else ""):
-        pytest.skip("no source of Debian packages that has trixie's as well")
-    both = tmp_path_factory.mktemp("apt") / "debian.sources"
-    both.write_text(text.replace("Suites: bookworm bookworm-updates", "Suites: bookworm trixie"))
-    for old, new in NEWER.items():
-        assert old in pi_script, old
-        pi_script = pi_script.replace(old, new)
-    return make_pi(pi_script, {"DEBIAN_SOURCES": str(both)})
+    return kept_pi("trixie")
 
 
 @pytest.fixture(scope="session")
