@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import emulated_pi
 import numpy as np
 import pytest
+from command_server import CommandServer
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,16 +97,22 @@ def pi() -> Path:
 
 
 @pytest.fixture(scope="session")
-def edgeq() -> Callable[..., Finished]:
+def edgeq() -> Iterator[Callable[..., Finished]]:
     """Run the command line in a separate process: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
+    servers: list[CommandServer] = []
 
     def run(
         *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: bytes = b""
     ) -> Finished:
+        words, variables = [*map(str, arguments)], env or {}
+        if CommandServer.takes(words, variables):
+            if not servers:
+                servers.append(CommandServer())
+            return Finished(*servers[0].run(words, cwd, variables, stdin, timeout=300))
         done = subprocess.run(
-            [sys.executable, "-m", "edgeq", *map(str, arguments)],
+            [sys.executable, "-m", "edgeq", *words],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
             input=stdin,
             capture_output=True,
             timeout=300,
@@ -113,7 +120,9 @@ def edgeq() -> Callable[..., Finished]:
         )
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    return run
+    yield run
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture

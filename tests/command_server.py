@@ -1,0 +1,113 @@
+"""Run commands in copies of one process that has TensorFlow already, which takes seconds to load.
+
+Each command runs in a fork of its own, with its own arguments, folder, environment and files for input and output, as
+if it were a new process: only the imports are shared.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+SLOW_TO_LOAD = ("calibrate", "convert", "summary", "train")
+READ_AT_IMPORT = ("KERAS", "TF_", "PYTHON")  # prefixes of variables that TensorFlow and Keras read when they load
+
+
+class CommandServer:
+    """A process that runs one command after the other."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @staticmethod
+    def takes(arguments: list[str], env: dict[str, str]) -> bool:
+        """Whether the command gains from it, and none of the variables would come too late."""
+        return (
+            arguments[:1] != [] and arguments[0] in SLOW_TO_LOAD and not any(k.startswith(READ_AT_IMPORT) for k in env)
+        )
+
+    def run(
+        self, arguments: list[str], cwd: Path | None, env: dict[str, str], stdin: bytes, timeout: float
+    ) -> tuple[int, str, str]:
+        """Run a command: its exit code, and what it wrote to standard output and standard error."""
+        with tempfile.TemporaryDirectory(prefix="edgeq-command-") as name:
+            paths = [str(Path(name) / stream) for stream in ("in", "out", "err")]
+            Path(paths[0]).write_bytes(stdin)
+            variables = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+            request = {"arguments": arguments, "cwd": str(cwd or Path.cwd()), "env": variables, "paths": paths}
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            timer = threading.Timer(timeout, self.process.kill)
+            timer.start()
+            answer = self.process.stdout.readline()
+            timer.cancel()
+            assert answer, f"the command server died, or the command took more than {timeout:.0f} s"
+            return int(answer), Path(paths[1]).read_text(), Path(paths[2]).read_text()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def be_the_command(request: dict[str, Any]) -> NoReturn:
+    """Become the command, in a process just forked."""
+    os.setsid()
+    for number, path in enumerate(request["paths"]):
+        descriptor = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv = ["edgeq", *request["arguments"]]
+    code: Any = 0
+    try:
+        runpy.run_module("edgeq", run_name="__main__", alter_sys=True)
+    except SystemExit as exit_:
+        code = exit_.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
+def serve() -> None:
+    """Load what is slow to load, then run what comes, one JSON object per line."""
+    import keras  # noqa: F401
+    import tensorflow as tf  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            be_the_command(request)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
