@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from .conftest import Board, run
 
-pytestmark = pytest.mark.skipif("EDGEQ_SLOW" not in os.environ, reason="takes minutes; set EDGEQ_SLOW=1")
+pytestmark = pytest.mark.accept
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def start(shared: Path, state: Path, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-@pytest.mark.skipif("EDGEQ_SLOW" not in os.environ, reason="takes minutes; set EDGEQ_SLOW=1")
+@pytest.mark.accept
 def test_it_continues_after_a_kill_and_writes_networks_that_load(shared: Path, tmp_path: Path) -> None:
     state, killed_log, log = tmp_path / "state", tmp_path / "killed.log", tmp_path / "log"
     process = start(shared, state, killed_log)
