@@ -8,21 +8,25 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeq.cli.help import option
-from edgeq.networks import FAMILIES, OUTPUT_STRIDES, choose_output_stride
+from edgeq.cli.help import option, together
+from edgeq.networks import FAMILIES, OUTPUT_STRIDES, Architecture, choose_output_stride, default_output_stride
 
-__all__ = ["BUILDING", "Size", "architecture_options", "chosen_output_stride", "res_option"]
+__all__ = [
+    "BUILDING",
+    "DEFAULT_SIZE",
+    "Size",
+    "architecture_options",
+    "chosen_architecture",
+    "chosen_output_stride",
+    "res_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-BUILDING = {
-    "family": "--network",
-    "alpha": "--alpha",
-    "output_stride": "--output-stride",
-    "head": "--head",
-    "classes": "--classes",
-}
-"""Options that apply only to networks that edgeq builds: parameters and their names on the command line."""
+BUILDING = ("family", "alpha", "output_stride", "head", "classes")
+"""Parameters that apply only to networks that edgeq builds."""
+DEFAULT_SIZE = (224, 224)
+"""Height and width of these networks."""
 
 _AUTO = "auto"
 
@@ -37,9 +41,7 @@ class Size(click.ParamType[Any]):
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
         if not match:
             self.fail(
-                f"{value!r} is not a size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120",
-                param,
-                ctx,
+                f"{value!r} is not a size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120", param, ctx
             )
         width = int(match[1])
         return int(match[2] or width), width
@@ -58,7 +60,7 @@ def res_option(default: str) -> Callable[[F], F]:
     )
 
 
-_OPTIONS = (
+architecture_options = together(
     option(
         "Network",
         "--network",
@@ -95,15 +97,22 @@ _OPTIONS = (
 )
 
 
-def architecture_options(command: F) -> F:
-    """--network, --alpha, --output-stride and --head, as family, alpha, output_stride and head."""
-    for add_option in reversed(_OPTIONS):
-        command = add_option(command)
-    return command
-
-
 def chosen_output_stride(text: str | None, height: int, width: int) -> int | None:
     """The output stride for an input of that size, or None to let `build_network` choose."""
     if text == _AUTO:
         return choose_output_stride(height, width)
     return None if text is None else int(text)
+
+
+def chosen_architecture(
+    size: tuple[int, int] | None,
+    family: str,
+    alpha: float | None,
+    output_stride: str | None,
+    head: int | None,
+    classes: int = 1000,
+) -> Architecture:
+    """What the options of a network that edgeq builds say; those left away have the defaults in their help."""
+    height, width = size or DEFAULT_SIZE
+    stride = chosen_output_stride(output_stride, height, width) or default_output_stride(height, width)
+    return Architecture(family, height, width, 1.0 if alpha is None else alpha, stride, classes, head)

@@ -35,7 +35,6 @@ __all__ = ["command"]
     "--threads",
     multiple=True,
     type=click.IntRange(1),
-    metavar="N",
     show_default="1, 2 and 4, up to the number of cores",
     help="Threads of the interpreter. Repeat it for several numbers.",
 )

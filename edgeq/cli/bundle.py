@@ -8,7 +8,7 @@ import click
 
 from edgeq.bundling import bundle, write_c_array
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import channels_option, crop_option, labels_option, make_overrides, normalize_option
+from edgeq.cli.options import make_overrides, model_options
 from edgeq.report.files import bundle_lines
 
 __all__ = ["command"]
@@ -38,10 +38,7 @@ __all__ = ["command"]
     is_flag=True,
     help="Write the model as NAME.h and NAME.c into DIR instead, for microcontrollers.",
 )
-@labels_option
-@normalize_option
-@channels_option
-@crop_option
+@model_options
 def command(model: str, target: str, wheels: str | None, c_array: bool, **about_model: Any) -> None:
     """Pack a model and what runs it, for boards without edgeq.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgeq.calibration import MINIMUM_IMAGES, synthesize_calibration
 from edgeq.calibration.synthesis import DEFAULT_STEPS
 from edgeq.cli.architecture import res_option
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import channels_option, crop_option, normalize_option, verbose_option
+from edgeq.cli.options import channels_option, crop_option, normalize_option, seed_option, verbose_option
 from edgeq.cli.progress import Progress
 from edgeq.report.files import synthetic_set_lines
 
@@ -37,7 +39,6 @@ def command() -> None:
     "--count",
     type=click.IntRange(MINIMUM_IMAGES),
     default=100,
-    metavar="N",
     help="Number of images to synthesize.",
 )
 @option(
@@ -45,17 +46,9 @@ def command() -> None:
     "--steps",
     type=click.IntRange(1),
     default=DEFAULT_STEPS,
-    metavar="N",
     help="Steps of the optimizer. The time is proportional to them.",
 )
-@option(
-    "Images",
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Random seed for the noise that the images start from.",
-)
+@seed_option("Images", "the noise that the images start from")
 @res_option("MODEL's own")
 @normalize_option
 @channels_option
@@ -68,18 +61,7 @@ def command() -> None:
     help="Folder for the images. An earlier synthesized set in it is replaced.",
 )
 @verbose_option
-def synthesize_command(
-    source: str,
-    out: str,
-    count: int,
-    seed: int,
-    steps: int,
-    size: tuple[int, int] | None,
-    normalize: str | None,
-    channels: str | None,
-    crop: float | None,
-    verbose: bool,
-) -> None:
+def synthesize_command(source: str, out: str, **options: Any) -> None:
     """Make calibration images from a network's own statistics.
 
     Use it if there are no suitable photos for `edgeq convert --calib`. MODEL is a Keras model (.keras or .h5,
@@ -96,17 +78,5 @@ def synthesize_command(
       $ edgeq convert my.keras --int8 --calib images/ --normalize 0..1
     """
     with Progress() as progress:
-        made = synthesize_calibration(
-            source,
-            out,
-            count=count,
-            seed=seed,
-            steps=steps,
-            size=size,
-            normalize=normalize,
-            channels=channels,
-            crop=crop,
-            verbose=verbose,
-            progress=progress,
-        )
+        made = synthesize_calibration(source, out, **options, progress=progress)
     click.echo("\n".join(synthetic_set_lines(made)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from edgeq.cli.help import Command, option
 from edgeq.cli.options import json_option, make_overrides, model_options, on_option, runtimes_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
-from edgeq.comparison import compare
-from edgeq.errors import EXIT_GATE_MISSED, InputError
+from edgeq.comparison import compare, compare_backends
+from edgeq.errors import EXIT_ERROR, EXIT_GATE_MISSED, InputError
 from edgeq.report import comparison_lines, write_markdown, write_report
+from edgeq.report.across_backends import backend_comparison_lines
 from edgeq.report.page import require_packages
+from edgeq.tflite.metadata import Overrides
 
 __all__ = ["command"]
 
@@ -54,7 +57,6 @@ class _Share(click.FloatRange):
     "Comparison",
     "--workers",
     type=click.IntRange(1),
-    metavar="N",
     show_default="the number of cores",
     help="Number of threads, each with its own interpreters.",
 )
@@ -138,9 +140,7 @@ def command(
                 "--max-drop, --min-agreement, --layers, --report and --markdown compare two models; give REFERENCE and "
                 "CANDIDATE"
             )
-        from edgeq.cli.compare_backends import print_backend_comparison
-
-        print_backend_comparison(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
+        _compare_backends(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
         return
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
@@ -173,6 +173,19 @@ def command(
         complain(reason, "Missed")
     if missed:
         sys.exit(EXIT_GATE_MISSED)
+
+
+def _compare_backends(
+    model: str, data: str, runtimes: Sequence[str], hosts: Sequence[str], overrides: Overrides, json_path: str | None
+) -> None:
+    """Print how much a model's outputs differ between runtimes and devices; exits with 2 if one of them failed."""
+    with Progress() as progress:
+        result = compare_backends(model, data, runtimes=runtimes, on=hosts, overrides=overrides, progress=progress)
+    show(backend_comparison_lines(result), result.to_json(), json_path)
+    for message in result.errors:
+        complain(message)
+    if result.errors:
+        sys.exit(EXIT_ERROR)
 
 
 def _newest_pair(folder: Path) -> tuple[str, str]:

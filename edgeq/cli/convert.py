@@ -8,16 +8,9 @@ from typing import Any
 import click
 
 from edgeq.calibration import MINIMUM_IMAGES
-from edgeq.cli.architecture import BUILDING, architecture_options, chosen_output_stride, res_option
-from edgeq.cli.help import Command, option
-from edgeq.cli.options import (
-    calibration_count_option,
-    channels_option,
-    crop_option,
-    labels_option,
-    normalize_option,
-    verbose_option,
-)
+from edgeq.cli.architecture import BUILDING, DEFAULT_SIZE, architecture_options, chosen_output_stride, res_option
+from edgeq.cli.help import Command, option, together
+from edgeq.cli.options import calibration_options, model_options, verbose_option
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, convert
@@ -27,7 +20,8 @@ from edgeq.report.files import conversion_lines
 
 __all__ = ["command"]
 
-_CALIBRATING = {"calib": "--calib", "calib_count": "--calib-count"}
+_CALIBRATING = ("calib", "calib_count")
+_BUILDING = (*BUILDING, "weights")
 
 
 _FORMAT_HELP = {
@@ -39,10 +33,9 @@ _FORMAT_HELP = {
 }
 
 
-def _format_options(command: Any) -> Any:
-    for name in reversed(FORMATS):
-        command = option("Formats", f"--{name}", f"format_{name}", is_flag=True, help=_FORMAT_HELP[name])(command)
-    return command
+_format_options = together(
+    *(option("Formats", f"--{name}", f"format_{name}", is_flag=True, help=_FORMAT_HELP[name]) for name in FORMATS)
+)
 
 
 @click.command("convert", cls=Command)
@@ -77,29 +70,13 @@ def _format_options(command: Any) -> Any:
     help="Runtime or hardware that the files must run on, as in edgeq inspect. Unsupported operators are avoided where "
     "possible; the others are reported. Repeat it for several targets.",
 )
-@option(
-    "Calibration",
-    "--calib",
-    metavar="DIR",
-    show_default="the images that come with edgeq",
-    help="Calibration images, searched recursively. Use photos like those that the model will see.",
-)
-@calibration_count_option(MINIMUM_IMAGES)
-@option(
-    "Calibration",
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Random seed for the choice of calibration images and for random weights.",
-)
+@calibration_options(MINIMUM_IMAGES, "the choice of calibration images and for random weights")
 @res_option("224, or SOURCE's own")
 @architecture_options
 @option(
     "Network",
     "--classes",
     type=click.IntRange(2),
-    metavar="N",
     show_default="as the weights, else 1000",
     help="Number of classes.",
 )
@@ -111,28 +88,19 @@ def _format_options(command: Any) -> Any:
     help="imagenet (from Keras's cache or downloaded), bundled (a small network that comes with edgeq), auto (imagenet "
     "if available, else bundled), none (random), or a Keras weights file.",
 )
-@labels_option
-@normalize_option
-@channels_option
-@crop_option
+@model_options
 @option("Output", "--out", default="models", metavar="DIR", help="Folder for the .tflite files.")
 @verbose_option
 def command(
     source: str | None,
+    out: str,
     io: str,
-    logits: bool,
     no_refine: bool,
     size: tuple[int, int] | None,
     calib: str | None,
     calib_count: int,
     seed: int,
-    out: str,
-    targets: tuple[str, ...],
     labels: str | None,
-    normalize: str | None,
-    channels: str | None,
-    crop: float | None,
-    verbose: bool,
     **others: Any,
 ) -> None:
     """Convert a float network to TFLite and quantize it.
@@ -158,10 +126,12 @@ def command(
     formats = [name for name in FORMATS if others.pop(f"format_{name}")]
     _require_meaning(source, formats, io, no_refine)
 
+    building = {name: others.pop(name) for name in _BUILDING}
+
     def build() -> Network:
-        height, width = size or (224, 224)
-        stride = chosen_output_stride(others.pop("output_stride"), height, width)
-        return build_network(height=height, width=width, output_stride=stride, seed=seed, **others)
+        height, width = size or DEFAULT_SIZE
+        building["output_stride"] = chosen_output_stride(building["output_stride"], height, width)
+        return build_network(height=height, width=width, seed=seed, **building)
 
     with Progress() as progress:
         made = convert(
@@ -172,16 +142,11 @@ def command(
             count=calib_count,
             seed=seed,
             size=size,
-            normalize=normalize,
-            channels=channels,
-            crop=crop,
             labels=labels or (),
             io=io,
-            logits=logits,
             refine=not no_refine,
-            targets=targets,
-            verbose=verbose,
             progress=progress,
+            **others,
         )
     click.echo("\n".join(conversion_lines(made)))
     if made.has_obstacles:
@@ -193,6 +158,6 @@ def _require_meaning(source: str | None, formats: list[str], io: str, no_refine:
     if not any(FORMATS[name].calibrated for name in formats):
         refuse_given(_CALIBRATING, "only for --int8 and --int16x8")
     if source is not None:
-        refuse_given(BUILDING | {"weights": "--weights"}, "only for networks that edgeq builds; SOURCE brings its own")
+        refuse_given(_BUILDING, "only for networks that edgeq builds; SOURCE brings its own")
     if "int8" not in formats and (io != "int8" or no_refine):
-        refuse_given({"io": "--io", "no_refine": "--no-refine"}, "only for --int8")
+        refuse_given(("io", "no_refine"), "only for --int8")

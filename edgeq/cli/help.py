@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["OTHER", "Command", "Option", "option"]
+__all__ = ["OTHER", "Command", "Option", "option", "together"]
 
 OTHER = "Other options"
 """Heading of the options without a group, such as --help."""
@@ -19,9 +19,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option with a group, the heading that it stands under in the help."""
+    """An option with a group, the heading that it stands under in the help; whole numbers are shown as N."""
 
     def __init__(self, *declarations: Any, group: str = OTHER, **settings: Any) -> None:
+        if isinstance(settings.get("type"), click.IntRange):
+            settings.setdefault("metavar", "N")
         super().__init__(*declarations, **settings)
         self.group = group
 
@@ -70,6 +72,17 @@ class Command(click.Command):
 def option(group: str, *declarations: str, **settings: Any) -> Callable[[F], F]:
     """Decorator like ``click.option``, for an option of a group."""
     return click.option(*declarations, cls=Option, group=group, **settings)
+
+
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order of the help."""
+
+    def add(command: F) -> F:
+        for add_option in reversed(options):
+            command = add_option(command)
+        return command
+
+    return add
 
 
 def _range(kind: click.ParamType[Any]) -> str:

@@ -25,9 +25,7 @@ __all__ = ["command"]
 @click.command("infer", cls=Command)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @option("Input", "--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
-@option(
-    "Output", "--top", default=5, type=click.IntRange(1), metavar="N", help="Number of most probable classes to print."
-)
+@option("Output", "--top", default=5, type=click.IntRange(1), help="Number of most probable classes to print.")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per image, each on its own line.")
 @option(
     "Output", "--time", "timed", is_flag=True, help="Also print the times of decoding, preprocessing and inference."
@@ -37,7 +35,6 @@ __all__ = ["command"]
     "Runtime",
     "--threads",
     type=click.IntRange(1),
-    metavar="N",
     show_default="the number of cores, at most 4",
     help="Threads of the interpreter.",
 )

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeq.cli.help import option
+from edgeq.cli.help import option, together
 from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
 from edgeq.tflite.metadata import Overrides, read_labels
 
 __all__ = [
-    "calibration_count_option",
+    "calibration_options",
     "channels_option",
     "crop_option",
     "json_option",
@@ -24,14 +24,28 @@ __all__ = [
     "on_option",
     "runtime_option",
     "runtimes_option",
+    "seed_option",
     "verbose_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ABOUT_MODEL = "Preprocessing and labels"
-_CHOICES_OF_RUNTIME = f"auto (the fastest one installed), {', '.join(RUNTIMES)}"
-_DEFAULT_RUNTIME = "the environment variable EDGEQ_RUNTIME, else auto"
+_CALIBRATION = "Calibration"
+
+
+def _runtime_option(*declarations: str, more: str = "", **settings: Any) -> Callable[[F], F]:
+    return option(
+        "Runtime",
+        "--runtime",
+        *declarations,
+        type=click.Choice(["auto", *RUNTIMES]),
+        metavar="NAME",
+        show_default="the environment variable EDGEQ_RUNTIME, else auto",
+        help=f"TFLite runtime: auto (the fastest one installed), {', '.join(RUNTIMES)}.{more}",
+        **settings,
+    )
+
 
 normalize_option = option(
     _ABOUT_MODEL,
@@ -70,24 +84,8 @@ on_option = option(
     help="Run on a device over SSH: [user@]host[:port]. Repeat it for several devices, which then run in parallel. "
     "See edgeq device.",
 )
-runtimes_option = option(
-    "Runtime",
-    "--runtime",
-    "runtimes",
-    multiple=True,
-    type=click.Choice(["auto", *RUNTIMES]),
-    metavar="NAME",
-    show_default=_DEFAULT_RUNTIME,
-    help=f"TFLite runtime: {_CHOICES_OF_RUNTIME}. With one MODEL, repeat it to compare runtimes.",
-)
-runtime_option = option(
-    "Runtime",
-    "--runtime",
-    type=click.Choice(["auto", *RUNTIMES]),
-    metavar="NAME",
-    show_default=_DEFAULT_RUNTIME,
-    help=f"TFLite runtime: {_CHOICES_OF_RUNTIME}.",
-)
+runtimes_option = _runtime_option("runtimes", multiple=True, more=" With one MODEL, repeat it to compare runtimes.")
+runtime_option = _runtime_option()
 json_option = option(
     "Output",
     "--json",
@@ -98,22 +96,40 @@ json_option = option(
 verbose_option = option("Output", "--verbose", is_flag=True, help="Show TensorFlow's own messages.")
 
 
-def model_options(command: F) -> F:
-    """--labels, --normalize, --channels and --crop, which describe a model that does not describe itself."""
-    for add_option in (crop_option, channels_option, normalize_option, labels_option):
-        command = add_option(command)
-    return command
+model_options = together(labels_option, normalize_option, channels_option, crop_option)
+"""They describe a model that does not describe itself."""
 
 
-def calibration_count_option(minimum: int) -> Callable[[F], F]:
-    """--calib-count, the number of calibration images; at least `minimum`."""
-    return option(
-        "Calibration",
-        "--calib-count",
-        type=click.IntRange(minimum),
-        default=100,
-        metavar="N",
-        help="Number of calibration images to use.",
+def seed_option(group: str, seeds: str, largest: int | None = None) -> Callable[[F], F]:
+    """--seed, a random seed for what `seeds` says."""
+    settings = {"type": click.IntRange(0, largest), "default": 0, "help": f"Random seed for {seeds}."}
+    return option(group, "--seed", **settings)
+
+
+def calibration_options(minimum: int, seeds: str, but: str = "") -> Callable[[F], F]:
+    """--calib, --calib-count and --seed, which choose calibration images.
+
+    Args:
+        minimum: number of images.
+        seeds: what --seed is for.
+        but: which photos not to use.
+    """
+    return together(
+        option(
+            _CALIBRATION,
+            "--calib",
+            metavar="DIR",
+            show_default="the images that come with edgeq",
+            help=f"Calibration images, searched recursively. Use photos like those that the model will see{but}.",
+        ),
+        option(
+            _CALIBRATION,
+            "--calib-count",
+            type=click.IntRange(minimum),
+            default=100,
+            help="Number of calibration images to use.",
+        ),
+        seed_option(_CALIBRATION, seeds),
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 __all__ = ["complain", "given_options", "refuse_given", "show"]
+
+_SET = click.core.ParameterSource.COMMANDLINE
 
 
 def complain(message: object, word: str = "Error") -> None:
@@ -31,22 +33,22 @@ def show(lines: Iterable[str], document: dict[str, Any], json_path: str | None) 
         write_text(Path(json_path), text + "\n")
 
 
-def given_options(names: Iterable[str]) -> set[str]:
-    """Those of the given parameters of the running command that the user set on the command line."""
-    asked = click.get_current_context().get_parameter_source
-    return {name for name in names if asked(name) is click.core.ParameterSource.COMMANDLINE}
+def given_options(names: Collection[str]) -> str:
+    """Those of the given parameters of the running command that the user set, as they are on the command line."""
+    context = click.get_current_context()
+    given = (p for p in context.command.params if p.name in names and context.get_parameter_source(p.name) is _SET)
+    return ", ".join(sorted(parameter.opts[0] for parameter in given))
 
 
-def refuse_given(options: Mapping[str, str], reason: str) -> None:
-    """Raise an error if the user gave one of these options.
+def refuse_given(names: Collection[str], reason: str) -> None:
+    """Raise an error if the user gave one of these parameters of the running command.
 
     Args:
-        options: parameters of the running command, mapped to their names on the command line.
+        names: of the parameters.
         reason: why they do not apply.
 
     Raises:
         click.UsageError: at least one was given.
     """
-    given = sorted(options[name] for name in given_options(options))
-    if given:
-        raise click.UsageError(f"{', '.join(given)}: {reason}")
+    if given := given_options(names):
+        raise click.UsageError(f"{given}: {reason}")

@@ -8,7 +8,7 @@ import click
 
 from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import calibration_count_option, make_overrides, model_options, runtime_option
+from edgeq.cli.options import calibration_options, make_overrides, model_options, runtime_option
 from edgeq.cli.output import show
 from edgeq.cli.progress import Progress
 from edgeq.refinement import refine
@@ -20,23 +20,7 @@ __all__ = ["command"]
 @click.command("refine", cls=Command)
 @click.argument("reference", metavar="FP32")
 @click.argument("candidate", metavar="INT8")
-@option(
-    "Calibration",
-    "--calib",
-    metavar="DIR",
-    show_default="the images that come with edgeq",
-    help="Calibration images, searched recursively. Use photos like those that the model will see, but not those that "
-    "you evaluate on.",
-)
-@calibration_count_option(MINIMUM_IMAGES)
-@option(
-    "Calibration",
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Random seed for the choice of calibration images.",
-)
+@calibration_options(MINIMUM_IMAGES, "the choice of calibration images", ", but not those that you evaluate on")
 @option(
     "Quantization",
     "--bias-only",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from edgeq.cli.architecture import BUILDING, architecture_options, chosen_output_stride, res_option
+from edgeq.cli.architecture import BUILDING, architecture_options, chosen_architecture, res_option
 from edgeq.cli.help import Command, option
 from edgeq.cli.options import json_option, verbose_option
 from edgeq.cli.output import refuse_given, show
 from edgeq.cli.progress import Progress
-from edgeq.networks import Architecture, default_output_stride, summarize
+from edgeq.networks import summarize
 from edgeq.report.network import summary_lines
 
 __all__ = ["command"]
@@ -19,19 +21,15 @@ __all__ = ["command"]
 @click.argument("source", required=False)
 @res_option("224, or SOURCE's own")
 @architecture_options
-@option("Network", "--classes", type=click.IntRange(1), default=1000, metavar="N", help="Number of classes.")
+@option("Network", "--classes", type=click.IntRange(1), default=1000, help="Number of classes.")
 @json_option
 @verbose_option
 def command(
     source: str | None,
     size: tuple[int, int] | None,
-    family: str,
-    alpha: float | None,
-    output_stride: str | None,
-    head: int | None,
-    classes: int,
     json_path: str | None,
     verbose: bool,
+    **building: Any,
 ) -> None:
     """List a network's blocks, parameters and multiply-adds.
 
@@ -56,13 +54,8 @@ def command(
     """
     if source is not None:
         refuse_given(BUILDING, "only for networks that edgeq builds; SOURCE brings its own")
-
-    def architecture() -> Architecture:
-        height, width = size or (224, 224)
-        stride = chosen_output_stride(output_stride, height, width) or default_output_stride(height, width)
-        return Architecture(family, height, width, 1.0 if alpha is None else alpha, stride, classes, head)
-
     with Progress() as progress:
         progress("Loading TensorFlow", 0, 1)
-        summary = summarize(architecture() if source is None else source, size=size, verbose=verbose)
+        wanted = chosen_architecture(size, **building) if source is None else source
+        summary = summarize(wanted, size=size, verbose=verbose)
     show(summary_lines(summary), summary.to_json(), json_path)

@@ -11,13 +11,12 @@ from typing import Any
 
 import click
 
-from edgeq.cli.architecture import architecture_options, chosen_output_stride, res_option
+from edgeq.cli.architecture import architecture_options, chosen_architecture, res_option
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import verbose_option
-from edgeq.cli.output import given_options
+from edgeq.cli.options import seed_option, verbose_option
+from edgeq.cli.output import given_options, refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
-from edgeq.networks import Architecture, default_output_stride
 from edgeq.quiet import quiet
 from edgeq.report import size as readable_size
 from edgeq.report.files import skipped_lines
@@ -26,8 +25,8 @@ from edgeq.training import Epoch, Trained, TrainingPlan, can_resume, train
 __all__ = ["command"]
 
 _LARGEST_SEED = 2**31 - 1  # TensorFlow's seeds are int32
-_FOR_TRANSFER = {"weights", "views", "fine_tune", "fine_tune_epochs", "fine_tune_rate"}
-_FOR_FINE_TUNING = {"fine_tune_epochs", "fine_tune_rate"}
+_FOR_FINE_TUNING = ("fine_tune_epochs", "fine_tune_rate")
+_FOR_TRANSFER = ("weights", "views", "fine_tune", *_FOR_FINE_TUNING)
 
 
 class _Positive(click.FloatRange):
@@ -61,7 +60,6 @@ class _Positive(click.FloatRange):
     "--fine-tune",
     type=click.IntRange(0),
     default=0,
-    metavar="N",
     help="After the head, also train the last N blocks (MobileNetV2 has 17) at a lower learning rate. 0 trains only "
     "the head.",
 )
@@ -75,7 +73,6 @@ class _Positive(click.FloatRange):
     "Training",
     "--epochs",
     type=click.IntRange(1),
-    metavar="N",
     show_default="30, or 60 from scratch",
     help="Maximum number of epochs.",
 )
@@ -84,14 +81,12 @@ class _Positive(click.FloatRange):
     "--fine-tune-epochs",
     type=click.IntRange(1),
     default=10,
-    metavar="N",
     help="Maximum number of epochs of --fine-tune.",
 )
 @option(
     "Training",
     "--patience",
     type=click.IntRange(1),
-    metavar="N",
     show_default="10; from scratch, never stop early",
     help="Stop after N epochs without an improvement.",
 )
@@ -99,7 +94,6 @@ class _Positive(click.FloatRange):
     "Training",
     "--batch",
     type=click.IntRange(1),
-    metavar="N",
     show_default="32, or 64 from scratch",
     help="Batch size.",
 )
@@ -119,14 +113,7 @@ class _Positive(click.FloatRange):
     metavar="RATE",
     help="Peak learning rate of --fine-tune.",
 )
-@option(
-    "Training",
-    "--seed",
-    type=click.IntRange(0, _LARGEST_SEED),
-    default=0,
-    metavar="N",
-    help="Random seed for the split, the weights and the augmentation.",
-)
+@seed_option("Training", "the split, the weights and the augmentation", _LARGEST_SEED)
 @option(
     "Training",
     "--resume",
@@ -136,6 +123,7 @@ class _Positive(click.FloatRange):
 @option(
     "Data",
     "--validation",
+    "validation_share",
     type=_Positive(1),
     default=0.2,
     metavar="FRACTION",
@@ -146,7 +134,6 @@ class _Positive(click.FloatRange):
     "--views",
     type=click.IntRange(1),
     default=4,
-    metavar="N",
     help="Number of variants of each photo to train on: the photo itself and N-1 randomly cropped, rotated, flipped "
     "and recolored ones. The frozen layers run once for each.",
 )
@@ -175,19 +162,9 @@ def command(
     head: int | None,
     weights: str,
     from_scratch: bool,
-    fine_tune: int,
-    epochs: int | None,
-    fine_tune_epochs: int,
-    patience: int | None,
-    batch: int | None,
-    learning_rate: float | None,
-    fine_tune_rate: float,
-    views: int,
-    flips: bool,
-    validation: float,
-    seed: int,
     resume: bool,
     verbose: bool,
+    **settings: Any,
 ) -> None:
     """Train a classifier on your own photos.
 
@@ -216,28 +193,17 @@ def command(
       $ edgeq train icons/ --out icons.keras --from-scratch --res 32 --alpha 0.35
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    given = given_options(_FOR_TRANSFER)
-    if from_scratch and given:
-        raise click.UsageError(f"--from-scratch trains all layers from random weights; omit {_listed(given)}")
-    if not fine_tune and given & _FOR_FINE_TUNING:
-        raise click.UsageError(f"{_listed(given & _FOR_FINE_TUNING)}: only with --fine-tune")
+    if from_scratch and (given := given_options(_FOR_TRANSFER)):
+        raise click.UsageError(f"--from-scratch trains all layers from random weights; omit {given}")
+    if not settings["fine_tune"]:
+        refuse_given(_FOR_FINE_TUNING, "only with --fine-tune")
     if weights == "none":
         raise click.UsageError("--weights none: transfer learning needs weights; use --from-scratch")
-    height, width = size or (224, 224)
-    stride = chosen_output_stride(output_stride, height, width) or default_output_stride(height, width)
-    options: dict[str, Any] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "patience": patience}
     plan = (TrainingPlan.from_scratch if from_scratch else TrainingPlan)(
-        architecture=Architecture(family, height, width, 1.0 if alpha is None else alpha, stride, head=head),
+        architecture=chosen_architecture(size, family, alpha, output_stride, head),
         alpha=alpha,
         weights="none" if from_scratch else weights,
-        fine_tune=fine_tune,
-        fine_tune_epochs=fine_tune_epochs,
-        fine_tune_rate=fine_tune_rate,
-        views=views,
-        flips=flips,
-        validation_share=validation,
-        seed=seed,
-        **{name: value for name, value in options.items() if value is not None},
+        **{name: value for name, value in settings.items() if value is not None},
     )
     try:
         with Progress() as progress, _printed(logging.getLogger("edgeq.training"), progress.line), quiet(verbose):
@@ -269,10 +235,6 @@ def _printed(log: logging.Logger, line: Callable[[str], None]) -> Iterator[None]
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(f"--{name.replace('_', '-')}" for name in names))
 
 
 def _line(epoch: Epoch) -> str:
