@@ -42,8 +42,8 @@ from edgeq.quantization import Quantization as Quantization
 from edgeq.refinement import RefinedModel as RefinedModel
 from edgeq.refinement import Refinement as Refinement
 from edgeq.refinement import refine as refine
-from edgeq.report import write_markdown as write_markdown
-from edgeq.report import write_report as write_report
+from edgeq.report.markdown import write_markdown as write_markdown
+from edgeq.report.page import write_report as write_report
 from edgeq.runtime import Model as Model
 from edgeq.tflite.metadata import ModelMetadata as ModelMetadata
 from edgeq.tflite.metadata import Overrides as Overrides

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from edgeq.benchmarking.benchmark import bench, bench_devices
-from edgeq.benchmarking.result import Benchmark, Failure, Measurement
+from edgeq.benchmarking.result import Benchmark, Measurement
 
-__all__ = ["Benchmark", "Failure", "Measurement", "bench", "bench_devices"]
+__all__ = ["Benchmark", "Measurement", "bench", "bench_devices"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgeq.benchmarking.result import Benchmark
 from edgeq.benchmarking.turns import ROUNDS, Configuration, ConfigurationRun, groups, take_turns
 from edgeq.errors import EdgeqError, InputError
-from edgeq.execution.backend import RemoteBackend, WorkerBackend
+from edgeq.execution.backend import Backend, WorkerBackend
 from edgeq.execution.machine import Machine
 from edgeq.execution.process import WorkerProcess
 from edgeq.progress import Progress, no_progress
@@ -124,7 +124,7 @@ def _bench(
     threads: Sequence[int],
     seconds: float,
     machine: Callable[[], Machine],
-    start_backend: Callable[[str, str, int, str], RemoteBackend],
+    start_backend: Callable[[str, str, int, str], Backend],
     progress: Progress,
 ) -> Benchmark:
     """Measure on the machine that `machine` describes and on which `start_backend` starts processes."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from edgeq.benchmarking.result import Failure, Measurement
 from edgeq.errors import ConnectionLostError, EdgeqError
-from edgeq.execution.backend import LoadedModel, RemoteBackend, Turn
+from edgeq.execution.backend import Backend, LoadedModel, Turn
 
 __all__ = ["ROUNDS", "Configuration", "ConfigurationRun", "groups", "take_turns"]
 
@@ -50,9 +50,7 @@ class ConfigurationRun:
         failure: why it cannot be run, or None.
     """
 
-    def __init__(
-        self, configuration: Configuration, start_backend: Callable[[str, str, int, str], RemoteBackend]
-    ) -> None:
+    def __init__(self, configuration: Configuration, start_backend: Callable[[str, str, int, str], Backend]) -> None:
         """Remember what to run.
 
         Args:
@@ -65,7 +63,7 @@ class ConfigurationRun:
         self.expected_bytes = process + _BYTES_PER_FILE_BYTE * self._size_bytes
         self.loaded: LoadedModel | None = None
         self.failure: Failure | None = None
-        self._backend: RemoteBackend | None = None
+        self._backend: Backend | None = None
         self._first_ms = 0.0
         self._turns: list[Turn] = []
 

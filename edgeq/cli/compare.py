@@ -17,9 +17,10 @@ from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import compare, compare_backends
 from edgeq.errors import EXIT_ERROR, EXIT_GATE_MISSED, InputError
-from edgeq.report import comparison_lines, write_markdown, write_report
 from edgeq.report.across_backends import backend_comparison_lines
-from edgeq.report.page import require_packages
+from edgeq.report.markdown import write_markdown
+from edgeq.report.page import require_packages, write_report
+from edgeq.report.terminal import comparison_lines
 from edgeq.tflite.metadata import Overrides
 
 __all__ = ["command"]

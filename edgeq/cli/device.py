@@ -13,8 +13,8 @@ from edgeq.cli.progress import Progress
 from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.setup import remove, send_code, set_up
-from edgeq.report import size
 from edgeq.report.benchmark import machine_line, machine_notes
+from edgeq.report.tables import size
 
 __all__ = ["command"]
 

@@ -18,8 +18,8 @@ from edgeq.cli.output import given_options, refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.quiet import quiet
-from edgeq.report import size as readable_size
 from edgeq.report.files import skipped_lines
+from edgeq.report.tables import size as readable_size
 from edgeq.training import Epoch, Trained, TrainingPlan, can_resume, train
 
 __all__ = ["command"]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from edgeq.comparison.across_backends import BackendComparison, BackendFlip, BackendResult, compare_backends
+from edgeq.comparison.across_backends import BackendComparison, compare_backends
 from edgeq.comparison.compare import compare
-from edgeq.comparison.dataset import LabelledImage, find_labels, read_images
+from edgeq.comparison.dataset import find_labels, read_images
 from edgeq.comparison.result import ClassDrift, Comparison, Flip, Histogram, LayerDrift, ModelResult
 
 __all__ = [
     "BackendComparison",
-    "BackendFlip",
-    "BackendResult",
     "ClassDrift",
     "Comparison",
     "Flip",
     "Histogram",
-    "LabelledImage",
     "LayerDrift",
     "ModelResult",
     "compare",

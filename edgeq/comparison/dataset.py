@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,26 +96,14 @@ def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
         path = root / row[0]
         if path in images:
             raise InputError(f"{source}, line {number}: names {row[0]} a second time")
-        exists = False
-        with contextlib.suppress(OSError):  # of a name that no file can have
-            exists = path.is_file()
-        if exists:
+        if os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises an error for a name that no file can have)
             images[path] = LabelledImage(path, class_index)
-        elif not _is_utf8(row[0]):
+        elif row[0].encode(errors="replace").decode() != row[0]:
             raise InputError(f"{source}, line {number}: must be UTF-8 text")
         # Else it is missing: the labels may be those of a larger data set.
     if not images:
         raise InputError(f"{source}: names no file that is there; names are relative to its folder")
     return [images[path] for path in sorted(images)]
-
-
-def _is_utf8(name: str) -> bool:
-    """Whether the bytes of a name that was read with surrogateescape are UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[str]) -> tuple[dict[str, int], str]:

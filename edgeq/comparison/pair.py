@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError, UnknownNormalizationError
-from edgeq.execution.backend import Backend, InProcessBackend
+from edgeq.execution.backend import Backend
 from edgeq.files import sha256_of_file
 from edgeq.runtime import Model
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
@@ -102,7 +102,7 @@ class Pair:
         """
         self.reference = reference
         self.candidate = candidate
-        self._backend = backend or InProcessBackend(candidate)
+        self._run_candidate = backend.run if backend else candidate.invoke
         self.alignment = align(reference, candidate)
         self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
 
@@ -141,7 +141,7 @@ class Pair:
         reference_output = reference.invoke(reference.tensor(pixels))
         if candidate.preprocessing.geometry != reference.preprocessing.geometry:
             pixels = candidate.preprocessing.pixels(path)
-        candidate_output = self._backend.run(candidate.tensor(pixels))
+        candidate_output = self._run_candidate(candidate.tensor(pixels))
         p = reference.probabilities(reference_output)[self.alignment.reference_skips :]
         q = candidate.probabilities(candidate_output)[self.alignment.candidate_skips :]
         signal, difference = p, p - q

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeq.conversion.convert import Conversion, convert
-from edgeq.conversion.formats import FORMATS, IO_TYPES, Format
+from edgeq.conversion.formats import FORMATS, IO_TYPES
 from edgeq.conversion.pipeline import ConvertedModel, convert_network
 
-__all__ = ["FORMATS", "IO_TYPES", "Conversion", "ConvertedModel", "Format", "convert", "convert_network"]
+__all__ = ["FORMATS", "IO_TYPES", "Conversion", "ConvertedModel", "convert", "convert_network"]

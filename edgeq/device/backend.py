@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from edgeq.device.device import Device
 from edgeq.errors import DeviceError
-from edgeq.execution.backend import RemoteBackend
+from edgeq.execution.backend import Backend
 from edgeq.preprocessing import Preprocessing
 
 __all__ = ["DeviceBackend"]
 
 
-class DeviceBackend(RemoteBackend):
+class DeviceBackend(Backend):
     """A model in a worker process on a device, whose name is the backend's."""
 
     def __init__(
@@ -39,7 +39,7 @@ class DeviceBackend(RemoteBackend):
         self.name, self._device = str(device.address), device
 
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
-        """See :meth:`edgeq.execution.backend.RemoteBackend.ask`."""
+        """See :meth:`edgeq.execution.backend.Backend.ask`."""
         return self._device.ask(do, payload, compressed=True, model=self._model, **request)
 
     def run_image(self, image: str | Path, preprocessing: Preprocessing) -> tuple[npt.NDArray[Any], dict[str, float]]:

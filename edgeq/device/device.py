@@ -121,13 +121,23 @@ class Device(Closing):
         try:
             sha256 = sha256_of_file(path)
             if sha256 not in self._sent:
-                self._send(Path(path).read_bytes(), sha256, Path(path).name)
+                self.send_content(Path(path).read_bytes(), sha256, Path(path).name)
                 self._sent[sha256] = str(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         return sha256
 
-    def _send(self, content: bytes, sha256: str, name: str) -> None:
+    def send_content(self, content: bytes, sha256: str, name: str) -> None:
+        """Send bytes, or what the device lacks of them.
+
+        Args:
+            content: what to send.
+            sha256: its digest, by which the device has it.
+            name: what progress calls it.
+
+        Raises:
+            DeviceError: it does not arrive, for instance as the disk is full.
+        """
         compressed = len(zlib.compress(content[:_CHUNK_BYTES], 1)) < _WORTH_COMPRESSING * len(content[:_CHUNK_BYTES])
         offset = self.ask("have", sha256=sha256)[0]["bytes"]
         while offset is not None:

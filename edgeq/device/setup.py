@@ -101,10 +101,8 @@ def send_code(device: Device, installed: str | None = None) -> None:
     code = _code()
     digest = hashlib.sha256(code).hexdigest()
     if digest != installed:
-        with tempfile.TemporaryDirectory(prefix="edgeq-code-") as folder:
-            archive = Path(folder) / "edgeq.zip"
-            archive.write_bytes(code)
-            device.ask("install", folder="code", archives=[device.send(archive)], record=digest)
+        device.send_content(code, digest, "edgeq.zip")
+        device.ask("install", folder="code", archives=[digest], record=digest)
 
 
 def remove(device: Device) -> int:

@@ -1,4 +1,4 @@
-"""Execution backends: what runs a model's tensors, in this process or in a worker process.
+"""Execution backends: what runs a model's tensors in another process.
 
 :mod:`edgeq.device.backend` has the one for devices.
 """
@@ -8,78 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.execution.process import Closing, WorkerProcess
-from edgeq.runtime import runtime_version
 
-if TYPE_CHECKING:
-    from edgeq.runtime import Model
-
-__all__ = ["Backend", "InProcessBackend", "LoadedModel", "RemoteBackend", "Turn", "WorkerBackend"]
-
-
-class Backend(Protocol):
-    """Where a model runs.
-
-    Attributes:
-        name: ``here`` for this machine, or the device as the user named it.
-        runtime: name and version; known from the first run on.
-        kernels: one of ``edgeq.runtime.KERNELS``.
-        times_ms: of each run, on the backend's own clock.
-    """
-
-    name: str
-    runtime: str
-    kernels: str
-    times_ms: list[float]
-
-    def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run an input tensor.
-
-        Args:
-            tensor: of the input's shape and type.
-
-        Returns:
-            The output tensor as the network has it, not dequantized.
-
-        Raises:
-            EdgeqError: the model cannot be run, or the process that ran it ended.
-        """
-
-    def close(self) -> None:
-        """Free what was opened for it."""
-
-
-class InProcessBackend:
-    """A model that is open in this process. Serves one thread at a time. Attributes: see :class:`Backend`."""
-
-    name = "here"
-
-    def __init__(self, model: Model, kernels: str = "default") -> None:
-        """Take over an open model.
-
-        Args:
-            model: that runs the tensors.
-            kernels: that it was opened with.
-        """
-        self.kernels, self.runtime = kernels, f"{model.runtime} {runtime_version(model.runtime)}"
-        self.times_ms: list[float] = []
-        self._model = model
-
-    def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """See :meth:`Backend.run`."""
-        start = perf_counter()
-        output = self._model.invoke(tensor)
-        self.times_ms.append((perf_counter() - start) * 1000)
-        return output
-
-    def close(self) -> None:
-        """Do nothing: the caller opened the model, and keeps it."""
+__all__ = ["Backend", "LoadedModel", "Turn", "WorkerBackend"]
 
 
 @dataclass(frozen=True)
@@ -112,10 +48,14 @@ class Turn:
     peak_rss_bytes: int | None
 
 
-class RemoteBackend(Closing, ABC):
+class Backend(Closing, ABC):
     """A model in another process, on this machine or on a device. Serves several threads, one after the other.
 
-    Attributes: see :class:`Backend`.
+    Attributes:
+        name: ``here`` for this machine, or the device as the user named it.
+        runtime: name and version; known from the first run on.
+        kernels: one of ``edgeq.runtime.KERNELS``.
+        times_ms: of each run, on the backend's own clock.
     """
 
     name = "here"
@@ -155,7 +95,17 @@ class RemoteBackend(Closing, ABC):
         return loaded
 
     def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """See :meth:`Backend.run`."""
+        """Run an input tensor.
+
+        Args:
+            tensor: of the input's shape and type.
+
+        Returns:
+            The output tensor as the network has it, not dequantized.
+
+        Raises:
+            EdgeqError: the model cannot be run, or the process that ran it ended.
+        """
         return self.output("run", np.ascontiguousarray(tensor).tobytes())[0]
 
     def time(self, seconds: float, at_least: int = 1) -> Turn:
@@ -182,18 +132,18 @@ class RemoteBackend(Closing, ABC):
         return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"]), answer["times_ms"]
 
 
-class WorkerBackend(RemoteBackend):
+class WorkerBackend(Backend):
     """A model in a worker process on this machine."""
 
     def __init__(
         self, path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"
     ) -> None:
-        """Start the process; for the arguments see :class:`RemoteBackend`."""
+        """Start the process; for the arguments see :class:`Backend`."""
         super().__init__(str(path), runtime, threads, kernels)
         self._process = WorkerProcess(f"{path}: its process{f' under {runtime}' if runtime else ''}")
 
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
-        """See :meth:`RemoteBackend.ask`."""
+        """See :meth:`Backend.ask`."""
         return self._process.ask(do, payload, model=self._model, **request)
 
     def close(self) -> None:

@@ -146,7 +146,7 @@ def _throttling() -> tuple[str, ...] | None:
 
 
 def _os_release() -> str:
-    for line in (_text("/etc/os-release") or "").splitlines():
-        if line.startswith("PRETTY_NAME="):
-            return line.partition("=")[2].strip('"') + ", "
-    return ""
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, "
+    except OSError:
+        return ""

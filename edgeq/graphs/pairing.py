@@ -81,25 +81,23 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
         wanted = sorted(counterpart.get(i, -1) for i in roots[0].of(reference.activations(operator)))
         kind = _kind(reference, operator)
         found = [
-            other
+            OperatorPair(operator, other, extra)
             for other in left
             if _kind(candidate, other) == kind
             and sorted(roots[1].of(candidate.activations(other))) == wanted
-            and _extra_channels(reference, operator, candidate, other) is not None
+            and (extra := _extra_channels(reference, operator, candidate, other)) is not None
         ]
         if not found:
             there = next((o for o in left if sorted(roots[1].of(candidate.activations(o))) == wanted), None)
             instead = _described(candidate, there) if there else "nothing that reads the same tensor"
             raise InputError(f"{where}: {_described(reference, operator)} of the first meets {instead} in the second")
-        likeness = [_likeness(reference, operator, candidate, other) for other in found]
+        likeness = [_likeness(reference, operator, candidate, match.candidate) for match in found]
         best = found[int(np.argmax(likeness))]
         if operator.name in WEIGHTED:
             correlations.append(max(likeness))
-        left.remove(best)
-        counterpart[operator.outputs[0]] = best.outputs[0]
-        extra = _extra_channels(reference, operator, candidate, best)
-        assert extra is not None
-        pairs.append(OperatorPair(operator, best, extra))
+        left.remove(best.candidate)
+        counterpart[operator.outputs[0]] = best.candidate.outputs[0]
+        pairs.append(best)
     if left:
         raise InputError(f"{where}: the first has no counterpart to {_described(candidate, left[0])} of the second")
     typical = float(np.median(correlations)) if correlations else 1.0

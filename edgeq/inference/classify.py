@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgeq.classification import Classification, top_predictions
 from edgeq.errors import ImageError, InputError
@@ -30,6 +30,15 @@ __all__ = ["classify", "classify_all"]
 
 _MOST_THREADS = 4  # what a Raspberry Pi has; a small network gains nothing from more
 _PATIENCE_S = 1.0  # standard input may never end
+
+
+class _Loading(NamedTuple):
+    """How to load a model."""
+
+    runtime: str | None = None
+    threads: int | None = None
+    kernels: str = "default"
+    overrides: Overrides | None = None
 
 
 def classify(
@@ -62,7 +71,7 @@ def classify(
         InputError: a loaded model comes with options for loading one, or the options do not fit the file.
         RuntimeUnavailableError: no runtime, or not that one.
     """
-    results = _classify_each(iter([image]), model, top, runtime, threads, kernels, overrides)
+    results = _classify_each(iter([image]), model, top, _Loading(runtime, threads, kernels, overrides))
     result = next(results)
     results.close()
     if result.error is not None:
@@ -117,11 +126,11 @@ def classify_all(
         from edgeq.inference.on_devices import classify_on  # SSH, which this host does not need
 
         hosts = [on] if isinstance(on, str) else on
-        loaded = _load(model, overrides=overrides)
-        options = (runtime, threads or _MOST_THREADS, kernels)
-        yield from classify_on(hosts, list(sources), loaded, top, *options, send_images, progress)
+        loaded = _load(model, _Loading(overrides=overrides))
+        there = (runtime, threads or _MOST_THREADS, kernels)
+        yield from classify_on(hosts, list(sources), loaded, top, *there, send_images, progress)
     else:
-        yield from _classify_each(sources, model, top, runtime, threads, kernels, overrides)
+        yield from _classify_each(sources, model, top, _Loading(runtime, threads, kernels, overrides))
 
 
 def _sources(images: Iterable[Source]) -> Iterator[Source]:
@@ -134,25 +143,19 @@ def _sources(images: Iterable[Source]) -> Iterator[Source]:
 
 
 def _classify_each(
-    sources: Iterator[Source],
-    model: str | Path | Model,
-    top: int,
-    runtime: str | None,
-    threads: int | None,
-    kernels: str,
-    overrides: Overrides | None,
+    sources: Iterator[Source], model: str | Path | Model, top: int, loading: _Loading
 ) -> Generator[Classification, None, None]:
     """Classify images on this host; the first is decoded while the model loads, if the file states how."""
     metadata = read_metadata(model) if isinstance(model, str | Path) and Path(model).is_file() else None
     spec = metadata.preprocessing if metadata else None
     if spec is None:
-        model = _load(model, runtime, threads, kernels, overrides, metadata)
+        model = _load(model, loading, metadata)
         spec = model.preprocessing
-    elif overrides is not None:
-        spec = overrides.applied(spec)
+    elif loading.overrides is not None:
+        spec = loading.overrides.applied(spec)
     ahead = _Ahead(sources, spec)
     if isinstance(model, str | Path):
-        model = _load(model, runtime, threads, kernels, overrides, metadata)
+        model = _load(model, loading, metadata)
     try:
         while ahead.wait():
             current, ahead = ahead, _Ahead(sources, spec)
@@ -223,22 +226,15 @@ def _read_stdin() -> BytesIO:
     return content
 
 
-def _load(
-    model: str | Path | Model,
-    runtime: str | None = None,
-    threads: int | None = None,
-    kernels: str = "default",
-    overrides: Overrides | None = None,
-    metadata: ModelMetadata | None = None,
-) -> Model:
+def _load(model: str | Path | Model, loading: _Loading, metadata: ModelMetadata | None = None) -> Model:
     """The model, loaded with these options if it is not loaded yet."""
     if not isinstance(model, str | Path):
-        if (runtime, threads, kernels, overrides) != (None, None, "default", None):
+        if loading != _Loading():
             raise InputError(
                 f"{model.path}: is loaded already; give Model() its runtime, threads, kernels and overrides"
             )
         return model
     from edgeq.runtime import Model
 
-    threads = threads or min(_MOST_THREADS, available_cores())
-    return Model(model, runtime=runtime, threads=threads, kernels=kernels, overrides=overrides, metadata=metadata)
+    threads = loading.threads or min(_MOST_THREADS, available_cores())
+    return Model(model, **loading._replace(threads=threads)._asdict(), metadata=metadata)

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.inspection.inspection import Inspection, OperatorGroup, Port, inspect
-from edgeq.inspection.targets import TARGETS, Obstacle, TargetReport, check_target, require_target
+from edgeq.inspection.inspection import Inspection, Port, inspect
+from edgeq.inspection.targets import TARGETS, TargetReport, check_target, require_target
 
-__all__ = [
-    "TARGETS",
-    "Inspection",
-    "Obstacle",
-    "OperatorGroup",
-    "Port",
-    "TargetReport",
-    "check_target",
-    "inspect",
-    "require_target",
-]
+__all__ = ["TARGETS", "Inspection", "Port", "TargetReport", "check_target", "inspect", "require_target"]

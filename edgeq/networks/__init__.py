@@ -12,14 +12,13 @@ from edgeq.networks.architecture import (
     choose_output_stride,
     default_output_stride,
 )
-from edgeq.networks.building import NAMED_WEIGHTS, build_keras_model, build_network
+from edgeq.networks.building import build_keras_model, build_network
 from edgeq.networks.network import Network
 from edgeq.networks.opening import open_network
 from edgeq.networks.sizes import NetworkSummary, summarize
 
 __all__ = [
     "FAMILIES",
-    "NAMED_WEIGHTS",
     "OUTPUT_STRIDES",
     "Architecture",
     "Network",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,10 +94,9 @@ def _fetch(architecture: Architecture) -> None:
         size = _published_size(architecture)
         keras.applications.MobileNetV2((size, size, 3), **options)
         return
-    match = re.fullmatch(r"mobilenet_v3_(large|small)(_minimalistic)?", architecture.family)
-    assert match
-    builders = {"large": keras.applications.MobileNetV3Large, "small": keras.applications.MobileNetV3Small}
-    builders[match[1]]((224, 224, 3), minimalistic=bool(match[2]), **options)
+    large = "large" in architecture.family
+    build = keras.applications.MobileNetV3Large if large else keras.applications.MobileNetV3Small
+    build((224, 224, 3), minimalistic="minimalistic" in architecture.family, **options)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
 from edgeq.report.tables import size, table
 from edgeq.report.wording import notes, percent
 
-__all__ = ["comparison_lines", "size", "table"]
+__all__ = ["comparison_lines"]
 
 _MOST_FLIPS = 10
 _MOST_CLASSES = 5

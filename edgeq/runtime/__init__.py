@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING, Any
 from edgeq.runtime.backends import KERNELS, RUNTIMES, available_cores, installed_runtimes, runtime_version
 
 if TYPE_CHECKING:
-    from edgeq.runtime.model import Model, TensorSpec
+    from edgeq.runtime.model import Model
 
-__all__ = [
-    "KERNELS",
-    "RUNTIMES",
-    "Model",
-    "TensorSpec",
-    "available_cores",
-    "installed_runtimes",
-    "runtime_version",
-]
+__all__ = ["KERNELS", "RUNTIMES", "Model", "available_cores", "installed_runtimes", "runtime_version"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("Model", "TensorSpec"):
+    if name != "Model":
         raise AttributeError(f"module 'edgeq.runtime' has no attribute {name!r}")
-    from edgeq.runtime import model
+    from edgeq.runtime.model import Model
 
-    return getattr(model, name)
+    return Model

@@ -18,16 +18,7 @@ from edgeq.training.history import Epoch
 from edgeq.training.phases import Examples, Phase, PhaseSettings, measure
 from edgeq.training.photos import PhotoSet
 from edgeq.training.plan import TrainingPlan
-from edgeq.training.transfer import (
-    Views,
-    back_half,
-    between,
-    compute_views,
-    cut_at_pooling,
-    cut_before_blocks,
-    freeze_norms,
-    front_half,
-)
+from edgeq.training.transfer import Views, compute_views, cut_at_pooling, cut_before_blocks, freeze_norms
 
 __all__ = ["Phases", "TrainingJob", "from_scratch", "transfer"]
 
@@ -98,7 +89,7 @@ def from_scratch(job: TrainingJob) -> Phases:
     augment = tf.function(lambda x, seed: change(x, preprocessing, seed), reduce_retracing=True)
     forward = tf.function(twin, reduce_retracing=True)
 
-    def examples(indices: npt.NDArray[np.int64], epoch: int, step: int) -> Any:
+    def examples(indices: npt.NDArray[np.int64], step: int) -> Any:
         return augment(tf.constant(job.training[indices]), tf.constant([plan.seed, step]))
 
     def validate() -> tuple[float, float]:
@@ -109,12 +100,14 @@ def from_scratch(job: TrainingJob) -> Phases:
 
 def transfer(job: TrainingJob, scratch: Path, progress: Progress) -> Phases:
     """Train the head on the outputs of the frozen layers, then the top blocks with it."""
+    import keras
+
     model, plan = job.model, job.plan
     freeze_norms(model)
     pooled = cut_at_pooling(model)
     cut = cut_before_blocks(model, plan.fine_tune) if plan.fine_tune else pooled
     views = compute_views(
-        front_half(model, cut),
+        keras.Model(model.input, cut),
         job.plain,
         job.training,
         job.validation,
@@ -125,7 +118,7 @@ def transfer(job: TrainingJob, scratch: Path, progress: Progress) -> Phases:
         scratch,
         progress,
     )
-    head = _on_views(job, "head", pooled, views.through(between(cut, pooled)) if plan.fine_tune else views)
+    head = _on_views(job, "head", pooled, views.through(keras.Model(cut, pooled)) if plan.fine_tune else views)
     yield head
     if plan.fine_tune:
         yield _on_views(job, "fine-tune", cut, views, begun_with=head[0].best)
@@ -134,9 +127,10 @@ def transfer(job: TrainingJob, scratch: Path, progress: Progress) -> Phases:
 def _on_views(
     job: TrainingJob, name: str, cut: Any, views: Views, begun_with: Epoch | None = None
 ) -> tuple[Phase, Examples, Callable[[], tuple[float, float]]]:
+    import keras
     import tensorflow as tf
 
-    back = back_half(job.model, cut)
+    back = keras.Model(cut, job.model.output)
     forward = tf.function(back, reduce_retracing=True)
 
     def validate() -> tuple[float, float]:

@@ -17,9 +17,9 @@ from edgeq.training.history import Epoch
 
 __all__ = ["Examples", "Phase", "PhaseSettings", "measure", "one_cycle"]
 
-Examples = Callable[[npt.NDArray[np.int64], int, int], Any]
-"""Makes the inputs (N, ...) float32 of a step from the indices of its pictures in the training set, the number of the
-epoch (from 0), and the number of the step over all epochs."""
+Examples = Callable[[npt.NDArray[np.int64], int], Any]
+"""Makes the inputs (N, ...) float32 of a step from the indices of its pictures in the training set, and the number of
+the step over all epochs."""
 
 _WARM_UP = 0.08  # share of the steps
 _START = 0.05  # share of the highest learning rate
@@ -138,7 +138,7 @@ class Phase:
         batches = list(self._batches())
         measured = []
         for index, indices in enumerate(batches):
-            x = examples(indices, self.epochs_done, self.epochs_done * len(batches) + index)
+            x = examples(indices, self.epochs_done * len(batches) + index)
             measured.append(self._step(x, tf.constant(indices)).numpy())
             progress(index + 1, len(batches))
         self.epochs_done += 1

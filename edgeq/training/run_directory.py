@@ -10,7 +10,6 @@ import fcntl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from edgeq.errors import InputError
@@ -141,9 +140,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None or (issubclass(kind, Exception) and not self._holds_work()):
             self.discard()
         self._lock_file.close()

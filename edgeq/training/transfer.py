@@ -22,16 +22,7 @@ from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress
 from edgeq.training.augmentation import Augmentation
 
-__all__ = [
-    "Views",
-    "back_half",
-    "between",
-    "compute_views",
-    "cut_at_pooling",
-    "cut_before_blocks",
-    "freeze_norms",
-    "front_half",
-]
+__all__ = ["Views", "compute_views", "cut_at_pooling", "cut_before_blocks", "freeze_norms"]
 
 _BLOCK = re.compile(r"(block_\d+|expanded_conv(?:_\d+)?)_")
 _BATCH = 32
@@ -62,27 +53,6 @@ def cut_before_blocks(model: Any, count: int) -> Any:
     return first.input
 
 
-def front_half(model: Any, cut: Any) -> Any:
-    """The model from its input to a tensor of `model`."""
-    import keras
-
-    return keras.Model(model.input, cut)
-
-
-def between(start: Any, end: Any) -> Any:
-    """The model from one tensor to another that depends on nothing else."""
-    import keras
-
-    return keras.Model(start, end)
-
-
-def back_half(model: Any, cut: Any) -> Any:
-    """The model from a tensor of `model` to its output; it shares the layers."""
-    import keras
-
-    return keras.Model(cut, model.output)
-
-
 def freeze_norms(model: Any) -> None:
     """Keep every BatchNormalization in inference mode for good: a handful of photos would spoil its statistics."""
     import keras
@@ -104,10 +74,10 @@ class Views:
     training: tuple[npt.NDArray[np.float16], ...]
     validation: npt.NDArray[np.float16]
 
-    def examples(self, seed: int) -> Callable[[npt.NDArray[np.int64], int, int], Any]:
+    def examples(self, seed: int) -> Callable[[npt.NDArray[np.int64], int], Any]:
         """Draws one view of each photo of a step."""
 
-        def draw(places: npt.NDArray[np.int64], epoch: int, step: int) -> Any:
+        def draw(places: npt.NDArray[np.int64], step: int) -> Any:
             views = np.random.default_rng((seed, step)).integers(len(self.training), size=len(places))
             drawn = [self.training[view][place] for view, place in zip(views, places, strict=True)]
             return np.stack(drawn).astype(np.float32)

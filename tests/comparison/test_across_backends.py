@@ -13,7 +13,7 @@ from conftest import Finished
 
 from edgeq.comparison.across_backends import BackendComparison, compare_backends, compare_open_backends
 from edgeq.errors import EdgeqError, InputError
-from edgeq.execution.backend import InProcessBackend, WorkerBackend
+from edgeq.execution.backend import WorkerBackend
 from edgeq.report.across_backends import backend_comparison_lines
 from edgeq.runtime import Model, installed_runtimes
 
@@ -93,13 +93,6 @@ def test_the_reference_must_not_die(model: Model, photos: Path) -> None:
     backend._process._process.kill()
     with pytest.raises(EdgeqError, match="was killed"):
         compared(model, photos, [backend])
-
-
-def test_the_model_of_this_process_is_a_backend_too(model: Model, photos: Path) -> None:
-    reference = Model(model.path, kernels="reference")
-    found = compare_open_backends(model, photos, [InProcessBackend(reference, "reference"), InProcessBackend(model)])
-    assert [backend.images for backend in found.backends] == [36, 36]
-    assert found.backends[1].runtime.startswith(model.runtime)
 
 
 def test_the_job(model: Model, photos: Path) -> None:

@@ -22,7 +22,7 @@ from edgeq.comparison import Comparison, compare
 from edgeq.comparison.pair import Pair
 from edgeq.conversion import FORMATS, convert_network
 from edgeq.errors import DeviceError, InputError, ModelError, UnknownNormalizationError
-from edgeq.execution.backend import WorkerBackend
+from edgeq.execution.backend import Backend, WorkerBackend
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
 from edgeq.quiet import quiet
@@ -356,21 +356,18 @@ def test_a_candidate_that_a_backend_runs(right: Path, make: Make, photos: Path) 
     """Its outputs, times and runtime are those of the backend, whatever the same file would do in this process."""
     wrong = Model(make("darkest", lambda x: tf.nn.softmax(-4 * means(x))))
 
-    class Kitchen:
-        name, runtime, kernels = "the kitchen", "?", "default"
+    class Kitchen(Backend):
+        name = "the kitchen"
 
-        def __init__(self) -> None:
-            self.times_ms: list[float] = []
+        def ask(self, do: str, payload: bytes = b"", **request: Any) -> Any:
+            raise AssertionError(do)
 
         def run(self, tensor: np.ndarray) -> np.ndarray:
             self.runtime = "a runtime 1.0"
             self.times_ms.append(5.0 + len(self.times_ms) % 3)
             return wrong.invoke(tensor)
 
-        def close(self) -> None:
-            pass
-
-    backend = Kitchen()
+    backend = Kitchen(str(right), None, 1, "default")
     result = compare(right, right, photos, on=backend, workers=1)
     assert (result.reference.top1, result.candidate.top1, result.agreement) == (1, 0, 0)
     assert len(backend.times_ms) == result.images

@@ -16,7 +16,7 @@ from edgeq.calibration import choose_images, shipped_images
 from edgeq.comparison import Comparison, compare
 from edgeq.graphs import pair_graphs
 from edgeq.preprocessing import NORMALIZATIONS
-from edgeq.report import comparison_lines
+from edgeq.report.terminal import comparison_lines
 from edgeq.report.wording import verdict
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import read_graph

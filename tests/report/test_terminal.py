@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from edgeq.comparison import ClassDrift, Comparison, Flip, ModelResult
-from edgeq.report import comparison_lines
 from edgeq.report.tables import table
+from edgeq.report.terminal import comparison_lines
 
 WIDTHS = (40, 80, 200)
 

@@ -44,7 +44,7 @@ def make(settings: PhaseSettings, model: Any = None, begun_with: Epoch | None = 
 
 
 def train(phase: Phase, validate: Validate | None = None) -> Epoch:
-    def examples(places: Any, epoch: int, step: int) -> Any:
+    def examples(places: Any, step: int) -> Any:
         return X[places]
 
     measured = validate or (lambda: measure(phase.model, lambda part: X[part], LABELS))
@@ -91,20 +91,20 @@ class TestStep:
     @pytest.mark.parametrize("batch", [3, 7, COUNT, 4 * COUNT])
     def test_an_epoch_shows_each_example_once_at_most(self, batch: int) -> None:
         phase = make(PhaseSettings(3, 0.01, 0.0, batch))
-        seen: list[tuple[int, int, list[int]]] = []
+        seen: list[tuple[int, list[int]]] = []
 
-        def examples(places: Any, epoch: int, step: int) -> Any:
-            seen.append((epoch, step, places.tolist()))
+        def examples(places: Any, step: int) -> Any:
+            seen.append((step, places.tolist()))
             return X[places]
 
         for _ in range(3):
             phase.train_epoch(examples, lambda: (1.0, 0.5), lambda done, total: None)
         size = min(batch, COUNT)
         steps = COUNT // size
-        assert [step for _, step, _ in seen] == list(range(3 * steps))
+        assert [step for step, _ in seen] == list(range(3 * steps))
         orders = []
         for number in range(3):
-            parts = [places for epoch, _, places in seen if epoch == number]
+            parts = [places for step, places in seen if step // steps == number]
             assert [len(part) for part in parts] == [size] * steps
             orders.append([place for part in parts for place in part])
             assert len(set(orders[-1])) == steps * size
@@ -120,7 +120,7 @@ class TestStep:
 
     def test_progress_counts_steps(self) -> None:
         phase, told = make(PhaseSettings(1, 0.1, 0.0, 6)), []
-        phase.train_epoch(lambda places, epoch, step: X[places], lambda: (1.0, 0.5), lambda *now: told.append(now))
+        phase.train_epoch(lambda places, step: X[places], lambda: (1.0, 0.5), lambda *now: told.append(now))
         assert told == [(1, 3), (2, 3), (3, 3)]
 
     @pytest.mark.parametrize("where", ["training", "validation"])
@@ -129,7 +129,7 @@ class TestStep:
         x = X if where == "validation" else np.full_like(X, np.inf)
         result = (math.nan if where == "validation" else 1.0, 0.5)
         with pytest.raises(FloatingPointError, match=r"epoch 1 \(head\)"):
-            phase.train_epoch(lambda places, epoch, step: x[places], lambda: result, lambda done, total: None)
+            phase.train_epoch(lambda places, step: x[places], lambda: result, lambda done, total: None)
         assert phase.best is None
 
 

@@ -27,7 +27,7 @@ from edgeq.networks import Architecture, build_network, open_network
 from edgeq.preprocessing import Preprocessing
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, read_metadata
 from edgeq.training import Epoch, History, Trained, TrainingPlan, train
-from edgeq.training.transfer import cut_before_blocks, front_half
+from edgeq.training.transfer import cut_before_blocks
 
 keras = pytest.importorskip("keras")
 
@@ -123,7 +123,7 @@ class TestTransfer:
 
     def test_the_first_view_is_what_inference_sees(self, transferred: Run) -> None:
         model = keras.models.load_model(transferred.trained.network)
-        front = front_half(model, cut_before_blocks(model, 2))  # frozen, hence as it was
+        front = keras.Model(model.input, cut_before_blocks(model, 2))  # frozen, hence as it was
         pixels = np.stack([V2.preprocessing.pixels(photo.path) for photo in transferred.trained.photos.training])
         expected = front.predict(V2.preprocessing.normalize(pixels), verbose=0)
         seen = [np.load(transferred.snapshots / "head 1" / f"view-{number}.npy") for number in range(3)]
