@@ -7,6 +7,7 @@ quotient is rounded half away from zero, and the result saturates at the ends of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +38,17 @@ class Quantization:
     def from_details(cls, details: dict[str, Any]) -> Quantization:
         """Read the quantization out of one entry of ``get_input_details()`` or ``get_output_details()``."""
         parameters = details["quantization_parameters"]
-        scale = tuple(float(s) for s in parameters["scales"])
-        # Some converters write scale 0 for "not quantized".
+        scales, zero_points, axis = (parameters[key] for key in ("scales", "zero_points", "quantized_dimension"))
+        return cls.from_file(np.dtype(details["dtype"]).name, scales, zero_points, axis)
+
+    @classmethod
+    def from_file(cls, dtype: str, scales: Iterable[float], zero_points: Iterable[int], axis: int) -> Quantization:
+        """Take what a file says of a tensor; some converters write scale 0 for "not quantized"."""
+        scale = tuple(float(s) for s in scales)
         if not any(scale):
-            scale = ()
-        zero_point = tuple(int(z) for z in parameters["zero_points"])[: len(scale)]
-        axis = int(parameters["quantized_dimension"])
-        return cls(np.dtype(details["dtype"]).name, scale, zero_point, axis)
+            return cls(dtype)
+        zero_point = tuple(int(z) for z in zero_points) or (0,) * len(scale)
+        return cls(dtype, scale, zero_point[: len(scale)], int(axis))
 
     @property
     def is_quantized(self) -> bool:

@@ -10,7 +10,6 @@ import click
 
 from edgeq.cli.help import Command, option
 from edgeq.cli.progress import Progress
-from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.setup import remove, send_code, set_up
 from edgeq.report.benchmark import machine_line, machine_notes
@@ -61,7 +60,7 @@ def setup_command(host: str, wheels: Path | None, as_json: bool) -> None:
       $ edgeq device setup pi@10.0.0.7:2222 --wheels wheels/
       $ edgeq device setup kitchen    # an alias in ~/.ssh/config
     """
-    with Progress() as progress, Device(Address.parse(host), progress) as device:
+    with Progress() as progress, Device(host, progress) as device:
         done = set_up(device, wheels)
         machine = device.machine()
     if as_json:
@@ -89,7 +88,7 @@ def info_command(host: str, as_json: bool, verbose: bool) -> None:
       $ edgeq device info pi@raspberrypi --json
       $ edgeq device info kitchen | grep temperature
     """
-    with Progress() as progress, Device(Address.parse(host), progress) as device:
+    with Progress() as progress, Device(host, progress) as device:
         send_code(device, (device.probe()["installed"] or {}).get("code"))
         machine = device.machine()
     if as_json:
@@ -124,6 +123,6 @@ def remove_command(host: str, as_json: bool) -> None:
       $ edgeq device remove pi@10.0.0.7:2222
       $ edgeq device remove kitchen
     """
-    with Device(Address.parse(host)) as device:
+    with Device(host) as device:
         freed = remove(device)
     click.echo(json.dumps({"bytes": freed}) if as_json else f"Deleted {size(freed)}.")

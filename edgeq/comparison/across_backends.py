@@ -154,11 +154,10 @@ def compare_backends(
 
 def _open_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> list[Backend]:
     """A device under the reference kernels and under the default ones, connected until the stack is left."""
-    from edgeq.device.address import Address
     from edgeq.device.backend import DeviceBackend
     from edgeq.device.setup import connected  # SSH, which this machine does not need
 
-    device = stack.enter_context(connected(Address.parse(host), progress))
+    device = stack.enter_context(connected(host, progress))
     return [DeviceBackend(device, model.path, kernels=kernels) for kernels in ("reference", "default")]
 
 

@@ -104,11 +104,10 @@ def _backend(
     if not isinstance(on, str):
         yield on, ()
         return
-    from edgeq.device.address import Address
     from edgeq.device.backend import DeviceBackend
     from edgeq.device.setup import connected  # comparing on this host needs no SSH
 
-    with connected(Address.parse(on), progress) as device:
+    with connected(on, progress) as device:
         emulated = device.machine().emulated_by is not None
         note = f"{on} is emulated, so the candidate's latency is not a board's"
         yield DeviceBackend(device, model.path), (note,) if emulated else ()
@@ -147,11 +146,11 @@ def _with_layers(
 
     reference, candidate = models.reference, models.candidate
     pair = pair_graphs(read_graph(reference.path), read_graph(candidate.path))
-    pixels = []
+    seen = []
     for image in images[:: max(1, len(images) // count)][:count]:
         with contextlib.suppress(ImageError):  # counted already
-            pixels.append([model.preprocessing.pixels(image.path) for model in (reference, candidate)])
-    layers = measure_layers(reference, candidate, pair, [(seen, other) for seen, other in pixels], progress)
+            seen.append((reference.preprocessing.pixels(image.path), candidate.preprocessing.pixels(image.path)))
+    layers = measure_layers(reference, candidate, pair, seen, progress)
     faults = find_faults(reference, candidate, layers, pair)
     return replace(result, layers=layers, faults=faults, advice=find_advice(result, candidate, layers, bool(faults)))
 

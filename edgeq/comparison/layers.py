@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from edgeq.comparison.result import Histogram, LayerDrift
 from edgeq.graphs import GraphPair, OperatorPair, OperatorRunner, TappedRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
+from edgeq.quantization import Quantization
 from edgeq.runtime import Model
 from edgeq.tflite.graph import Tensor
 
@@ -54,7 +55,7 @@ def measure_layers(
         ModelError: the runtime cannot run a part of a model.
     """
     probe = _Probe(reference, candidate, pair)
-    tallies = [_ActivationSums() for _ in range(len(pair.operators) + 1)]
+    tallies = [_ActivationSums(pair.candidate.tensors[row.candidate].quantization) for row in probe.rows]
     for done, (seen, other) in enumerate(images, start=1):
         for tally, values in zip(tallies, probe.run(seen, other), strict=True):
             tally.add(*values)
@@ -71,8 +72,13 @@ def _worst_first(drift: LayerDrift) -> float:
 
 @dataclass
 class _ActivationSums:
-    """Sums over the images for one activation: float x, integer y, and integer alone z, as real numbers."""
+    """Sums over the images for one activation: float x, integer y, and integer alone z, as real numbers.
 
+    Attributes:
+        quantization: of the INT8 model's tensor.
+    """
+
+    quantization: Quantization
     xx: float = 0.0
     xy: float = 0.0
     yy: float = 0.0
@@ -85,8 +91,8 @@ class _ActivationSums:
     low: float = np.inf
     high: float = -np.inf
 
-    def add(self, x: Reals, y: Reals, z: Reals, tensor: Tensor) -> None:
-        """Add one image: (positions, channels) each, and the INT8 model's tensor."""
+    def add(self, x: Reals, y: Reals, z: Reals) -> None:
+        """Add one image: (positions, channels) each."""
         self.xx += float(np.vdot(x, x))
         self.xy += float(np.vdot(x, y))
         self.yy += float(np.vdot(y, y))
@@ -98,10 +104,18 @@ class _ActivationSums:
         self.shift = self.shift + difference.sum(axis=0, dtype=np.float64)
         self.values += x.size
         self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
-        low, high = tensor.quantization.real_range
-        half_a_step = tensor.quantization.scale[0] / 2 if tensor.quantization.is_quantized else 0.0
+        low, high = self.quantization.real_range
+        half_a_step = self.quantization.scale[0] / 2 if self.quantization.is_quantized else 0.0
         if self.low < low or self.high > high:
             self.beyond += int(np.count_nonzero((x < low - half_a_step) | (x > high + half_a_step)))
+
+
+class _Row(NamedTuple):
+    """What is measured: the two models' tensors by number, and how many channels only the candidate's has."""
+
+    reference: int
+    candidate: int
+    extra_channels: int
 
 
 class _Probe:
@@ -110,57 +124,53 @@ class _Probe:
     def __init__(self, reference: Model, candidate: Model, pair: GraphPair) -> None:
         self._models = reference, candidate
         self._pair = pair
-        graphs = pair.reference, pair.candidate
-        self._float = TappedRunner(
-            graphs[0], [graphs[0].inputs[0], *(p.reference.outputs[0] for p in pair.operators)], reference.runtime
-        )
-        self._integer = TappedRunner(
-            graphs[1], [graphs[1].inputs[0], *(p.candidate.outputs[0] for p in pair.operators)], candidate.runtime
-        )
-        self._counterpart = {p.candidate.outputs[0]: p.reference.outputs[0] for p in pair.operators}
-        self._counterpart[graphs[1].inputs[0]] = graphs[0].inputs[0]
-        self._runners = {o.index: OperatorRunner(graphs[1], o, candidate.runtime) for o in graphs[1].operators}
+        operators = ((p.reference.outputs[0], p.candidate.outputs[0], p.extra_channels) for p in pair.operators)
+        self.rows = [_Row(pair.reference.inputs[0], pair.candidate.inputs[0], 0), *map(_Row._make, operators)]
+        self._float = TappedRunner(pair.reference, [row.reference for row in self.rows], reference.runtime)
+        self._integer = TappedRunner(pair.candidate, [row.candidate for row in self.rows], candidate.runtime)
+        self._counterpart = {row.candidate: row.reference for row in self.rows}
+        self._runners = {
+            operator.outputs[0]: OperatorRunner(pair.candidate, operator, candidate.runtime)
+            for operator in pair.candidate.operators
+        }
 
-    def run(
-        self, seen: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]
-    ) -> list[tuple[Reals, Reals, Reals, Tensor]]:
-        """For the input and each operator: float, integer and integer alone, (positions, channels), and the tensor."""
+    def run(self, seen: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> list[tuple[Reals, Reals, Reals]]:
+        """For the input and each operator: float, integer and integer alone, (positions, channels) each."""
         reference, candidate = self._models
-        floats = self._pair.reference.tensors
+        floats, integers = self._pair.reference.tensors, self._pair.candidate.tensors
         expected = {
             index: _real(floats[index], values) for index, values in self._float.run(reference.tensor(seen)).items()
         }
         found = self._integer.run(candidate.tensor(other))
-        graph = self._pair.candidate
-        start = graph.inputs[0]
-        alone = {start: self._quantized(start, expected)}
-        x = _matrix(expected[self._pair.reference.inputs[0]])
-        y = _matrix(_real(graph.tensors[start], found[start]))
-        rows = [(x, y, _matrix(_real(graph.tensors[start], alone[start])), graph.tensors[start])]
-        for match in self._pair.operators:
-            made = match.candidate.outputs[0]
-            tensor, runner = graph.tensors[made], self._runners[match.candidate.index]
-            result = runner.run([self._input(index, expected, alone) for index in runner.inputs])
-            x = _matrix(expected[match.reference.outputs[0]])
-            y, z = (_common(_matrix(_real(tensor, values)), match, x) for values in (found[made], result))
-            rows.append((x, y, z, tensor))
-        return rows
+        inputs: dict[int, npt.NDArray[Any]] = {}
+        results = []
+        for row in self.rows:
+            x, made = _matrix(expected[row.reference]), row.candidate
+            alone = self._made(made, expected, inputs) if made in self._runners else self._input(made, expected, inputs)
+            y, z = (_matrix(_real(integers[made], values)) for values in (found[made], alone))
+            y, z = (values[:, row.extra_channels :].reshape(x.shape) for values in (y, z))
+            results.append((x, y, z))
+        return results
+
+    def _made(
+        self, index: int, expected: dict[int, npt.NDArray[Any]], inputs: dict[int, npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
+        """What the operator that makes a tensor of the INT8 model gives for the float model's input."""
+        runner = self._runners[index]
+        return runner.run([self._input(i, expected, inputs) for i in runner.inputs])
 
     def _input(
-        self, index: int, expected: dict[int, npt.NDArray[Any]], alone: dict[int, npt.NDArray[Any]]
+        self, index: int, expected: dict[int, npt.NDArray[Any]], inputs: dict[int, npt.NDArray[Any]]
     ) -> npt.NDArray[Any]:
         """The float model's values for a tensor of the INT8 model, quantized like that tensor."""
-        if index not in alone:
+        if index not in inputs:
             if index in self._counterpart:
-                alone[index] = self._quantized(index, expected)
+                tensor = self._pair.candidate.tensors[index]
+                quantized = tensor.quantization.quantize(expected[self._counterpart[index]])
+                inputs[index] = quantized.reshape(tensor.shape)
             else:  # computed by a transparent operator, which the float model may lack
-                runner = self._runners[self._pair.candidate.producers[index].index]
-                alone[index] = runner.run([self._input(i, expected, alone) for i in runner.inputs])
-        return alone[index]
-
-    def _quantized(self, index: int, expected: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        tensor = self._pair.candidate.tensors[index]
-        return tensor.quantization.quantize(expected[self._counterpart[index]]).reshape(tensor.shape)
+                inputs[index] = self._made(index, expected, inputs)
+        return inputs[index]
 
     def histograms(
         self,
@@ -171,18 +181,16 @@ class _Probe:
         """Histograms of some activations (0 is the input) over a few images."""
         ends = {n: (tallies[n].low, max(tallies[n].high, tallies[n].low + 1e-6)) for n in numbers}
         sums = {n: np.zeros((2, _BINS), np.int64) for n in numbers}
-        tensors = {}
         for seen, other in images:
-            rows = self.run(seen, other)
+            results = self.run(seen, other)
             for n in numbers:
-                x, y, _, tensors[n] = rows[n]
-                sums[n] += [np.histogram(np.clip(v, *ends[n]), _BINS, ends[n])[0] for v in (x, y)]
+                sums[n] += [np.histogram(np.clip(v, *ends[n]), _BINS, ends[n])[0] for v in results[n][:2]]
         found = {}
-        for n, tensor in tensors.items():
-            low, high = tensor.quantization.real_range
-            if tensor.quantization.is_quantized:
+        for n in numbers:
+            quantization = tallies[n].quantization
+            if quantization.is_quantized:
                 counts = [tuple(int(c) for c in side) for side in sums[n]]
-                found[n] = Histogram(*ends[n], counts[0], counts[1], tensor.quantization.scale[0], low, high)
+                found[n] = Histogram(*ends[n], counts[0], counts[1], quantization.scale[0], *quantization.real_range)
         return found
 
 
@@ -191,8 +199,7 @@ def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
     match = pair.operators[number - 1] if number else None
     made = match.reference.outputs[0] if match else pair.reference.inputs[0]
     tensor = pair.reference.tensors[made]
-    integer = pair.candidate.tensors[match.candidate.outputs[0] if match else pair.candidate.inputs[0]]
-    low, high = integer.quantization.real_range
+    low, high = tally.quantization.real_range
     channels = np.size(tally.shift)
     constant = float(np.sum(np.square(tally.shift))) * channels / max(tally.values, 1)
     norm = float(np.sqrt(tally.xx * tally.yy))
@@ -242,8 +249,3 @@ def _real(tensor: Tensor, values: npt.NDArray[Any]) -> Reals:
 def _matrix(activation: Reals) -> Reals:
     """Reshape a (1, ..., channels) activation to (positions, channels)."""
     return activation.reshape(-1, activation.shape[-1])
-
-
-def _common(values: Reals, match: OperatorPair, like: Reals) -> Reals:
-    """Drop a background class, and reshape to the float activation's shape."""
-    return values[:, match.extra_channels :].reshape(like.shape)

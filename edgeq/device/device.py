@@ -36,19 +36,20 @@ class Device(Closing):
         progress: called while files travel.
     """
 
-    def __init__(self, address: Address, progress: Progress = no_progress) -> None:
+    def __init__(self, host: str, progress: Progress = no_progress) -> None:
         """Connect.
 
         Args:
-            address: of the device.
+            host: as users name it, see :meth:`edgeq.device.address.Address.parse`.
             progress: called while files travel.
 
         Raises:
+            InputError: the host is malformed.
             DeviceError: it cannot be reached or used; :class:`edgeq.errors.ConnectionLostError` where trying again
                 may help.
         """
-        self.address, self.progress = address, progress
-        self._connection: Connection | None = Connection(address)
+        self.address, self.progress = Address.parse(host), progress
+        self._connection: Connection | None = Connection(self.address)
         self._given_up, self._lock = False, threading.Lock()
         self._sent: dict[str, str] = {}  # names on the host, by digest
 

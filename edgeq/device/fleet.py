@@ -47,26 +47,23 @@ def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progres
     Raises:
         InputError: a host is malformed.
     """
-    addresses = [Address.parse(host) for host in dict.fromkeys(hosts)]
-    outcomes: list[Outcome[T]] = [Outcome(str(address)) for address in addresses]
+    outcomes: list[Outcome[T]] = [Outcome(str(Address.parse(host))) for host in dict.fromkeys(hosts)]
     devices: list[Device] = []
     interrupted = threading.Event()
 
-    def attend(address: Address, outcome: Outcome[T]) -> None:
+    def attend(outcome: Outcome[T]) -> None:
         try:
-            with connected(address, progress if len(addresses) == 1 else no_progress) as device:
+            with connected(outcome.device, progress if len(outcomes) == 1 else no_progress) as device:
                 devices.append(device)
                 if not interrupted.is_set():
                     outcome.result = work(device)
         except EdgeqError as error:
             outcome.error = error
 
-    if len(addresses) == 1:
-        attend(addresses[0], outcomes[0])
+    if len(outcomes) == 1:
+        attend(outcomes[0])
         return outcomes
-    threads = [
-        threading.Thread(target=attend, args=pair, daemon=True) for pair in zip(addresses, outcomes, strict=True)
-    ]
+    threads = [threading.Thread(target=attend, args=(outcome,), daemon=True) for outcome in outcomes]
     for thread in threads:
         thread.start()
     try:

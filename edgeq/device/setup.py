@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.device.address import Address
 from edgeq.device.device import Device
 from edgeq.device.wheels import Platform, download_wheels, requirements
 from edgeq.errors import DeviceError
@@ -41,17 +40,18 @@ class SetUp:
 
 
 @contextlib.contextmanager
-def connected(address: Address, progress: Progress = no_progress) -> Iterator[Device]:
+def connected(host: str, progress: Progress = no_progress) -> Iterator[Device]:
     """Connect to a device and set it up if needed; the connection ends with the context.
 
     Args:
-        address: of the device.
+        host: as users name it, see :meth:`edgeq.device.address.Address.parse`.
         progress: called while files travel.
 
     Raises:
+        InputError: the host is malformed.
         DeviceError: it cannot be reached, or cannot run models.
     """
-    with Device(address, progress) as device:
+    with Device(host, progress) as device:
         set_up(device)
         yield device
 

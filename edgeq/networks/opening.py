@@ -14,7 +14,7 @@ from edgeq.files import sha256_of_file, sha256_of_folder
 from edgeq.networks.network import Network, in_new_session, require_tensorflow
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop
 from edgeq.quiet import quiet
-from edgeq.tflite.metadata import ModelMetadata, read_metadata
+from edgeq.tflite.metadata import read_metadata
 
 __all__ = ["open_network"]
 
@@ -79,8 +79,6 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
         function=lambda x: model(x, training=False),
         keeps_alive=model,
         normalization=NORMALIZATIONS["0..255"] if _rescales(model) else None,
-        metadata=read_metadata(path),
-        sha256=sha256_of_file(path),
     )
 
 
@@ -128,8 +126,6 @@ def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
         function=lambda x: signature(**{input_name: x})[output_name],
         keeps_alive=loaded,
         normalization=None,  # not to be seen in a SavedModel
-        metadata=ModelMetadata(),
-        sha256=sha256_of_folder(path),
     )
 
 
@@ -142,8 +138,6 @@ def _network(
     function: Callable[[Any], Any],
     keeps_alive: Any,
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None,
-    metadata: ModelMetadata,
-    sha256: str,
 ) -> Network:
     """Check that these are the shapes of an image classifier."""
     outputs = output_shape[-1] if output_shape else None
@@ -160,10 +154,12 @@ def _network(
         height, width = size
     elif size is not None and size != (height, width):
         raise InputError(f"{path}: is made for {width}x{height} pixels, not {size[1]}x{size[0]}; omit --res")
+    metadata = read_metadata(path)  # a folder has none
     preprocessing = metadata.preprocessing
     if preprocessing is None and normalization is not None:
         channels = "L" if input_shape[3] == 1 else "RGB"
         preprocessing = Preprocessing(height, width, *normalization, channels, default_crop(height, width))
+    sha256 = sha256_of_folder(path) if path.is_dir() else sha256_of_file(path)
     network = Network(
         name=path.resolve().name if path.is_dir() else path.stem,
         height=height,

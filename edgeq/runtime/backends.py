@@ -147,9 +147,7 @@ def make_interpreter(
     return name, interpreter
 
 
-def open_content(
-    content: bytes, what: str, runtime: str | None = None, threads: int = 1, kernels: str = "default"
-) -> Any:
+def open_content(content: bytes, what: str, runtime: str | None = None, threads: int = 1) -> Any:
     """Load a model from memory and allocate its tensors.
 
     Args:
@@ -157,7 +155,6 @@ def open_content(
         what: what to call the model in messages.
         runtime: a name in `RUNTIMES`, or None (see :func:`choose_runtime`).
         threads: how many the interpreter may use.
-        kernels: one of `KERNELS`.
 
     Returns:
         The runtime's ``Interpreter``, its tensors allocated.
@@ -170,7 +167,7 @@ def open_content(
     module = import_runtime(name)
     try:
         with quiet():
-            return _open(module, {"model_content": content}, threads, kernels)
+            return _open(module, {"model_content": content}, threads, KERNELS[0])
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{what}: {name} cannot load this model ({one_line(error)})") from None
 

@@ -152,22 +152,17 @@ class Graph:
     def _tensor(self, index: int, tensor: Any) -> Tensor:
         dtype = _dtype_names().get(tensor.type, "void")
         shape = tuple(int(n) for n in tensor.shape) if tensor.shape is not None else ()
-        parameters = tensor.quantization
-        scale = () if parameters is None or parameters.scale is None else tuple(float(s) for s in parameters.scale)
-        zero_point: tuple[int, ...] = ()
-        if scale and any(scale):
-            given = parameters.zeroPoint
-            zero_point = tuple(int(z) for z in given) if given is not None else (0,) * len(scale)
-        else:
-            scale = ()
-        axis = int(parameters.quantizedDimension) if scale else 0
+        quantization, parameters = Quantization(dtype), tensor.quantization
+        if parameters is not None and parameters.scale is not None:
+            zero_points = () if parameters.zeroPoint is None else parameters.zeroPoint
+            # A one-dimensional tensor has only axis 0, whatever old files say.
+            axis = parameters.quantizedDimension if len(shape) > 1 else 0
+            quantization = Quantization.from_file(dtype, parameters.scale, zero_points, axis)
         raw = self.buffer(tensor.buffer)
         data = None
         if raw is not None and dtype != "void":
             data = np.frombuffer(bytes(raw), dtype).reshape(shape)
         name = (tensor.name or b"").decode("utf-8", "replace")
-        # A one-dimensional tensor has only axis 0, whatever old files say.
-        quantization = Quantization(dtype, scale, zero_point, axis if len(shape) > 1 else 0)
         return Tensor(index, name, shape, quantization, data)
 
     def _operator(self, index: int, operator: Any) -> Operator:

@@ -19,7 +19,6 @@ from conftest import ROOT, colour_picture
 from edgeq.benchmarking import bench, bench_devices
 from edgeq.comparison import compare
 from edgeq.comparison.across_backends import compare_backends
-from edgeq.device.address import Address
 from edgeq.device.backend import DeviceBackend
 from edgeq.device.setup import connected
 from edgeq.device.wheels import requirements
@@ -75,7 +74,7 @@ def test_tensors_and_images(host: str, model: Model, tmp_path: Path) -> None:
     picture = tmp_path / "red.jpg"
     colour_picture("red", 1).save(picture)
     tensor = model.tensor(model.preprocessing.pixels(picture))
-    with connected(Address.parse(host)) as device:
+    with connected(host) as device:
         backend = DeviceBackend(device, model.path, kernels="reference")
         expected = Model(model.path, kernels="reference").invoke(tensor)
         assert np.array_equal(backend.run(tensor), expected)
@@ -90,7 +89,7 @@ def test_tensors_and_images(host: str, model: Model, tmp_path: Path) -> None:
 
 def test_a_model_that_crashes_there_is_said_to_and_the_device_goes_on(host: str, model: Model) -> None:
     tensor = np.zeros((1, 32, 32, 3), np.int8)
-    with connected(Address.parse(host)) as device:
+    with connected(host) as device:
         backend = DeviceBackend(device, model.path)
         expected = backend.run(tensor)
         (agent,) = [pid for pid in descendants(os.getpid()) if "exec(sys.stdin" in command_line(pid)]

@@ -18,7 +18,6 @@ import pytest
 from conftest import ROOT, Finished, colour_picture
 
 from edgeq.comparison.across_backends import compare_open_backends
-from edgeq.device.address import Address
 from edgeq.device.backend import DeviceBackend
 from edgeq.device.device import Device
 from edgeq.device.setup import remove
@@ -90,7 +89,7 @@ class TestInference:
     ) -> None:
         path = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
         local = Model(path, kernels="reference")
-        with Device(Address.parse(there.host)) as device:
+        with Device(there.host) as device:
             backend = DeviceBackend(device, path, threads=4, kernels="reference")
             for photo in sorted(photos_20.iterdir()):
                 tensor = local.tensor(local.preprocessing.pixels(photo))
@@ -147,7 +146,7 @@ class TestInference:
     def test_files_are_sent_once(self, there: Board, colour_models: Path) -> None:
         seen: list[str] = []
         for _ in range(2):
-            with Device(Address.parse(there.host), lambda stage, done, total: seen.append(stage)) as device:
+            with Device(there.host, lambda stage, done, total: seen.append(stage)) as device:
                 device.send(colour_models / "colours_int16x8.tflite")
         assert len(seen) == 1
 
@@ -185,7 +184,7 @@ class TestCompare:
             if (stage, done) in (("Comparing", 5), ("Comparing", 12)):
                 there.cut()
 
-        with Device(Address.parse(there.host)) as device, WorkerBackend(model.path, kernels="reference") as here:
+        with Device(there.host) as device, WorkerBackend(model.path, kernels="reference") as here:
             backends = [here, DeviceBackend(device, model.path, kernels="reference")]
             found = compare_open_backends(model, photos_20, backends, progress)
         assert [(b.images, b.differing_values, b.error) for b in found.backends] == [(20, 0, None)] * 2
@@ -255,7 +254,7 @@ class TestFaults:
         os.environ["EDGEQ_SSH"] = small_board.ssh()
         try:
             with (
-                Device(Address.parse(small_board.host)) as device,
+                Device(small_board.host) as device,
                 pytest.raises(DeviceError, match="its disk is full"),
             ):
                 device.send(large)
@@ -272,14 +271,14 @@ class TestFaults:
             if len(offsets) == 4:
                 there.cut()
 
-        with Device(Address.parse(there.host), progress) as device:
+        with Device(there.host, progress) as device:
             sha256 = device.send(large)
         assert (there.home / "files" / sha256).read_bytes() == large.read_bytes()
         assert offsets == sorted(set(offsets))
 
     def test_a_board_that_stays_away(self, there: Board, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("edgeq.device.device._WAITS_S", (0.1, 0.1))
-        with Device(Address.parse(there.host)) as device:
+        with Device(there.host) as device:
             monkeypatch.setenv("EDGEQ_SSH", there.ssh("-p", "9"))
             there.cut()
             with pytest.raises(ConnectionLostError, match="cannot be reached, or no longer"):
@@ -312,7 +311,7 @@ def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_m
 def test_a_refused_model_is_called_by_its_name_here(there: Board, colour_models: Path, tmp_path: Path) -> None:
     cut_off = tmp_path / "cut off.tflite"
     cut_off.write_bytes((colour_models / "colours_int8.tflite").read_bytes()[:2000])
-    with Device(Address.parse(there.host)) as device, pytest.raises(DeviceError) as error:
+    with Device(there.host) as device, pytest.raises(DeviceError) as error:
         DeviceBackend(device, cut_off).run(np.zeros((1, 32, 32, 3), np.int8))
     assert f"{there.host}: {cut_off}: cut off or damaged" in str(error.value)
 
@@ -323,6 +322,6 @@ def test_remove(there: Board) -> None:
     assert (done.code, done.err) == (0, "")
     assert "Deleted " in done.out
     assert not there.home.exists()
-    with Device(Address.parse(there.host)) as device:
+    with Device(there.host) as device:
         assert device.probe()["installed"] is None
         assert remove(device) == 0
