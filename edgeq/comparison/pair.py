@@ -45,15 +45,13 @@ class Alignment:
 
     Attributes:
         classes: how many both tell apart.
-        reference_skips: how many classes of the reference stand before the first common one (background).
-        candidate_skips: the same of the candidate.
+        skips: how many classes of the reference, and of the candidate, stand before the first common one (background).
         labels: names of the common classes, or empty.
         note: what was done, as a sentence; None where nothing was.
     """
 
     classes: int
-    reference_skips: int
-    candidate_skips: int
+    skips: tuple[int, int]
     labels: tuple[str, ...]
     note: str | None
 
@@ -67,9 +65,10 @@ def align(reference: Model, candidate: Model) -> Alignment:
     difference = reference.classes - candidate.classes
     larger = reference if difference > 0 else candidate
     if difference == 0:  # as many classes, so both have a background class or neither has
-        skips = [int(_has_background(reference) or _has_background(candidate))] * 2
+        background = int(_has_background(reference) or _has_background(candidate))
+        skips = background, background
     elif abs(difference) == 1 and (_has_background(larger) or not larger.labels):
-        skips = [int(difference > 0), int(difference < 0)]
+        skips = int(difference > 0), int(difference < 0)
     else:
         raise InputError(
             f"{reference.path} has {reference.classes} classes, {candidate.path} {candidate.classes}: "
@@ -80,7 +79,7 @@ def align(reference: Model, candidate: Model) -> Alignment:
     if any(skips):
         names = [str(m.path) for m, skip in zip((reference, candidate), skips, strict=True) if skip]
         note = f"left out class 0, background, of {' and '.join(names)}"
-    return Alignment(reference.classes - skips[0], skips[0], skips[1], labels, note)
+    return Alignment(reference.classes - skips[0], skips, labels, note)
 
 
 def _has_background(model: Model) -> bool:
@@ -112,13 +111,8 @@ class Pair:
         made_from = candidate.metadata.provenance.get("reference_sha256")
         formats = [model.metadata.provenance.get("format") for model in (reference, candidate)]
         notes = [self.alignment.note] if self.alignment.note else []
-        labels = [
-            model.labels[skips:]
-            for model, skips in (
-                (reference, self.alignment.reference_skips),
-                (candidate, self.alignment.candidate_skips),
-            )
-        ]
+        first, second = self.alignment.skips
+        labels = reference.labels[first:], candidate.labels[second:]
         if formats[0] not in (None, "fp32") and formats[1] == "fp32":
             notes.append(f"the reference is {formats[0]} and the candidate fp32: are they the wrong way round?")
         elif made_from and made_from != reference.sha256:
@@ -142,12 +136,13 @@ class Pair:
         if candidate.preprocessing.geometry != reference.preprocessing.geometry:
             pixels = candidate.preprocessing.pixels(path)
         candidate_output = self._run_candidate(candidate.tensor(pixels))
-        p = reference.probabilities(reference_output)[self.alignment.reference_skips :]
-        q = candidate.probabilities(candidate_output)[self.alignment.candidate_skips :]
+        first, second = self.alignment.skips
+        p = reference.probabilities(reference_output)[first:]
+        q = candidate.probabilities(candidate_output)[second:]
         signal, difference = p, p - q
         if reference.gives_logits and candidate.gives_logits:
-            signal = reference.dequantize(reference_output)[self.alignment.reference_skips :]
-            difference = signal - candidate.dequantize(candidate_output)[self.alignment.candidate_skips :]
+            signal = reference.dequantize(reference_output)[first:]
+            difference = signal - candidate.dequantize(candidate_output)[second:]
         seen = bool(self._calibrated_on) and sha256_of_file(path)[:FINGERPRINT_LENGTH] in self._calibrated_on
         return Outputs(p, q, float(np.sum(signal**2)), float(np.sum(difference**2)), seen)
 

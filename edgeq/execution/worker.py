@@ -9,7 +9,6 @@ first named, so a request that was lost together with its worker can be asked ag
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from functools import cache
 from pathlib import Path
@@ -48,14 +47,14 @@ def _open(request: dict[str, Any], payload: bytes) -> Reply:
     """Load a model; for a cold start its file is read from disk."""
     if request["cold"]:
         _drop_from_cache(request["model"]["path"])
-    return _loaded(json.dumps(request["model"])).facts, b""
+    return _loaded(**request["model"]).facts, b""
 
 
 def _run(request: dict[str, Any], payload: bytes) -> Reply:
     """Run an input tensor."""
     import numpy as np
 
-    model = _loaded(json.dumps(request["model"]))
+    model = _loaded(**request["model"])
     start = perf_counter()
     try:
         (source,), (target,) = model.interpreter.get_input_details(), model.interpreter.get_output_details()
@@ -70,7 +69,8 @@ def _run(request: dict[str, Any], payload: bytes) -> Reply:
 
 def _run_image(request: dict[str, Any], payload: bytes) -> Reply:
     """Decode an image file and run it."""
-    model = _classifier(json.dumps(request["model"]), json.dumps(request["preprocessing"]))
+    mean, std, channels, crop = request["preprocessing"]
+    model = _classifier(tuple(mean), tuple(std), channels, crop, **request["model"])
     start = perf_counter()
     image = model.preprocessing.decode(request["image"])
     decoded = perf_counter()
@@ -90,7 +90,7 @@ def _output(output: Any, runtime: str, **seconds: float) -> Reply:
 
 def _time(request: dict[str, Any], payload: bytes) -> Reply:
     """Run a model on noise for some seconds, and a minimum number of times."""
-    model = _loaded(json.dumps(request["model"]))
+    model = _loaded(**request["model"])
     model.fill_inputs()
     times_ms: list[float] = []
     end = perf_counter() + request["seconds"]
@@ -147,20 +147,16 @@ class _LoadedModel:
         return ModelError(f"{self._path}: running the model failed ({one_line(error)})")
 
 
-@cache
-def _loaded(model: str) -> _LoadedModel:
-    """The model that a request names, loaded once."""
-    return _LoadedModel(**json.loads(model))
+_loaded = cache(_LoadedModel)  # the model that a request names, loaded once
 
 
 @cache
-def _classifier(model: str, preprocessing: str) -> Model:
+def _classifier(mean: tuple[float, ...], std: tuple[float, ...], channels: str, crop: float, **model: Any) -> Model:
     """The model that a request names, loaded once together with what it needs to take images."""
     from edgeq.runtime import Model
     from edgeq.tflite.metadata import Overrides
 
-    mean, std, channels, crop = json.loads(preprocessing)
-    return Model(**json.loads(model), overrides=Overrides((tuple(mean), tuple(std)), channels, crop))
+    return Model(**model, overrides=Overrides((mean, std), channels, crop))
 
 
 @cache

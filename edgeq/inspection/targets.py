@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,9 @@ def check_target(graph: Graph, target: str) -> TargetReport:
         ModelError: the target's own tool fails on the model.
     """
     name = require_target(target)
+    check: _Check
     if name in _RUNTIMES:
-        source, check = f"measured on {_table(name)['package']} by {_MEASURED_BY}", _runtime_check(name)
+        source, check = f"measured on {_table(name)['package']} by {_MEASURED_BY}", partial(_check_runtime, name)
     elif name == _TFLM:
         source, check = f"kernels: measured on {_table(name)['package']} by {_MEASURED_BY}", _check_tflm
     elif name == "edgetpu":
@@ -119,19 +120,15 @@ def _table(runtime: str) -> dict[str, Any]:
     return tables[runtime]
 
 
-def _runtime_check(runtime: str) -> _Check:
+def _check_runtime(runtime: str, graph: Graph) -> Iterator[Complaint]:
     table = _table(runtime)
     package = table["package"]
-
-    def check(graph: Graph) -> Iterator[Complaint]:
-        for operator in graph.operators:
-            newest = table["operators"].get(operator.name)
-            if newest is None:
-                yield operator.name, f"{package} does not know this operator"
-            elif operator.version > newest:
-                yield operator.name, f"is of version {operator.version}; {package} knows it up to version {newest}"
-
-    return check
+    for operator in graph.operators:
+        newest = table["operators"].get(operator.name)
+        if newest is None:
+            yield operator.name, f"{package} does not know this operator"
+        elif operator.version > newest:
+            yield operator.name, f"is of version {operator.version}; {package} knows it up to version {newest}"
 
 
 def _check_tflm(graph: Graph) -> Iterator[Complaint]:
