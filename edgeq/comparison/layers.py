@@ -30,13 +30,17 @@ _BINS = 96
 _NO_INDEX = -1
 
 Reals = npt.NDArray[np.float32]
+Pictures = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+"""An image as the reference and as the candidate reads it, (height, width, channels)."""
+Arrays = dict[int, npt.NDArray[Any]]
+"""Activations by the number of their tensor."""
 
 
 def measure_layers(
     reference: Model,
     candidate: Model,
     pair: GraphPair,
-    images: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
+    images: Sequence[Pictures],
     progress: Progress = no_progress,
 ) -> tuple[LayerDrift, ...]:
     """Measure each operator of an INT8 model against the float model.
@@ -142,7 +146,7 @@ class _Probe:
             index: _real(floats[index], values) for index, values in self._float.run(reference.tensor(seen)).items()
         }
         found = self._integer.run(candidate.tensor(other))
-        inputs: dict[int, npt.NDArray[Any]] = {}
+        inputs: Arrays = {}
         results = []
         for row in self.rows:
             x, made = _matrix(expected[row.reference]), row.candidate
@@ -152,16 +156,12 @@ class _Probe:
             results.append((x, y, z))
         return results
 
-    def _made(
-        self, index: int, expected: dict[int, npt.NDArray[Any]], inputs: dict[int, npt.NDArray[Any]]
-    ) -> npt.NDArray[Any]:
+    def _made(self, index: int, expected: Arrays, inputs: Arrays) -> npt.NDArray[Any]:
         """What the operator that makes a tensor of the INT8 model gives for the float model's input."""
         runner = self._runners[index]
         return runner.run([self._input(i, expected, inputs) for i in runner.inputs])
 
-    def _input(
-        self, index: int, expected: dict[int, npt.NDArray[Any]], inputs: dict[int, npt.NDArray[Any]]
-    ) -> npt.NDArray[Any]:
+    def _input(self, index: int, expected: Arrays, inputs: Arrays) -> npt.NDArray[Any]:
         """The float model's values for a tensor of the INT8 model, quantized like that tensor."""
         if index not in inputs:
             if index in self._counterpart:
@@ -173,10 +173,7 @@ class _Probe:
         return inputs[index]
 
     def histograms(
-        self,
-        numbers: Sequence[int],
-        tallies: Sequence[_ActivationSums],
-        images: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
+        self, numbers: Sequence[int], tallies: Sequence[_ActivationSums], images: Sequence[Pictures]
     ) -> dict[int, Histogram]:
         """Histograms of some activations (0 is the input) over a few images."""
         ends = {n: (tallies[n].low, max(tallies[n].high, tallies[n].low + 1e-6)) for n in numbers}

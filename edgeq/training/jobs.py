@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from edgeq.networks.network import in_new_session
 from edgeq.progress import Progress
 from edgeq.training.fused import with_fused_batchnorm, zero_init_residual
 from edgeq.training.history import Epoch
-from edgeq.training.phases import Examples, Phase, PhaseSettings, measure
+from edgeq.training.phases import Examples, Phase, PhaseSettings, Validate, measure
 from edgeq.training.photos import PhotoSet
 from edgeq.training.plan import TrainingPlan
 from edgeq.training.transfer import Views, compute_views, cut_at_pooling, cut_before_blocks, freeze_norms
 
 __all__ = ["Phases", "TrainingJob", "from_scratch", "transfer"]
 
-Phases = Iterator[tuple[Phase, Examples, Callable[[], tuple[float, float]]]]
+Phases = Iterator[tuple[Phase, Examples, Validate]]
 """Phases in order, each with a function that makes its inputs and one that measures it."""
 
 _WEIGHT_DECAY = {"head": 0.01, "fine-tune": 0.01, "from scratch": 0.05}
@@ -126,7 +126,7 @@ def transfer(job: TrainingJob, scratch: Path, progress: Progress) -> Phases:
 
 def _on_views(
     job: TrainingJob, name: str, cut: Any, views: Views, begun_with: Epoch | None = None
-) -> tuple[Phase, Examples, Callable[[], tuple[float, float]]]:
+) -> tuple[Phase, Examples, Validate]:
     import keras
     import tensorflow as tf
 

@@ -15,11 +15,13 @@ import numpy.typing as npt
 from edgeq.files import replacing
 from edgeq.training.history import Epoch
 
-__all__ = ["Examples", "Phase", "PhaseSettings", "measure", "one_cycle"]
+__all__ = ["Examples", "Phase", "PhaseSettings", "Validate", "measure", "one_cycle"]
 
 Examples = Callable[[npt.NDArray[np.int64], int], Any]
 """Makes the inputs (N, ...) float32 of a step from the indices of its pictures in the training set, and the number of
 the step over all epochs."""
+Validate = Callable[[], tuple[float, float]]
+"""Measures loss and top-1 on held-out pictures."""
 
 _WARM_UP = 0.08  # share of the steps
 _START = 0.05  # share of the highest learning rate
@@ -119,9 +121,7 @@ class Phase:
         settings = self.settings
         return self.epochs_done >= settings.epochs or self.epochs_done - self._best_number >= settings.patience
 
-    def train_epoch(
-        self, examples: Examples, validate: Callable[[], tuple[float, float]], progress: Callable[[int, int], None]
-    ) -> Epoch:
+    def train_epoch(self, examples: Examples, validate: Validate, progress: Callable[[int, int], None]) -> Epoch:
         """Pass over the training set once, then measure.
 
         Args:

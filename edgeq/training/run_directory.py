@@ -16,7 +16,7 @@ from edgeq.errors import InputError
 from edgeq.files import remove_leftovers, write_text
 from edgeq.progress import Progress
 from edgeq.training.history import Epoch, History
-from edgeq.training.phases import Examples, Phase
+from edgeq.training.phases import Examples, Phase, Validate
 
 __all__ = ["RunDirectory", "can_resume"]
 
@@ -101,7 +101,7 @@ class RunDirectory:
         self,
         phase: Phase,
         examples: Examples,
-        validate: Callable[[], tuple[float, float]],
+        validate: Validate,
         progress: Progress,
         on_epoch: Callable[[Epoch], None],
     ) -> None:
