@@ -17,7 +17,7 @@ from PIL import Image
 from edgeq.errors import InputError, ModelError, one_line
 from edgeq.preprocessing import Preprocessing
 
-__all__ = ["WatchedNetwork", "statistics_distance"]
+__all__ = ["WatchedNetwork"]
 
 _Moments = list[tuple[Any, Any]]
 _Floats = npt.NDArray[np.float32]
@@ -28,41 +28,17 @@ _TINY = 1e-30  # keeps logarithms finite
 _INSTEAD = "calibrate on photos (edgeq convert --calib DIR), or on the set that comes with edgeq (without --calib)"
 
 
-def statistics_distance(
-    model: Any, preprocessing: Preprocessing, images: npt.NDArray[np.uint8], name: str | None = None
-) -> float:
-    """Measure the distance of the statistics of images inside a network from those of its training.
-
-    Args:
-        model: a `keras.Model` from (N, height, width, channels) to (N, classes).
-        preprocessing: how images become its input.
-        images: (N, height, width, 1 or 3) uint8, grey or RGB.
-        name: what errors call the model; None takes its own name.
-
-    Returns:
-        Root mean square, over layers and channels, of the differences of mean and of standard deviation, in
-        standard deviations of the channel; 0 for equal statistics.
-
-    Raises:
-        InputError: the model has no BatchNormalization, or its statistics carry no information.
-        ModelError: the model cannot run on such images.
-    """
-    network = WatchedNetwork(model, preprocessing, name or model.name)
-    batches = np.array_split(images.astype(np.float32) / 255, math.ceil(len(images) / _BATCH))
-    shares = [len(batch) / len(images) for batch in batches]
-    pooled = []
-    for layer in zip(*map(network.moments, batches), strict=True):
-        means, variances = (np.stack(kind) for kind in zip(*layer, strict=True))  # (batches, channels)
-        mean = np.average(means, 0, shares)
-        pooled.append((mean, np.average(variances + (means - mean) ** 2, 0, shares)))
-    return math.sqrt(network.squared_distance(pooled))
-
-
 class WatchedNetwork:
     """A `keras.Model` whose BatchNormalization layers can be watched.
 
     Pixels are (N, height, width, 1 or 3) float32 in [0, 1] here, grey or RGB. Moments are one (mean, variance) a
     layer that knows something, each (channels,) float32.
+
+    Args:
+        model: from (N, height, width, channels) to (N, classes): probabilities or logits. Its BatchNormalization
+            layers may be in nested models.
+        preprocessing: how images become its input.
+        name: what errors call the model; None takes its own name.
 
     Attributes:
         shape: (height, width, 1 or 3) of its images.
@@ -73,9 +49,10 @@ class WatchedNetwork:
         ModelError: the model cannot run on images of that size.
     """
 
-    def __init__(self, model: Any, preprocessing: Preprocessing, name: str) -> None:
+    def __init__(self, model: Any, preprocessing: Preprocessing, name: str | None = None) -> None:
         import tensorflow as tf
 
+        name = name or model.name
         self._model, self._preprocessing = model, preprocessing
         self.shape = (preprocessing.height, preprocessing.width, len(preprocessing.channels))
         trial = np.random.default_rng(0).random((2, *self.shape), np.float32)
@@ -95,7 +72,26 @@ class WatchedNetwork:
         self._gives_probabilities = bool(tf.reduce_all((scores >= 0) & (scores <= 1)))
         self.classes = max(2, int(scores.shape[1]))  # one score is the second class's
         pixels = tf.TensorSpec((None, *self.shape), tf.float32)
-        self.moments = tf.function(self._moments, input_signature=[pixels], autograph=False)
+        self.moments = tf.function(lambda x: self.look(x)[0], input_signature=[pixels], autograph=False)
+
+    def distance(self, images: npt.NDArray[np.uint8]) -> float:
+        """Measure the distance of the statistics of images inside the network from those of its training.
+
+        Args:
+            images: (N, height, width, 1 or 3) uint8, grey or RGB.
+
+        Returns:
+            Root mean square, over layers and channels, of the differences of mean and of standard deviation, in
+            standard deviations of the channel; 0 for equal statistics.
+        """
+        batches = np.array_split(images.astype(np.float32) / 255, math.ceil(len(images) / _BATCH))
+        shares = [len(batch) / len(images) for batch in batches]
+        pooled = []
+        for layer in zip(*map(self.moments, batches), strict=True):
+            means, variances = (np.stack(kind) for kind in zip(*layer, strict=True))  # (batches, channels)
+            mean = np.average(means, 0, shares)
+            pooled.append((mean, np.average(variances + (means - mean) ** 2, 0, shares)))
+        return math.sqrt(self.squared_distance(pooled))
 
     def squared_distance(self, moments: _Moments) -> Any:
         """Mean over layers and channels of the squared differences of mean and of standard deviation: a scalar.
@@ -119,9 +115,6 @@ class WatchedNetwork:
         seen, scores = self._run(pixels)
         moments = [_moments(*call) for kept, call in zip(self._kept, seen, strict=True) if kept.informative]
         return moments, self._log_probabilities(scores)
-
-    def _moments(self, pixels: Any) -> _Moments:
-        return self.look(pixels)[0]
 
     def _log_probabilities(self, scores: Any) -> Any:
         """(N, classes) of (N, scores): probabilities of one softmax or of many sigmoids, or logits."""

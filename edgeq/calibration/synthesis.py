@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from edgeq.calibration.statistics import WatchedNetwork
 from edgeq.errors import InputError
-from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 
 __all__ = ["DEFAULT_STEPS", "synthesize"]
@@ -36,45 +35,38 @@ _Floats = npt.NDArray[np.float32]
 
 
 def synthesize(
-    model: Any,
-    preprocessing: Preprocessing,
+    network: WatchedNetwork,
     count: int = 100,
     seed: int = 0,
     steps: int = DEFAULT_STEPS,
     progress: Progress = no_progress,
-    name: str | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Make images that a network's BatchNormalization layers find ordinary.
 
     Args:
-        model: a `keras.Model` from (N, height, width, channels) to (N, classes): probabilities or logits. Its
-            BatchNormalization layers may be in nested models.
-        preprocessing: how images become its input.
+        network: whose layers these are.
         count: how many images.
         seed: of the noise that they begin as. On one machine, the same seed gives the same images.
         steps: of the optimizer.
         progress: called with ("Synthesizing images", steps done, steps in all).
-        name: what errors call the model; None takes its own name.
 
     Returns:
         (count, height, width, 1 or 3) uint8: grey or RGB, as in files, also for a network that takes BGR.
 
     Raises:
-        InputError: the model has no BatchNormalization, or its statistics carry no information.
-        ModelError: the model cannot run on such images.
+        InputError: there is nothing to do.
     """
     if count < 1 or steps < 1:
         raise InputError(f"{count} images, {steps} steps: both must be at least 1")
     import keras
 
-    network = WatchedNetwork(model, preprocessing, name or model.name)
     gradient = _gradient_of(network)
     rng = np.random.default_rng(seed)
     classes = np.resize(rng.permutation(network.classes), count)
     batches = np.array_split(classes, math.ceil(count / _BATCH))
     made, total = [], len(batches) * steps
     for number, targets in enumerate(batches):
-        pixels = keras.Variable(_noise(rng, len(targets), preprocessing))
+        pixels = keras.Variable(_noise(rng, len(targets), network.shape))
         rate = keras.optimizers.schedules.CosineDecay(_LARGEST_RATE, steps)
         adam = keras.optimizers.Adam(rate, *_DECAYS, epsilon=_TINY)
         for step in range(steps):
@@ -106,16 +98,16 @@ def _gradient_of(network: WatchedNetwork) -> Any:
     return tf.function(gradient, input_signature=signature, autograph=False)
 
 
-def _noise(rng: np.random.Generator, count: int, preprocessing: Preprocessing) -> _Floats:
+def _noise(rng: np.random.Generator, count: int, shape: tuple[int, int, int]) -> _Floats:
     """Noise whose amplitude falls with frequency as 1/f, as that of photos (Field 1987, J. Opt. Soc. Am. A 4).
 
     Returns:
         (count, height, width, channels) float32 in [0, 1], around 0.5 with a standard deviation of 0.2.
     """
-    height, width = preprocessing.height, preprocessing.width
+    height, width, channels = shape
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
-    white = rng.standard_normal((count, len(preprocessing.channels), height, width))
+    white = rng.standard_normal((count, channels, height, width))
     pink = np.fft.irfft2(np.fft.rfft2(white) / frequency, (height, width))
     pixels: _Floats = (0.5 + 0.2 * pink / pink.std()).clip(0, 1).astype(np.float32)
     return pixels.transpose(0, 2, 3, 1)

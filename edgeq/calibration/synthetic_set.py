@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.calibration.image_folder import replacing_folder, write_images
-from edgeq.calibration.statistics import statistics_distance
+from edgeq.calibration.statistics import WatchedNetwork
 from edgeq.calibration.synthesis import DEFAULT_STEPS, synthesize
 from edgeq.errors import ModelError
 from edgeq.files import sha256_of_file
@@ -86,9 +86,9 @@ def synthesize_calibration(
         with quiet(verbose):
             network = open_network(source, size)
             preprocessing = network.preprocessing_with(overrides, str(source))
-            model = network.keeps_alive
-            images = synthesize(model, preprocessing, count, seed, steps, progress, str(source))
-            distance = statistics_distance(model, preprocessing, images, str(source))
+            watched = WatchedNetwork(network.keeps_alive, preprocessing, str(source))
+            images = synthesize(watched, count, seed, steps, progress)
+            distance = watched.distance(images)
         origin: dict[str, Any] = {  # without times or paths, so that the same arguments give the same bytes
             "synthesized_from": {"file": Path(source).name, "sha256": sha256_of_file(source)},
             "count": count,

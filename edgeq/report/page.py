@@ -27,7 +27,8 @@ _FOLDER = Path(__file__).parent
 _PACKAGES = ("jinja2", "matplotlib")
 _MOST_FLIPS = 60
 _MOST_ROWS = 200
-_WIDE, _NARROW = 860, 340  # CSS pixels of a chart on a desktop and on a phone
+# CSS pixels of a chart: the network's is there twice, for desktop and phone, as text must not shrink with it.
+_WIDTHS = (("wide", 860), ("narrow", 340))
 
 
 def _short(file: str) -> str:
@@ -163,18 +164,13 @@ def _render(comparison: Comparison, command: str | None) -> str:
         confusions=pairs[:_MOST_ROWS],
         pairs=len(pairs),
         worst=worst_alone(layers),
-        charts=[(kind, Markup(sqnr_chart(layers, f"sqnr-{kind}", width))) for kind, width in _widths(layers)],
+        charts=[(kind, Markup(sqnr_chart(layers, f"sqnr-{kind}", width))) for kind, width in _WIDTHS if layers],
         histograms=_histograms(layers, Markup),
         provenance=provenance(),
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-def _widths(layers: tuple[LayerDrift, ...]) -> list[tuple[str, int]]:
-    """The network's chart is there twice, for desktop and phone: text must not shrink with it."""
-    return [("wide", _WIDE), ("narrow", _NARROW)] if layers else []
 
 
 def _histograms(layers: tuple[LayerDrift, ...], markup: Callable[[str], Any]) -> list[tuple[LayerDrift, Any, int]]:

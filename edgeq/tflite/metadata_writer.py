@@ -125,9 +125,8 @@ def _image(builder: Any, preprocessing: Preprocessing | None) -> int:
         )
         color_space = _COLOR_SPACES.get(preprocessing.channels, 0)
         properties = _table(builder, {0: (number_types.Int8Flags, color_space), 1: size})
-        normalization = _table(
-            builder, {0: _floats(builder, preprocessing.mean), 1: _floats(builder, preprocessing.std)}
-        )
+        mean, std = (np.array(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
+        normalization = _table(builder, {0: builder.CreateNumpyVector(mean), 1: builder.CreateNumpyVector(std)})
         unit = _table(builder, {0: (number_types.Uint8Flags, _NORMALIZATION_OPTIONS), 1: normalization})
         fields[3] = _table(builder, {0: (number_types.Uint8Flags, _IMAGE_PROPERTIES), 1: properties})  # content
         fields[4] = _vector(builder, [unit])  # process_units
@@ -162,12 +161,4 @@ def _vector(builder: Any, offsets: Sequence[int]) -> int:
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
-    return int(builder.EndVector())
-
-
-def _floats(builder: Any, values: Sequence[float]) -> int:
-    """Write a vector of float32."""
-    builder.StartVector(4, len(values), 4)
-    for value in reversed(values):
-        builder.PrependFloat32(value)
     return int(builder.EndVector())

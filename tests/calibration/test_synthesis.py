@@ -10,7 +10,7 @@ import pytest
 from conftest import colour_picture
 from PIL import Image
 
-from edgeq.calibration.statistics import WatchedNetwork, statistics_distance
+from edgeq.calibration.statistics import WatchedNetwork
 from edgeq.calibration.synthesis import synthesize
 from edgeq.errors import InputError, ModelError
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing
@@ -66,7 +66,7 @@ def network() -> Any:
 
 
 def distance_by_hand(model: Any, preprocessing: Preprocessing, pixels: Pixels) -> float:
-    """`statistics_distance` again, by a model that gives out what goes into each layer."""
+    """`WatchedNetwork.distance` again, by a model that gives out what goes into each layer."""
     import keras
 
     known = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -83,7 +83,7 @@ def distance_by_hand(model: Any, preprocessing: Preprocessing, pixels: Pixels) -
 
 class TestDistance:
     def test_none_to_the_pictures_that_it_was_trained_on(self, network: Any) -> None:
-        assert statistics_distance(network, PREPROCESSING, dull_pictures()) < 1e-3
+        assert WatchedNetwork(network, PREPROCESSING).distance(dull_pictures()) < 1e-3
 
     @pytest.mark.parametrize("count", [1, 25, 26, 60])
     def test_is_that_of_all_images_together(self, count: int, network: Any) -> None:
@@ -92,28 +92,28 @@ class TestDistance:
         pixels[: count // 3] //= 4
         expected = distance_by_hand(network, PREPROCESSING, pixels)
         assert expected > 1
-        assert statistics_distance(network, PREPROCESSING, pixels) == pytest.approx(expected, rel=1e-4)
+        assert WatchedNetwork(network, PREPROCESSING).distance(pixels) == pytest.approx(expected, rel=1e-4)
 
     @pytest.mark.parametrize("normalization", [*NORMALIZATIONS.values()], ids=[*NORMALIZATIONS])
     def test_knows_the_normalization(self, normalization: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
         mean, std = normalization
         preprocessing = Preprocessing(SIDE, SIDE, mean, std, crop=1.0)
         model = trained(build(), dull_pictures(), preprocessing)
-        assert statistics_distance(model, preprocessing, dull_pictures()) < 1e-3
+        assert WatchedNetwork(model, preprocessing).distance(dull_pictures()) < 1e-3
 
     def test_takes_rgb_also_where_the_network_takes_bgr(self) -> None:
         preprocessing = Preprocessing(SIDE, SIDE, (10.0, 20.0, 30.0), (50.0, 60.0, 70.0), channels="BGR", crop=1.0)
         rgb = (dull_pictures() * [1, 0.7, 0.4]).astype(np.uint8)
         model = trained(build(), rgb[..., ::-1], preprocessing)
-        assert statistics_distance(model, preprocessing, rgb) < 1e-3
-        assert statistics_distance(model, preprocessing, rgb[..., ::-1]) > 0.1
+        assert WatchedNetwork(model, preprocessing).distance(rgb) < 1e-3
+        assert WatchedNetwork(model, preprocessing).distance(rgb[..., ::-1]) > 0.1
 
     def test_is_of_what_the_network_sees_after_cropping(self, network: Any) -> None:
         cropping = Preprocessing(SIDE, SIDE, crop=0.7)
         pixels = np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE, 3), np.uint8)
         seen = np.stack([cropping.pixels(Image.fromarray(picture)) for picture in pixels])
         expected = distance_by_hand(network, PREPROCESSING, seen)
-        assert statistics_distance(network, cropping, pixels) == pytest.approx(expected, rel=0.01)
+        assert WatchedNetwork(network, cropping).distance(pixels) == pytest.approx(expected, rel=0.01)
         assert distance_by_hand(network, PREPROCESSING, pixels) > 1.1 * expected
 
     def test_layers_that_know_nothing_do_not_count(self) -> None:
@@ -136,7 +136,7 @@ class TestDistance:
         normalized = keras.layers.BatchNormalization(axis=axis, momentum=0)(image)
         scores = keras.layers.Dense(2, "softmax")(keras.layers.GlobalAveragePooling2D()(normalized))
         model = trained(keras.Model(image, scores), dull_pictures())
-        assert statistics_distance(model, PREPROCESSING, dull_pictures()) < 1e-3
+        assert WatchedNetwork(model, PREPROCESSING).distance(dull_pictures()) < 1e-3
 
 
 class TestScores:
@@ -163,8 +163,8 @@ class TestScores:
 
 class TestSynthesis:
     def test_the_statistics_become_those_of_training(self, network: Any) -> None:
-        noise = synthesize(network, PREPROCESSING, count=30, steps=1)
-        made = synthesize(network, PREPROCESSING, count=30, steps=60)
+        noise = synthesize(WatchedNetwork(network, PREPROCESSING), count=30, steps=1)
+        made = synthesize(WatchedNetwork(network, PREPROCESSING), count=30, steps=60)
         assert (made.shape, made.dtype) == ((30, SIDE, SIDE, 3), np.uint8)
         before, after = (distance_by_hand(network, PREPROCESSING, pixels) for pixels in (noise, made))
         assert after < before / 5
@@ -172,20 +172,21 @@ class TestSynthesis:
     def test_the_scores_reach_those_of_pictures(self) -> None:
         """They stand behind the last statistics, and do not follow from these."""
         model = trained(build("linear"), dull_pictures())
-        made = model(PREPROCESSING.normalize(synthesize(model, PREPROCESSING, count=30)), training=False).numpy()
+        images = synthesize(WatchedNetwork(model, PREPROCESSING), count=30)
+        made = model(PREPROCESSING.normalize(images), training=False).numpy()
         assert set(made.argmax(1)) == {0, 1, 2}
         pictures = model(PREPROCESSING.normalize(dull_pictures()), training=False).numpy()
         assert np.ptp(made) > 0.8 * np.ptp(pictures)
 
     def test_the_same_seed_gives_the_same_images(self, network: Any) -> None:
-        once, again, other = (synthesize(network, PREPROCESSING, 12, seed, 5) for seed in (7, 7, 8))
+        once, again, other = (synthesize(WatchedNetwork(network, PREPROCESSING), 12, seed, 5) for seed in (7, 7, 8))
         np.testing.assert_array_equal(once, again)
         assert np.abs(once.astype(int) - other).mean() > 10
 
     def test_batch_normalization_in_nested_models_is_found(self, network: Any) -> None:
         nested = build(nested=True)
         nested.set_weights(network.get_weights())
-        flat, deep = (synthesize(model, PREPROCESSING, 10, steps=3) for model in (network, nested))
+        flat, deep = (synthesize(WatchedNetwork(model, PREPROCESSING), 10, steps=3) for model in (network, nested))
         np.testing.assert_array_equal(flat, deep)
 
     @pytest.mark.parametrize(
@@ -203,14 +204,17 @@ class TestSynthesis:
         model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
         rng = np.random.default_rng(0)
         trained(model, rng.integers(30, 60, shape, np.uint8), preprocessing)
-        made = synthesize(model, preprocessing, 10, steps=40)
+        watched = WatchedNetwork(model, preprocessing)
+        made = synthesize(watched, 10, steps=40)
         assert (made.shape, made.dtype) == (shape, np.uint8)
         noise = rng.integers(0, 256, shape, np.uint8)
-        assert statistics_distance(model, preprocessing, made) < statistics_distance(model, preprocessing, noise) / 5
+        assert watched.distance(made) < watched.distance(noise) / 5
 
     def test_counts_as_it_goes(self, network: Any) -> None:
         calls: list[tuple[str, int, int]] = []
-        made = synthesize(network, PREPROCESSING, 26, steps=3, progress=lambda *call: calls.append(call))
+        made = synthesize(
+            WatchedNetwork(network, PREPROCESSING), 26, steps=3, progress=lambda *call: calls.append(call)
+        )
         assert len(made) == 26
         assert calls == [("Synthesizing images", done, 6) for done in range(7)]  # two batches
 
@@ -218,7 +222,7 @@ class TestSynthesis:
         import keras
 
         weights, call = network.get_weights(), keras.layers.BatchNormalization.call
-        synthesize(network, PREPROCESSING, 10, steps=2)
+        synthesize(WatchedNetwork(network, PREPROCESSING), 10, steps=2)
         for before, after in zip(weights, network.get_weights(), strict=True):
             np.testing.assert_array_equal(before, after)
         assert keras.layers.BatchNormalization.call is call
@@ -231,7 +235,7 @@ class TestErrors:
         image = keras.Input((SIDE, SIDE, 3))
         model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image)), name="plain")
         with pytest.raises(InputError, match="plain: has no BatchNormalization, so it keeps no statistics") as caught:
-            synthesize(model, PREPROCESSING)
+            synthesize(WatchedNetwork(model, PREPROCESSING))
         assert "calibrate on photos" in str(caught.value)
         assert "the set that comes with edgeq" in str(caught.value)
 
@@ -244,13 +248,13 @@ class TestErrors:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.moving_variance.assign(np.full(layer.moving_variance.shape, variance))
         with pytest.raises(InputError, match=r"mine\.keras: its BatchNormalization was never trained or is folded"):
-            synthesize(model, PREPROCESSING, name="mine.keras")
+            WatchedNetwork(model, PREPROCESSING, "mine.keras")
 
     def test_images_that_it_cannot_take(self, network: Any) -> None:
         with pytest.raises(ModelError, match="little: cannot run on images of 16x16 L"):
-            synthesize(network, Preprocessing(SIDE, SIDE, channels="L"))
+            WatchedNetwork(network, Preprocessing(SIDE, SIDE, channels="L"))
 
     @pytest.mark.parametrize(("count", "steps"), [(0, 1), (1, 0)])
     def test_nothing_to_do(self, count: int, steps: int, network: Any) -> None:
         with pytest.raises(InputError, match=f"{count} images, {steps} steps"):
-            synthesize(network, PREPROCESSING, count, steps=steps)
+            synthesize(WatchedNetwork(network, PREPROCESSING), count, steps=steps)
