@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -48,14 +49,7 @@ __all__ = ["command"]
 )
 @on_option
 @json_option
-def command(
-    models: tuple[str, ...],
-    runtimes: tuple[str, ...],
-    threads: tuple[int, ...],
-    seconds: float,
-    hosts: tuple[str, ...],
-    json_path: str | None,
-) -> None:
+def command(models: tuple[str, ...], hosts: tuple[str, ...], json_path: str | None, **options: Any) -> None:
     """Measure load time, latency and memory of models.
 
     Use it to choose a runtime and a number of threads, on the host or, with --on, on a board. MODEL is any .tflite
@@ -78,24 +72,17 @@ def command(
       $ edgeq bench m.tflite --json - | jq '.measurements[0].median_ms'
     """
     if hosts:
-        _bench_on(hosts, models, runtimes, threads, seconds, json_path)
+        _bench_on(hosts, models, json_path, **options)
         return
     with Progress() as progress:
-        result = bench(models, runtimes=runtimes, threads=threads, seconds=seconds, progress=progress)
+        result = bench(models, **options, progress=progress)
     show(benchmark_lines(result), result.to_json(), json_path)
 
 
-def _bench_on(
-    hosts: tuple[str, ...],
-    models: tuple[str, ...],
-    runtimes: tuple[str, ...],
-    threads: tuple[int, ...],
-    seconds: float,
-    json_path: str | None,
-) -> None:
+def _bench_on(hosts: tuple[str, ...], models: tuple[str, ...], json_path: str | None, **options: Any) -> None:
     """Measure on devices in parallel; exits with 2 if one of them failed."""
     with Progress() as progress:
-        outcomes = bench_devices(models, hosts, runtimes=runtimes, threads=threads, seconds=seconds, progress=progress)
+        outcomes = bench_devices(models, hosts, **options, progress=progress)
     entries = [
         {"device": o.device, "benchmark": o.result and o.result.to_json(), "error": o.error and str(o.error)}
         for o in outcomes
