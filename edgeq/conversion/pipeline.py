@@ -22,6 +22,7 @@ from edgeq.quiet import quiet
 from edgeq.refinement import Refinement, refine_content
 from edgeq.runtime import Model, installed_runtimes
 from edgeq.tflite.metadata import ModelMetadata
+from edgeq.tflite.output_kind import read_output_kind
 
 __all__ = ["ConvertedModel", "convert_network"]
 
@@ -114,8 +115,8 @@ def convert_network(
                 flatbuffer = frozen.to_tflite(form, io, calibration, preprocessing, progress, targets)
             progress(f"Verifying {form.name}", 0, 1)
             if kind is None:  # the float reference comes first, and tells what the outputs are
-                part.write_bytes(pack(flatbuffer, path.stem, ModelMetadata((), preprocessing)))
-                kind = _output_kind(part, path.name)
+                part.write_bytes(flatbuffer)
+                kind = read_output_kind(part)
             provenance = _provenance(network, form, io, calibration)
             if reference_sha256:
                 provenance["reference_sha256"] = reference_sha256
@@ -144,16 +145,6 @@ def _refine(
         return None, f"not refined: {error}"
     part.write_bytes(content)
     return refinement, ""
-
-
-def _output_kind(part: Path, name: str) -> str:
-    """What a float file gives. Not by the runtime that the user prefers, as that may not go with TensorFlow."""
-    try:
-        model = Model(part, runtime=installed_runtimes()[0])
-    except EdgeqError as error:
-        reason = str(error).replace(str(part), name)
-        raise ConversionError(f"{name}: the converted file fails in the runtime: {reason}") from None
-    return "logits" if model.gives_logits else "probabilities"
 
 
 def _provenance(network: Network, form: Format, io: str, calibration: CalibrationSet | None) -> dict[str, Any]:

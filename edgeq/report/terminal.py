@@ -38,14 +38,7 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         worst = comparison.classes[:_MOST_CLASSES]
         lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
         rows = [
-            (
-                c.label,
-                str(c.images),
-                percent(c.reference_top1),
-                percent(c.candidate_top1),
-                percent(c.agreement),
-            )
-            for c in worst
+            (c.label, str(c.images), *map(percent, (c.reference_top1, c.candidate_top1, c.agreement))) for c in worst
         ]
         lines += table([("class", "images", "reference", "candidate", "agreement"), *rows], width)
     if comparison.layers is not None:
