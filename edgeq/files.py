@@ -208,7 +208,8 @@ def write_text(path: Path, text: str) -> None:
         InputError: it cannot be written.
     """
     with replacing([path]) as (part,):
-        part.write_text(text, encoding="utf-8")
+        # File names that are not UTF-8 come as lone surrogates, which no file can hold.
+        part.write_text(text, encoding="utf-8", errors="replace")
 
 
 def sha256_of_file(path: str | Path) -> str:

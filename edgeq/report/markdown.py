@@ -29,7 +29,7 @@ def write_markdown(comparison: Comparison, path: str | Path, missed: Sequence[st
     Raises:
         InputError: the file cannot be written.
     """
-    write_text(Path(path), markdown(comparison, missed).encode("utf-8", "replace").decode("utf-8"))
+    write_text(Path(path), markdown(comparison, missed))
 
 
 def markdown(comparison: Comparison, missed: Sequence[str] | None = None) -> str:

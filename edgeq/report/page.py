@@ -105,9 +105,7 @@ def write_report(comparison: Comparison, path: str | Path, command: str | None =
         InputError: it cannot be written.
     """
     require_packages()
-    text = _render(comparison, command)
-    # File names that are not UTF-8 come as lone surrogates, which no file can hold.
-    write_text(Path(path), text.encode("utf-8", "replace").decode("utf-8"))
+    write_text(Path(path), _render(comparison, command))
 
 
 def require_packages() -> None:
