@@ -124,9 +124,8 @@ def command(
       $ edgeq convert --dynamic --target tflite-runtime==2.14
     """
     formats = [name for name in FORMATS if others.pop(f"format_{name}")]
-    _require_meaning(source, formats, io, no_refine)
-
     building = {name: others.pop(name) for name in _BUILDING}
+    _require_meaning(source, formats, io, no_refine)
 
     def build() -> Network:
         height, width = size or DEFAULT_SIZE

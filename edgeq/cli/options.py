@@ -102,8 +102,7 @@ model_options = together(labels_option, normalize_option, channels_option, crop_
 
 def seed_option(group: str, seeds: str, largest: int | None = None) -> Callable[[F], F]:
     """--seed, a random seed for what `seeds` says."""
-    settings = {"type": click.IntRange(0, largest), "default": 0, "help": f"Random seed for {seeds}."}
-    return option(group, "--seed", **settings)
+    return option(group, "--seed", type=click.IntRange(0, largest), default=0, help=f"Random seed for {seeds}.")
 
 
 def calibration_options(minimum: int, seeds: str, but: str = "") -> Callable[[F], F]:
