@@ -1,11 +1,11 @@
-"""edgeq: quantize image classifiers to INT8 TFLite models, and run and compare them where it counts.
+"""edgeq: quantize image classifiers to INT8 TFLite models, run them on devices and compare them with the float models.
 
-Each job of the command line is one function here. The device half of the package (images, preprocessing, quantization,
-metadata, runtime, classification, benchmarking) needs numpy, Pillow, click and one TFLite runtime. The host half
-(networks, training, calibration, conversion) imports TensorFlow, and only when it is used.
+Every command except ``edgeq device`` has a function here. The device half of the package (images, preprocessing,
+quantization, metadata, runtime, classification, benchmarking) needs numpy, Pillow, click and one TFLite runtime. The
+host half (networks, training, calibration, conversion) also needs TensorFlow, which is imported on first use.
 
-Names are loaded when they are first used, so ``import edgeq`` costs next to nothing; ``__init__.pyi`` beside this file
-tells type checkers what they are.
+Names are loaded when they are first used, so ``import edgeq`` takes almost no time. ``__init__.pyi``, beside this file,
+declares them for type checkers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAMES = {
     "edgeq.tflite.metadata": ("ModelMetadata", "Overrides", "read_labels", "read_metadata"),
     "edgeq.training": ("TrainingPlan", "Trained", "train"),
 }
-_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}  # the module of each name
 
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 (classes come before functions, as capitals do)
 
@@ -43,7 +43,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'edgeq' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value  # found without this function from now on
+    globals()[name] = value  # later look-ups find it without calling this function
     return value
 
 

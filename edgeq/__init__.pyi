@@ -1,4 +1,4 @@
-"""What `edgeq` has, for type checkers and editors; at run time its names are loaded when they are first used."""
+"""The public names of `edgeq`, for type checkers and editors; at run time they are loaded when they are first used."""
 
 from edgeq.benchmarking import Benchmark as Benchmark
 from edgeq.benchmarking import Measurement as Measurement

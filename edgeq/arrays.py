@@ -1,7 +1,7 @@
 """Large arrays stored in a file and mapped into memory.
 
-The disk space is reserved at once. With a sparse file, a full disk would end the process at some later write, by SIGBUS
-and without a message.
+The disk space is reserved when an array is created. With a sparse file, a full disk would end the process at some later
+write, by SIGBUS and without a message.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ __all__ = ["mapped_array", "temporary_array"]
 def mapped_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Create a .npy file of zeros and map it into memory.
 
+    Args:
+        path: the file to create.
+        dtype: the array's type.
+        shape: the array's shape.
+
     Raises:
-        InputError: the disk has no room for it; no file is left behind.
+        InputError: the disk has too little free space; no file is left behind.
     """
     size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
     try:
@@ -42,10 +47,12 @@ def mapped_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np
 
 
 def temporary_array(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map a nameless file of zeros in the temporary folder; its disk space is freed with the array or the process.
+    """Map an array of zeros that is stored in an unlinked file in the temporary folder.
+
+    The disk space is freed when the array is deleted or the process ends.
 
     Raises:
-        InputError: the disk has no room for it.
+        InputError: the disk has too little free space.
     """
     descriptor, name = tempfile.mkstemp(prefix="edgeq-", suffix=".npy")
     os.close(descriptor)
@@ -65,5 +72,5 @@ def _reserve(path: Path) -> None:
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
-            if error.errno in NO_ROOM:  # other errors: a file system that cannot reserve
+            if error.errno in NO_ROOM:  # any other error means that the file system cannot reserve space
                 raise

@@ -1,6 +1,6 @@
 """The result of classifying an image: named classes with probabilities.
 
-NumPy is imported where it is used, so that the first image can be decoded while NumPy is being loaded.
+NumPy is imported inside functions, so that the first image can be decoded while NumPy is being loaded.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Classification", "Prediction", "top_predictions"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class that a model considers.
+    """A class and the probability that a model gives it.
 
     Attributes:
-        index: of the class, from 0.
-        label: its name, or the index as text where names are unknown.
-        probability: in [0, 1].
+        index: the class's index, from 0.
+        label: the class's name, or its index as text if the model has no labels.
+        probability: the class's probability, in [0, 1].
     """
 
     index: int
@@ -35,16 +35,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classification:
-    """The result of one image, from a model on this host or on a device.
+    """The result for one image, from a model on this host or on a device.
 
     Attributes:
-        file: the image's path as it was given; ``image`` for one without a name, ``-`` for standard input. None if
-            a device failed before its first image.
+        file: the image's path as it was given; ``image`` for an image without a name, ``-`` for standard input. None
+            if a device failed before its first image.
         predictions: the most probable classes, best first; empty if there was an error.
-        times_ms: how long each step took, in milliseconds: ``decode``, ``preprocess``, ``invoke``. A device that
-            receives tensors reports ``invoke`` alone.
+        times_ms: the time of each step in milliseconds, by name: ``decode``, ``preprocess`` and ``invoke``. A device
+            that receives tensors reports ``invoke`` only.
         device: the device that ran the model, as the caller named it; None for this host.
-        error: the reason why there are no predictions, or None.
+        error: why there are no predictions; None if there are.
     """
 
     file: str | None
@@ -64,15 +64,15 @@ class Classification:
 def top_predictions(
     probabilities: npt.NDArray[np.float64], labels: Sequence[str] = (), count: int = 5
 ) -> list[Prediction]:
-    """Name the `count` most probable classes, best first; equal ones in the order of their index.
+    """Return the `count` most probable classes, best first. Equally probable classes are ordered by index.
 
     Args:
-        probabilities: (classes,) float64.
-        labels: one per class, or empty.
-        count: number of predictions; all classes if there are fewer.
+        probabilities: the classes' probabilities, (classes,) float64.
+        labels: the classes' names, one per class, or empty.
+        count: number of classes to return; all of them if there are fewer.
 
     Returns:
-        The classes, their probabilities rounded to six digits.
+        The classes, with their probabilities rounded to six digits.
     """
     import numpy as np
 

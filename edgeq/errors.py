@@ -1,17 +1,17 @@
 """The exceptions that edgeq raises on purpose.
 
     EdgeqError                    base class; its message is one line for the user
-    ├── InputError                an option, a file or a folder is not what it should be
-    │   ├── ImageError            an image that cannot be decoded
-    │   ├── ModelError            a .tflite that cannot be loaded, or is no image classifier
+    ├── InputError                an option, a file or a folder is invalid
+    │   ├── ImageError            an image cannot be decoded
+    │   ├── ModelError            a .tflite file cannot be loaded or run, or is not an image classifier
     │   ├── UnknownNormalizationError  a model does not state the normalization of its input
-    │   └── WeightsError          weights that do not exist or do not fit
-    │       └── UnavailableWeightsError  weights that exist, but are not cached and cannot be downloaded
-    ├── ConversionError           the converter failed, or its result is not what was requested
+    │   └── WeightsError          the requested weights do not exist, or do not fit the network
+    │       └── UnavailableWeightsError  published weights are not cached and cannot be downloaded
+    ├── ConversionError           the converter failed, or the converted file failed its verification
     ├── DeviceError               a device cannot run a request, or lacks a package
-    │   └── ConnectionLostError   it cannot be reached, or the connection broke
-    ├── RuntimeUnavailableError   no TFLite runtime, or not the requested one
-    └── WorkerDiedError           a worker process ended, most often because native code crashed
+    │   └── ConnectionLostError   a device cannot be reached, or the connection broke
+    ├── RuntimeUnavailableError   the requested TFLite runtime, or every runtime, is missing or unusable
+    └── WorkerDiedError           a worker process ended, usually because native code crashed
 
 A message says what happened, to which file, and what to do now. Any other exception is a bug in edgeq and may show a
 traceback.
@@ -49,7 +49,7 @@ class EdgeqError(Exception):
 
 
 class InputError(EdgeqError):
-    """An option, a file or a folder is not what it should be."""
+    """An option, a file or a folder is invalid."""
 
 
 class ImageError(InputError):
@@ -57,7 +57,7 @@ class ImageError(InputError):
 
 
 class ModelError(InputError):
-    """A .tflite file cannot be loaded or invoked, or is not an image classifier."""
+    """A .tflite file cannot be loaded or run, or is not an image classifier."""
 
 
 class UnknownNormalizationError(InputError):
@@ -65,7 +65,7 @@ class UnknownNormalizationError(InputError):
 
 
 class WeightsError(InputError):
-    """Requested weights do not exist, or do not fit the network."""
+    """The requested weights do not exist, or do not fit the network."""
 
 
 class UnavailableWeightsError(WeightsError):
@@ -81,11 +81,11 @@ class UnavailableWeightsError(WeightsError):
 
 
 class ConversionError(EdgeqError):
-    """The TFLite converter failed, or its result failed verification."""
+    """The TFLite converter failed, or the converted file failed its verification."""
 
 
 class DeviceError(EdgeqError):
-    """A device cannot run a request, or lacks a package; the message starts with its name."""
+    """A device cannot run a request, or lacks a package; the message starts with the device's name."""
 
 
 class ConnectionLostError(DeviceError):
@@ -93,14 +93,14 @@ class ConnectionLostError(DeviceError):
 
 
 class RuntimeUnavailableError(EdgeqError):
-    """No TFLite runtime is installed, or not the requested one."""
+    """The requested TFLite runtime, or every runtime, is missing or cannot be used in this process."""
 
 
 class WorkerDiedError(EdgeqError):
     """A worker process ended instead of answering.
 
     Attributes:
-        code: exit code; negative is the number of a signal.
+        code: the process's exit code; if a signal ended it, the signal's number, negated.
     """
 
     def __init__(self, message: str, code: int) -> None:

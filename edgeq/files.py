@@ -1,4 +1,4 @@
-"""Write files and folders atomically, and identify contents by their digest."""
+"""Write files and folders atomically, and compute digests of their contents."""
 
 from __future__ import annotations
 
@@ -30,25 +30,29 @@ __all__ = [
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota and a file above the size limit."""
 
-_EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # that a zip can hold
-_WORK = ".edgeq-"  # how the names of the hidden folders begin
-_NEW, _OLD, _LOCK = "new", "old", "lock"  # what is in them
-_own: set[Path] = set()  # those of this process
+_EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can store
+_WORK = ".edgeq-"  # prefix of the hidden work folders
+_NEW, _OLD, _LOCK = "new", "old", "lock"  # in a work folder: new files, files moved away, lock file
+_own: set[Path] = set()  # work folders of this process
 
 
 @contextlib.contextmanager
 def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
     """Replace several files and folders, all or none.
 
-    Yields one path per target, in a hidden folder beside it; the block creates a file or folder there. If the block
-    succeeds, these replace the targets. If it raises, they are removed and the targets stay as they were. If a target
-    is a link to a folder, the folder it links to is replaced.
+    Yields one path per target, in a hidden work folder beside the target. The ``with`` block must create a file or
+    folder at each of these paths. If the block succeeds, they replace the targets. If it raises, they are removed and
+    the targets stay unchanged. If a target is a link to a folder, the linked folder is replaced.
 
-    A killed process leaves its hidden folder behind; the next one that replaces something beside it removes it.
+    A killed process leaves its work folder behind. The next call for a target in the same folder removes it.
+
+    Args:
+        targets: the files and folders to replace or create.
 
     Raises:
-        InputError: a target is the current folder, or its folder cannot be created or written to, or has no room.
-        OSError: the block raised it for another file than the new ones, for instance one that it reads.
+        InputError: a target is the current folder, or its parent folder cannot be created or written to, or the disk
+            is full.
+        OSError: the block raised it for a file other than the new ones, for example one that it reads.
     """
     places = [target.resolve() if target.is_dir() else target for target in targets]
     work: dict[Path, Path] = {}
@@ -71,23 +75,23 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
             for move in moves:
                 if any(path.is_relative_to(move.new) for path in named):
                     raise _cannot_write(move.target, error) from None
-            if not named and error.errno in NO_ROOM:  # writing to an open file names none
+            if not named and error.errno in NO_ROOM:  # an error from writing to an open file has no file name
                 raise _cannot_write(targets[0].parent, error) from None
             raise
         _make_all(moves)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Clean up after a killed process: put back what `replacing` had moved away, and remove its hidden folder.
+    """Clean up after a killed process: put back what `replacing` had moved away, and remove its work folder.
 
-    A lock on a file (``flock``), which ends with its process, shows whether the process is alive. Unlike process
-    numbers, locks are not reused and work across containers and machines that share a disk. If the file system has no
-    locks, nothing is removed.
+    A file lock (``flock``) shows whether the process is alive, because it is released when the process ends. Unlike
+    process IDs, locks are not reused, and they work across containers and machines that share a disk. If the file
+    system does not support locks, nothing is removed.
     """
     for work in folder.glob(f"{_WORK}*.part"):
-        if work in _own:  # over NFS, a lock counts as free to the process that holds it
+        if work in _own:  # over NFS, the process that holds a lock can acquire it again
             continue
-        with contextlib.suppress(OSError):  # its process is alive, or it belongs to another user
+        with contextlib.suppress(OSError):  # the folder's process is alive, or it belongs to another user
             with (work / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _clear(work)
@@ -98,8 +102,8 @@ class _Move:
     """A new file or folder, and the target that it replaces.
 
     Attributes:
-        target: as the caller names it.
-        place: the same, with links to folders followed.
+        target: the target as the caller named it.
+        place: the target with links to folders resolved.
         work: the work folder.
     """
 
@@ -116,25 +120,25 @@ class _Move:
         return self.work / _OLD / self.place.name
 
     def check(self) -> None:
-        """Raise an `OSError` if nothing was made, or if it is a folder and the target a file, or the other way."""
+        """Raise an `OSError` if nothing was created, or if a folder would replace a file or a file a folder."""
         is_folder = stat.S_ISDIR(self.new.stat().st_mode)
         if self.place.exists() and self.place.is_dir() != is_folder:
             number = errno.ENOTDIR if is_folder else errno.EISDIR
             raise OSError(number, os.strerror(number))
 
     def make(self) -> None:
-        """Put it in its place, and keep what was there."""
-        if self.place.is_dir():  # no call of Python's exchanges two folders at once
+        """Replace the target, and keep its old content in the work folder."""
+        if self.place.is_dir():  # Python has no call that exchanges two folders atomically
             self.place.rename(self.old)
         elif self.place.exists():
             try:
                 os.link(self.place, self.old)
-            except OSError:  # FAT has no links
+            except OSError:  # FAT has no hard links
                 shutil.copy2(self.place, self.old)
         self.new.replace(self.place)
 
     def undo(self) -> None:
-        """Undo what `make` has done, however far it came."""
+        """Undo `make`, even if it failed halfway."""
         if not self.new.exists():
             self.place.rename(self.new)
         if self.old.exists():
@@ -142,10 +146,10 @@ class _Move:
 
 
 def _make_all(moves: Sequence[_Move]) -> None:
-    """Move all to their places, or none if that fails.
+    """Replace all targets, or none if one cannot be replaced.
 
     Raises:
-        InputError: it failed.
+        InputError: a target cannot be replaced.
     """
     begun: list[_Move] = []
     try:
@@ -154,7 +158,7 @@ def _make_all(moves: Sequence[_Move]) -> None:
         for move in moves:
             begun.append(move)
             move.make()
-    except BaseException as error:  # a signal's, too
+    except BaseException as error:  # including KeyboardInterrupt
         for made in reversed(begun):
             with contextlib.suppress(OSError):
                 made.undo()
@@ -166,7 +170,7 @@ def _make_all(moves: Sequence[_Move]) -> None:
 
 @contextlib.contextmanager
 def _work_folder(parent: Path) -> Iterator[Path]:
-    """Create a hidden folder; its lock tells other processes that this one is alive."""
+    """Create a work folder, with a lock that tells other processes that this one is alive."""
     remove_leftovers(parent)
     work = parent / f"{_WORK}{os.urandom(6).hex()}.part"
     _own.add(work)
@@ -175,7 +179,7 @@ def _work_folder(parent: Path) -> Iterator[Path]:
         for name in (_NEW, _OLD):
             (work / name).mkdir()
         with (work / "unlocked").open("w") as lock:
-            with contextlib.suppress(OSError):  # without locks, no other process removes the folder
+            with contextlib.suppress(OSError):  # if locks are not supported, no other process removes the folder
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 (work / "unlocked").rename(work / _LOCK)
             yield work
@@ -186,10 +190,10 @@ def _work_folder(parent: Path) -> Iterator[Path]:
 
 
 def _clear(work: Path) -> None:
-    """Remove a work folder, after putting back what was moved away but not replaced.
+    """Put back what was moved away but not replaced, and remove the work folder.
 
     Raises:
-        OSError: something cannot be put back; the folder stays.
+        OSError: something cannot be put back; the work folder stays.
     """
     for old in (work / _OLD).glob("*"):
         if (work / _NEW / old.name).exists() and (old.is_dir() or not (work.parent / old.name).exists()):
@@ -205,15 +209,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8, atomically.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     with replacing([path]) as (part,):
-        # File names that are not UTF-8 come as lone surrogates, which no file can hold.
+        # File names that are not UTF-8 contain lone surrogates, which cannot be encoded.
         part.write_text(text, encoding="utf-8", errors="replace")
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 digest of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
@@ -222,7 +226,7 @@ def sha256_of_file(path: str | Path) -> str:
 
 
 def sha256_of_folder(path: str | Path) -> str:
-    """SHA-256 over the names and contents of all files in a folder and below it, in hexadecimal."""
+    """Return the SHA-256 digest of the names and contents of all files in a folder and below it, in hexadecimal."""
     digest = hashlib.sha256()
     for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of_file(file)}\n".encode())
@@ -230,9 +234,12 @@ def sha256_of_folder(path: str | Path) -> str:
 
 
 def shipped(folder: str) -> Path:
-    """Return a folder that comes with edgeq: ``calibration`` or ``models``.
+    """Return the path of a folder of data that comes with edgeq.
 
-    It is part of an installed package; in a checkout it is the top-level folder of that name.
+    In an installed package the folder is part of the package; in a checkout it is at the top level.
+
+    Args:
+        folder: ``calibration`` or ``models``.
     """
     package = Path(__file__).resolve().parent
     installed = package / "shipped" / folder
@@ -240,8 +247,8 @@ def shipped(folder: str) -> Path:
 
 
 def member_info(name: str) -> zipfile.ZipInfo:
-    """Return the header of a zip member, without time and system: the same contents give the same bytes."""
+    """Return a zip member's header with a fixed time and system, so that zip files are reproducible."""
     info = zipfile.ZipInfo(name, _EARLIEST_TIME)
-    info.create_system = 3  # Unix, wherever this runs
+    info.create_system = 3  # Unix, on every system
     info.external_attr = 0o644 << 16
     return info

@@ -1,7 +1,7 @@
-"""Find image files, and decode them to upright 8-bit pictures.
+"""Find image files, and decode them to upright 8-bit images.
 
-Reads every format that Pillow reads. Undoes what cameras and editors do to files, in the same way for calibration,
-inference and comparison: EXIF rotation, palettes, CMYK, 16-bit grey, transparency.
+Reads every format that Pillow reads. Handles EXIF rotation, palettes, CMYK, 16-bit grey and transparency, in the same
+way for calibration, inference and comparison.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ __all__ = [
 ]
 
 Source: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | npt.NDArray[np.uint8]"
-"""An image: a file's path, its bytes, an open binary file, a Pillow image, or an array: (height, width, 3) uint8 RGB,
-(height, width, 4) with transparency or (height, width) grey. OpenCV's arrays are BGR: give ``frame[:, :, ::-1]``."""
+"""An image: a file's path, its bytes, an open binary file, a Pillow image, or a uint8 array.
+
+An array has shape (height, width, 3) for RGB, (height, width, 4) for RGBA or (height, width) for grey. OpenCV's arrays
+are BGR: pass ``frame[:, :, ::-1]``."""
 
 NOT_AN_IMAGE = "not an image by its name"
-"""Why a file of a folder was skipped without being opened."""
+"""The reason that is reported for a file in a folder that was skipped without being opened."""
 
-# Includes formats of photos that Pillow cannot read: a HEIC file is reported, not skipped.
+# Includes photo formats that Pillow may not read, such as HEIC: such a file is reported as unreadable, not skipped.
 _SUFFIXES = (
     ".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",
     ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras",
     ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
-_EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow looks for it
-_WHOLE_FILE = 1 << 28
-_BACKGROUND = (255, 255, 255)  # behind transparent pixels, as a viewer or a printed page shows them
+_EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow looks for the orientation
+_WHOLE_FILE = 1 << 28  # bytes; larger than any photo
+_BACKGROUND = (255, 255, 255)  # behind transparent pixels: white, as in a viewer or on a printed page
 
 
 def require_folder(folder: str | Path) -> Path:
-    """Return the folder as a path.
+    """Check that a folder exists, and return it as a `Path`.
 
     Raises:
         InputError: `folder` is not a folder.
@@ -78,15 +80,15 @@ def files_below(folder: str | Path) -> list[Path]:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file's suffix is that of an image format."""
+    """Return whether a file has the suffix of an image format."""
     return Path(path).suffix.lower() in _SUFFIXES
 
 
 def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """List the images in `folder` and below it (by suffix), and the other files, each sorted.
+    """List the files in `folder` and below it: the images, told by their suffix, and the other files. Both are sorted.
 
     Raises:
-        InputError: `folder` is not a folder, or holds no images.
+        InputError: `folder` is not a folder, or contains no images.
     """
     files = files_below(folder)
     images = [path for path in files if is_image(path)]
@@ -97,21 +99,25 @@ def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
 
 
 def skipped_note(count: int) -> str:
-    """Describe the number of files in the second list of `images_below`."""
+    """Say how many files were skipped because they are not images.
+
+    Args:
+        count: the number of other files that `images_below` returned.
+    """
     return f"skipped {count} {'file that is not an image' if count == 1 else 'files that are not images'}"
 
 
 def expand(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Turn what a user types (files, folders, glob patterns, ``-``) into single files, in order.
+    """Expand command-line arguments (files, folders, glob patterns, ``-``) to single files, in order.
 
-    A folder gives the images below it. A pattern is expanded only if no file has exactly that name. An
-    argument that matches nothing is returned unchanged; decoding it then reports the error.
+    A folder is replaced by the images in it and below it. A pattern is expanded only if no file has exactly that name.
+    An argument that matches nothing is returned unchanged; decoding it then reports the error.
 
     Returns:
-        The files to decode, and the other files of the folders.
+        The files to decode, and the files in the folders that are not images.
 
     Raises:
-        InputError: a folder without images.
+        InputError: a folder contains no images.
     """
     files: list[str] = []
     skipped: list[str] = []
@@ -122,7 +128,7 @@ def expand(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
             files += map(str, images)
             skipped += map(str, others)
         elif any(sign in argument for sign in "*?[") and not path.exists():
-            import glob  # few users need it
+            import glob  # imported here: only patterns need it
 
             files += sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (Path.glob wants a root)
         else:
@@ -140,15 +146,15 @@ def decode(
     Args:
         source: the image.
         mode: ``RGB`` or ``L`` (one grey channel).
-        enough: given the upright width and height of the file, returns the width and height that suffice;
-            JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size, if that is a whole number of pixels and still large
-            enough.
+        enough: function from the image's upright width and height to the width and height that suffice. If it is
+            given, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size: the smallest that suffices and is a whole number of
+            pixels.
 
     Returns:
-        A loaded Pillow image of `mode`. Transparent pixels lie on white; 16-bit grey is scaled to 8 bits.
+        A loaded Pillow image of `mode`. Transparent pixels are put on white; 16-bit grey is scaled to 8 bits.
 
     Raises:
-        ImageError: the file cannot be read, is no image, or is damaged.
+        ImageError: the file cannot be read, is not an image, or is damaged.
     """
     name = source_name(source)
     try:
@@ -172,7 +178,7 @@ def decode(
 
 
 def source_name(source: Source) -> str:
-    """Return the name of an image in messages: its path or name, else ``image``."""
+    """Return the name of an image for messages: its path or file name, else ``image``."""
     if isinstance(source, str | Path):
         return str(source)
     return str(getattr(source, "filename", None) or getattr(source, "name", None) or "image")
@@ -193,10 +199,10 @@ def _open(source: Source) -> Image.Image:
 
 
 def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -> None:
-    """Let the JPEG decoder skip detail that would be resampled away anyway (other formats ignore this)."""
+    """Make Pillow decode a JPEG at a reduced scale that is still large enough; ignore other formats."""
     if image.format not in ("JPEG", "MPO"):
         return
-    # One call decodes the whole file without the GIL; with blocks of 64 kB it would be acquired after each.
+    # One block for the whole file: Pillow releases the GIL while it decodes a block, and its default is 64 kB.
     image.decodermaxblock = _WHOLE_FILE  # type: ignore[attr-defined]
     width, height = image.size
     if _orientation(image) in (5, 6, 7, 8):  # stored on its side
@@ -204,7 +210,7 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
     else:
         enough_width, enough_height = enough(width, height)
     for divisor in (8, 4, 2):
-        # With other sizes, the last column or row would be partly padding and the crop would be shifted slightly.
+        # If the size were not a whole number, the last column or row would be partly padding and shift the crop.
         exact = width % divisor == height % divisor == 0
         if exact and width // divisor >= enough_width and height // divisor >= enough_height:
             image.draft(None, (width // divisor, height // divisor))
@@ -212,7 +218,7 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 is upright."""
+    """Return the EXIF orientation, 1 to 8; 1 is upright."""
     # getexif() imports Pillow's TIFF parser, which costs a fifth of the time to decode a small image.
     if image.format in ("JPEG", "MPO", "PNG", "WEBP") and not any(key in image.info for key in _EXIF_SOURCES):
         return 1
@@ -223,7 +229,7 @@ def _orientation(image: Image.Image) -> int:
 def _upright(image: Image.Image) -> Image.Image:
     if _orientation(image) == 1:
         return image
-    from PIL import ImageOps  # only rotated files need it, and every start-up millisecond counts
+    from PIL import ImageOps  # imported here: only rotated images need it
 
     return ImageOps.exif_transpose(image)
 
@@ -234,7 +240,7 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == "F":
         raise ImageError("floating-point image; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own convert() would clip at 255
-        import numpy as np  # few images need it, and decoding may start before it is loaded
+        import numpy as np  # imported here: few images need it, and decoding can start before it is loaded
 
         grey = np.asarray(image).astype(np.int64)
         if "transparency" in image.info:

@@ -1,14 +1,15 @@
-"""Preprocessing of images: the one definition for calibration, inference and comparison.
+"""Preprocessing of images, defined once for calibration, inference and comparison.
 
-1. Decode, upright (:mod:`edgeq.images`).
-2. Cut out the centre: the largest box with the input's aspect ratio, times `crop`.
-3. Resample that box to the input's size, bilinear with antialiasing, in one step.
-4. Normalize each of the 256 pixel values: ``(pixel - mean) / std``.
+1. Decode the image and rotate it upright (:mod:`edgeq.images`).
+2. Crop the centre: the largest box with the input's aspect ratio, with its sides multiplied by `crop`.
+3. Resize that box to the input's size in one step, bilinear with antialiasing.
+4. Normalize the pixel values: ``(pixel - mean) / std``.
 
-Steps 2 and 3 equal the usual "shorter side to 256, centre crop of 224" without its intermediate picture.
+Steps 2 and 3 correspond to the usual "resize the shorter side to 256, centre crop to 224", without the intermediate
+image.
 
-NumPy is imported where it is used: the first image can be decoded while NumPy, which takes a third of the
-start-up time, is still being loaded.
+NumPy is imported inside functions, because it takes a third of the start-up time: the first image can be decoded while
+NumPy is being loaded.
 """
 
 from __future__ import annotations
@@ -41,33 +42,33 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "0..255": ((0.0,), (1.0,)),
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
-"""Mean and standard deviation, in pixel values, of the named normalizations.
+"""Mean and standard deviation of each named normalization, in pixel values.
 
-The first three are named for the range of their results; ``imagenet`` is torchvision's."""
+The first three are named after the range of the normalized values. ``imagenet`` has torchvision's values."""
 
 _REDUCED_DECODE_FACTOR = 2
-"""JPEGs are decoded at reduced scale if they stay at least this many times larger than needed."""
+"""A JPEG is decoded at reduced scale if its crop is then still at least this many times the input's size."""
 
 
 def default_crop(height: int, width: int) -> float:
-    """Return the default centre crop: 0.875 as in ImageNet's evaluations, or 1.0 for inputs below 128 pixels.
+    """Return the default centre crop: 0.875, or 1.0 if a side of the input is below 128 pixels.
 
-    Networks for small inputs are trained and evaluated on whole pictures.
+    0.875 is usual in ImageNet evaluations. Networks for small inputs are trained and evaluated on whole images.
     """
     return 0.875 if min(height, width) >= 128 else 1.0
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes a network's input.
+    """The settings that turn an image into a network's input.
 
     Attributes:
-        height: of the input, in pixels.
-        width: of the input, in pixels.
-        mean: subtracted from pixel values 0 to 255; one entry, or one per channel.
-        std: divides the result; one entry, or one per channel.
-        channels: ``RGB``, ``BGR`` or ``L`` (one grey channel).
-        crop: side of the centre crop, as a fraction of the largest box that fits; in (0, 1].
+        height: the input's height in pixels.
+        width: the input's width in pixels.
+        mean: what is subtracted from the pixel values (0 to 255); one entry, or one per channel.
+        std: what the difference is divided by; one entry, or one per channel.
+        channels: channel order, ``RGB``, ``BGR`` or ``L`` (one grey channel).
+        crop: side of the centre crop, as a fraction of the largest box that fits into the image; in (0, 1].
     """
 
     height: int
@@ -91,17 +92,17 @@ class Preprocessing:
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """The settings that determine the pixels; two objects with equal geometry give the same pixels."""
+        """The settings that `pixels` depends on; two objects with the same geometry produce the same pixels."""
         return self.height, self.width, self.channels, self.crop
 
     @property
     def real_range(self) -> tuple[float, float]:
-        """Smallest and largest value that a network's input can take."""
+        """Smallest and largest normalized value of any pixel value."""
         table = self.normalized_values()
         return float(table.min()), float(table.max())
 
     def pixels(self, source: images.Source) -> npt.NDArray[np.uint8]:
-        """Decode, crop and resample one image.
+        """Decode, crop and resize one image.
 
         Returns:
             (height, width, len(channels)) uint8.
@@ -112,7 +113,9 @@ class Preprocessing:
         return self.resample(self.decode(source))
 
     def decode(self, source: images.Source) -> Image.Image:
-        """Do the first step of :meth:`pixels`: an upright picture, at reduced scale if that suffices.
+        """Decode an image and rotate it upright: the first step of :meth:`pixels`.
+
+        A large JPEG is decoded at reduced scale.
 
         Raises:
             ImageError: the image cannot be decoded.
@@ -120,7 +123,11 @@ class Preprocessing:
         return images.decode(source, "L" if self.channels == "L" else "RGB", self._enough)
 
     def resample(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Do the other steps of :meth:`pixels`: crop and resample the result of :meth:`decode`."""
+        """Crop and resize an image from :meth:`decode`: the other steps of :meth:`pixels`.
+
+        Returns:
+            (height, width, len(channels)) uint8.
+        """
         import numpy as np
 
         box = self.crop_box(*image.size)
@@ -131,9 +138,9 @@ class Preprocessing:
         return pixels[:, :, ::-1] if self.channels == "BGR" else pixels
 
     def crop_box(self, width: float, height: float) -> tuple[float, float, float, float]:
-        """Return left, top, right and bottom of the centre crop of a picture of that size, in pixels."""
+        """Return the centre crop of an image of that size: (left, top, right, bottom) in pixels."""
         scale = min(width / self.width, height / self.height) * self.crop
-        # Rounding errors may put an edge slightly outside the picture.
+        # Rounding errors may put an edge slightly outside the image.
         left, top = max(0.0, (width - self.width * scale) / 2), max(0.0, (height - self.height * scale) / 2)
         return left, top, min(left + self.width * scale, width), min(top + self.height * scale, height)
 
@@ -150,24 +157,24 @@ class Preprocessing:
         return apply_table(self.normalized_values(), pixels)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data; :meth:`from_json` reads it."""
+        """Return the settings as plain JSON data, which :meth:`from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Preprocessing:
-        """Read what :meth:`to_json` wrote."""
+        """Make an object from the data that :meth:`to_json` returns."""
         known = dict(data, mean=tuple(data["mean"]), std=tuple(data["std"]))
         return cls(**known)
 
     def _enough(self, width: int, height: int) -> tuple[int, int]:
-        """Size at which the crop is `_REDUCED_DECODE_FACTOR` times the input's size."""
+        """Return the image size at which the crop is `_REDUCED_DECODE_FACTOR` times the input's size."""
         left, _, right, _ = self.crop_box(width, height)
         factor = _REDUCED_DECODE_FACTOR * self.width / (right - left)
         return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def apply_table(table: npt.NDArray[Any], pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """Look up each pixel in a table.
+    """Look up each pixel value in a table.
 
     Args:
         table: (256, 1), or (256, channels) for one table per channel.
@@ -185,10 +192,10 @@ def apply_table(table: npt.NDArray[Any], pixels: npt.NDArray[np.uint8]) -> npt.N
 
 
 def normalization_of_range(low: float, high: float) -> str | None:
-    """Return the name of the normalization whose range is within 3 % of [low, high], or None.
+    """Return the name of the normalization whose range is [low, high] within 3 %, or None.
 
-    This derives the normalization from the quantization of an 8-bit input: after calibration on [-1, 1], the input's
-    integers cover about [-1, 1].
+    This derives the normalization from the range of a quantized 8-bit input, which is close to the range of the
+    normalized images that the model was calibrated on.
     """
     for name, (want_low, want_high) in {"-1..1": (-1, 1), "0..1": (0, 1), "0..255": (0, 255)}.items():
         tolerance = 0.03 * (want_high - want_low)
@@ -198,12 +205,15 @@ def normalization_of_range(low: float, high: float) -> str | None:
 
 
 def parse_normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Parse a normalization from the command line: a name of `NORMALIZATIONS`, or ``MEAN/STD`` in pixel values.
+    """Parse a normalization: a name in `NORMALIZATIONS`, or ``MEAN/STD`` in pixel values.
 
     >>> parse_normalization("0..1")
     ((0.0,), (255.0,))
     >>> parse_normalization("123.7,116.3,103.5/58.4,57.1,57.4")
     ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
+
+    Returns:
+        Mean and standard deviation in pixel values, one entry or one per channel each.
 
     Raises:
         InputError: the text is neither.

@@ -19,14 +19,14 @@ __all__ = ["Quantization"]
 
 @dataclass(frozen=True)
 class Quantization:
-    """How the integers of one tensor stand for real numbers.
+    """The type and the quantization parameters of a tensor.
 
     Attributes:
         dtype: NumPy name of the tensor's type: ``int8``, ``uint8``, ``int16``, ``float16``, ``float32``...
-        scale: real units per integer step; one entry per tensor, one per index of `axis` when per-channel,
-            none for a tensor that is not quantized.
-        zero_point: the integers that stand for 0.0; as many as `scale`.
-        axis: dimension that `scale` and `zero_point` run along when there is more than one.
+        scale: real units per integer step: one entry if per-tensor, one per index of `axis` if per-channel, empty if
+            the tensor is not quantized.
+        zero_point: the integers that represent 0.0; as many entries as `scale`.
+        axis: the channel dimension, if `scale` has several entries.
     """
 
     dtype: str
@@ -36,14 +36,14 @@ class Quantization:
 
     @classmethod
     def from_details(cls, details: dict[str, Any]) -> Quantization:
-        """Read the quantization out of one entry of ``get_input_details()`` or ``get_output_details()``."""
+        """Read the quantization from one entry of ``get_input_details()`` or ``get_output_details()``."""
         parameters = details["quantization_parameters"]
         scales, zero_points, axis = (parameters[key] for key in ("scales", "zero_points", "quantized_dimension"))
         return cls.from_file(np.dtype(details["dtype"]).name, scales, zero_points, axis)
 
     @classmethod
     def from_file(cls, dtype: str, scales: Iterable[float], zero_points: Iterable[int], axis: int) -> Quantization:
-        """Take what a file says of a tensor; some converters write scale 0 for "not quantized"."""
+        """Make a quantization from the parameters in a file. Some converters write scale 0 for "not quantized"."""
         scale = tuple(float(s) for s in scales)
         if not any(scale):
             return cls(dtype)
@@ -57,13 +57,17 @@ class Quantization:
 
     @property
     def integer_range(self) -> tuple[int, int]:
-        """Smallest and largest value of the integer type; ValueError for a floating-point one."""
+        """Smallest and largest value of the integer type.
+
+        Raises:
+            ValueError: the type is a floating-point type.
+        """
         limits = np.iinfo(self.dtype)
         return int(limits.min), int(limits.max)
 
     @property
     def real_range(self) -> tuple[float, float]:
-        """Smallest and largest real number that the tensor can hold (over all channels)."""
+        """Smallest and largest real number that the tensor can hold, over all channels."""
         if not self.is_quantized:
             return (-np.inf, np.inf) if np.dtype(self.dtype).kind == "f" else self.integer_range
         low, high = self.integer_range
@@ -71,21 +75,22 @@ class Quantization:
         return min(s * (low - z) for s, z in pairs), max(s * (high - z) for s, z in pairs)
 
     def quantize(self, real: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Turn real numbers into the tensor's type, bit for bit as the reference QUANTIZE kernel does.
+        """Turn real numbers into the tensor's type, bit-identical to the reference QUANTIZE kernel.
+
+        Without a scale, floating-point types are cast. Integer types are rounded half away from zero, as with scale 1.
 
         Args:
-            real: any shape; with a per-channel quantization its dimension `axis` has the channels.
+            real: real numbers of any shape; with a per-channel quantization, dimension `axis` is the channels.
 
         Returns:
-            Array of the same shape and of `dtype`. Integer types saturate; a tensor without a scale is cast,
-            integers of it rounded half away from zero.
+            Array of the same shape and of `dtype`; integer types saturate.
         """
         values = np.asarray(real, np.float32)
         if np.dtype(self.dtype).kind == "f":
             return values.astype(self.dtype)
         scale, zero_point = self._aligned(values.ndim)
         quotient = (values / scale.astype(np.float32)).astype(np.float64)
-        # Half away from zero. In float64 the sum of a float32 and 0.5 is exact, so 0.49999997 stays below 1.
+        # Round half away from zero. In float64, adding 0.5 to a float32 is exact, so 0.49999997 + 0.5 stays below 1.
         rounded: npt.NDArray[np.float64] = np.trunc(quotient + np.copysign(0.5, quotient))
         low, high = self.integer_range
         result: npt.NDArray[Any] = np.clip(rounded + zero_point, low, high).astype(self.dtype)
@@ -94,8 +99,13 @@ class Quantization:
     def dequantize(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Turn a tensor's values into real numbers.
 
-        Subtracts in float64: in the tensor's own 8-bit type ``q - zero_point`` would wrap around.
+        Args:
+            values: the tensor's values, of any shape and of `dtype`.
+
+        Returns:
+            float64 array of the same shape.
         """
+        # Subtract in float64: in the tensor's own 8-bit type, ``q - zero_point`` would wrap around.
         wide = values.astype(np.float64)
         if not self.is_quantized:
             return wide
@@ -104,7 +114,7 @@ class Quantization:
         return real
 
     def _aligned(self, ndim: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Scale and zero point shaped to broadcast against an array of `ndim` dimensions."""
+        """Return scale and zero point, shaped to broadcast against an array of `ndim` dimensions."""
         scale = np.asarray(self.scale or (1.0,), np.float64)
         zero_point = np.asarray(self.zero_point or (0,), np.int64)
         if scale.size == 1:

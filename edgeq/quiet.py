@@ -1,4 +1,4 @@
-"""Silence for native libraries, which write straight to the file descriptors of stdout and stderr."""
+"""Silence native libraries, which write directly to the file descriptors of stdout and stderr."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _lock = threading.RLock()
-_inside = 0  # how many contexts are open, over all threads
-_saved: dict[int, int] = {}  # file descriptor to the duplicate that restores it
+_inside = 0  # number of open `quiet` contexts, over all threads
+_saved: dict[int, int] = {}  # the duplicate that restores each silenced file descriptor
 _verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
 
@@ -25,12 +25,12 @@ _verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 def quiet(verbose: bool = False) -> Iterator[None]:
     """Discard everything written to file descriptors 1 and 2, unless `verbose`.
 
-    This includes what Python code prints, except in callbacks wrapped with `heard`. The descriptors belong
-    to the whole process: where several threads are inside, the first to enter silences and the last to leave
-    restores.
+    This includes what Python code prints, except in callbacks wrapped with `heard`. The descriptors belong to the
+    whole process. If several threads are inside `quiet`, the first one to enter silences the descriptors and the last
+    one to leave restores them.
 
     Args:
-        verbose: whether to leave the descriptors alone, in this context and in every `quiet` nested in it.
+        verbose: whether to leave the descriptors unchanged, in this context and in every `quiet` nested in it.
     """
     if verbose or _verbose.get():
         token = _verbose.set(True)
@@ -47,7 +47,7 @@ def quiet(verbose: bool = False) -> Iterator[None]:
 
 
 def heard(callback: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a caller's function so that it prints as usual when a library function calls it within `quiet`."""
+    """Wrap a callback so that it prints as usual when it is called within `quiet`."""
 
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
         with _aloud():
@@ -58,7 +58,7 @@ def heard(callback: Callable[P, T]) -> Callable[P, T]:
 
 @contextlib.contextmanager
 def _aloud() -> Iterator[None]:
-    """Restore the descriptors for a moment; other threads wait before they enter or leave `quiet`."""
+    """Restore the descriptors temporarily. Until then, no other thread can enter or leave `quiet`."""
     with _lock:
         if _saved:
             _flush()
@@ -76,7 +76,7 @@ def _aloud() -> Iterator[None]:
 
 
 def _enter() -> None:
-    global _inside  # noqa: PLW0603 (the descriptors are global, so is who holds them)
+    global _inside  # noqa: PLW0603 (the descriptors are global, and so is the number of contexts that hold them)
     with _lock:
         if not _inside:
             _flush()

@@ -1,4 +1,4 @@
-"""Run .tflite models: one :class:`Model` for every TFLite runtime.
+"""Run .tflite models: one :class:`Model` class for every TFLite runtime.
 
 `Model` is imported when it is first used, because it imports NumPy.
 """

@@ -1,4 +1,4 @@
-"""The TFLite runtimes: which are installed, and interpreters from them."""
+"""Find the installed TFLite runtimes, and make interpreters with them."""
 
 from __future__ import annotations
 
@@ -29,24 +29,28 @@ RUNTIMES = {
     "tflite-runtime": "tflite_runtime.interpreter",
     "tensorflow": "tensorflow.lite.python.interpreter",
 }
-"""Interpreter module of each runtime, fastest first (to run INT8 on x86, and to import)."""
+"""Interpreter module of each runtime, fastest first (for INT8 on x86, and for import time)."""
 
-_VERIFYING = ("ai-edge-litert",)  # the others crash on a truncated file
+_VERIFYING = ("ai-edge-litert",)  # checks a file before it loads it; the others crash on a truncated file
 
 KERNELS = ("default", "built-in", "reference")
-"""``default`` uses XNNPACK where the runtime does so, ``built-in`` the runtime's own kernels alone. ``reference`` uses
-TFLite's reference kernels: slow, but with bit-identical results on every machine."""
+"""Sets of kernels that a model can run on.
+
+- ``default``: what the runtime chooses, usually XNNPACK.
+- ``built-in``: the runtime's own optimized kernels, without XNNPACK or another delegate.
+- ``reference``: TFLite's reference kernels, which are slow but give bit-identical results on every machine.
+"""
 
 _RESOLVERS = {"built-in": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
 
 def installed_runtimes() -> list[str]:
-    """List the runtimes that can be used in this process, fastest first, without importing them."""
+    """List the runtimes that can be used in this process, fastest first. Imports none of them."""
     return [name for name in RUNTIMES if _obstacle(name) is None]
 
 
 def _obstacle(name: str) -> str | None:
-    """Why a runtime cannot be used, or None."""
+    """Return why a runtime cannot be used, or None if it can."""
     package = RUNTIMES[name].partition(".")[0]
     if importlib.util.find_spec(package) is None:
         return f"is not installed (pip install {name})"
@@ -61,14 +65,18 @@ def _obstacle(name: str) -> str | None:
 
 
 def choose_runtime(name: str | None = None) -> str:
-    """Choose a runtime: `name`, else the environment variable ``EDGEQ_RUNTIME``, else the fastest one installed.
+    """Choose a runtime: `name`, else the environment variable ``EDGEQ_RUNTIME``, else the fastest installed one.
 
     Args:
-        name: one of `RUNTIMES`, ``auto`` or None.
+        name: a name in `RUNTIMES`; None or an empty string to use ``EDGEQ_RUNTIME``; ``auto`` for the fastest
+            installed runtime, whatever ``EDGEQ_RUNTIME`` says.
+
+    Returns:
+        A name in `RUNTIMES`.
 
     Raises:
-        InputError: there is no runtime of that name.
-        RuntimeUnavailableError: that runtime cannot be used in this process, or none can.
+        InputError: the name is not in `RUNTIMES`.
+        RuntimeUnavailableError: the named runtime cannot be used in this process, or no runtime can.
     """
     wanted = name or os.environ.get("EDGEQ_RUNTIME") or "auto"
     if wanted == "auto":
@@ -93,7 +101,7 @@ def available_cores() -> int:
 
 
 def runtime_version(name: str) -> str:
-    """Version of an installed runtime, for instance ``2.14.0``, or ``unknown``."""
+    """Return the version of an installed runtime, for example ``2.14.0``, or ``unknown``."""
     from importlib import metadata
 
     try:
@@ -110,15 +118,15 @@ def make_interpreter(
     Args:
         path: a .tflite file.
         runtime: a name in `RUNTIMES`, or None (see :func:`choose_runtime`).
-        threads: how many the interpreter may use.
-        kernels: one of `KERNELS`.
+        threads: number of threads that the interpreter may use.
+        kernels: a name in `KERNELS`.
 
     Returns:
-        The runtime's name, and its ``Interpreter``.
+        The runtime's name, and its ``Interpreter`` with the model loaded.
 
     Raises:
-        InputError: there is no such runtime or no such kernels.
-        ModelError: the file is no .tflite model, or the runtime cannot load it.
+        InputError: the runtime's or the kernels' name is unknown.
+        ModelError: the file is not a .tflite model, or the runtime cannot load it.
         RuntimeUnavailableError: see :func:`choose_runtime`.
     """
     if kernels not in KERNELS:
@@ -126,17 +134,17 @@ def make_interpreter(
     check_file(path)
     name = choose_runtime(runtime)
     if name not in _VERIFYING:
-        from edgeq.tflite.integrity import is_whole  # takes a millisecond; the fastest runtime does it itself
+        from edgeq.tflite.integrity import is_whole  # imported here: the fastest runtime checks files by itself
 
         if not is_whole(path):
-            raise ModelError(f"{path}: cut off or damaged, its tables point past its end; copy or convert it again")
+            raise ModelError(f"{path}: the file is truncated or damaged; copy or convert it again")
     module = import_runtime(name)
     try:
         with quiet():
             try:
                 interpreter = _open(module, _model_argument(path), threads, kernels)
             except ValueError as error:
-                from edgeq.tflite.repair import repaired_model  # rarely needed, for old files
+                from edgeq.tflite.repair import repaired_model  # imported here: only some old files need it
 
                 repaired = repaired_model(path, str(error))
                 if repaired is None:
@@ -151,16 +159,17 @@ def open_content(content: bytes, what: str, runtime: str | None = None, threads:
     """Load a model from memory and allocate its tensors.
 
     Args:
-        content: a .tflite flatbuffer.
-        what: what to call the model in messages.
+        content: the model as a .tflite flatbuffer.
+        what: the model's name in error messages.
         runtime: a name in `RUNTIMES`, or None (see :func:`choose_runtime`).
-        threads: how many the interpreter may use.
+        threads: number of threads that the interpreter may use.
 
     Returns:
-        The runtime's ``Interpreter``, its tensors allocated.
+        The runtime's ``Interpreter`` with the model loaded.
 
     Raises:
-        ModelError: the runtime cannot load it.
+        InputError: the runtime's name is unknown.
+        ModelError: the runtime cannot load the model.
         RuntimeUnavailableError: see :func:`choose_runtime`.
     """
     name = choose_runtime(runtime)
@@ -173,16 +182,19 @@ def open_content(content: bytes, what: str, runtime: str | None = None, threads:
 
 
 def import_runtime(runtime: str) -> Any:
-    """Import the interpreter module of a runtime, a name in `RUNTIMES`.
+    """Import the interpreter module of a runtime.
+
+    Args:
+        runtime: a name in `RUNTIMES`.
 
     Raises:
-        RuntimeUnavailableError: it cannot be imported.
+        RuntimeUnavailableError: the module cannot be imported.
     """
     try:
         with quiet():
             return importlib.import_module(RUNTIMES[runtime])
     except ImportError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):  # a signal, which pybind11 wraps
+        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):  # pybind11 wraps what a signal handler raises
             raise error.__cause__ from None
         raise RuntimeUnavailableError(f"runtime {runtime} cannot be imported ({error})") from None
 
@@ -198,7 +210,10 @@ def _open(module: Any, model: dict[str, Any], threads: int, kernels: str) -> Any
 
 
 def _model_argument(path: str | Path) -> dict[str, Any]:
-    """The model by its path, or by its content where the path is not UTF-8, which pybind11 requires."""
+    """Return the interpreter's argument for a model: its path or, if that is not valid UTF-8, its content.
+
+    pybind11 takes UTF-8 paths only.
+    """
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""An image classifier in a .tflite file, the same for every runtime and every type of tensor."""
+"""An image classifier in a .tflite file, with one interface for every runtime and tensor type."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Model", "TensorSpec"]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a model.
+    """An input or output tensor of a model.
 
     Attributes:
-        index: the tensor's number in the interpreter.
-        shape: with the batch, for instance (1, 224, 224, 3).
-        quantization: type, scale and zero point.
+        index: the tensor's index in the interpreter.
+        shape: the tensor's shape, including the batch dimension, for example (1, 224, 224, 3).
+        quantization: the tensor's type, scale and zero point.
     """
 
     index: int
@@ -45,21 +45,24 @@ class TensorSpec:
 class Model:
     """An image classifier in a .tflite file, loaded and ready to run.
 
-    The file may come from any converter. Preprocessing and labels come from its metadata; what is missing there is
-    derived, or given as `Overrides`. An object may be used by one thread at a time.
+    The file may come from any converter. Preprocessing and labels come from `Overrides`, else from the file's
+    metadata. If neither states the preprocessing, it is derived from the input tensor.
+
+    A model must not be used by two threads at the same time.
 
     Attributes:
-        path: the file.
-        runtime: name of the runtime that runs it.
+        path: the .tflite file.
+        runtime: name of the runtime that runs the model.
         input: the image tensor.
         output: the tensor of scores, one per class.
-        layout: ``NHWC`` or ``NCHW``.
-        preprocessing: how images become inputs.
-        metadata: what the file says about itself.
-        labels: one per class, or empty.
+        layout: dimension order of the input tensor, ``NHWC`` or ``NCHW``.
+        preprocessing: how images become input tensors.
+        metadata: the metadata in the file.
+        labels: the classes' names, one per class, or empty.
         classes: the number of classes (2 for a model with a single sigmoid output).
         gives_logits: whether the output holds logits rather than probabilities.
-        input_table: the input tensor's value for each pixel value, (256, 1 or channels) of the input's type.
+        input_table: the value in the input tensor of each pixel value: (256, 1) or (256, channels), of the input's
+            type.
 
     Example:
         >>> model = Model("mobilenet_v2_1.0_224_int8.tflite")
@@ -82,17 +85,18 @@ class Model:
 
         Args:
             path: a .tflite file with one image input and one output of scores.
-            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest one installed.
-            threads: how many threads the interpreter may use.
-            kernels: one of ``edgeq.runtime.KERNELS``; ``reference`` gives bit-identical results on every machine.
-            overrides: preprocessing and labels to use in place of the file's.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``; None to use ``EDGEQ_RUNTIME``, else the fastest installed
+                runtime.
+            threads: number of threads that the interpreter may use.
+            kernels: a name in ``edgeq.runtime.KERNELS``; ``reference`` gives bit-identical results on every machine.
+            overrides: preprocessing and labels to use instead of the file's.
             metadata: the file's metadata, if the caller has read it already.
 
         Raises:
-            ModelError: the file is no .tflite model or no image classifier, or the runtime cannot load it.
+            ModelError: the file is not a .tflite model or not an image classifier, or the runtime cannot load it.
             UnknownNormalizationError: the file does not state its normalization, and it cannot be derived.
-            InputError: the labels, channels, runtime or kernels given do not fit.
-            RuntimeUnavailableError: no runtime is installed, or not that one.
+            InputError: the labels or channels given do not fit the model, or the runtime or kernels are unknown.
+            RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
         """
         overrides = overrides or Overrides()
         self.path = Path(path)
@@ -115,11 +119,11 @@ class Model:
         self.input_table = self._input_table()
 
     def with_content(self, content: bytes, threads: int = 1) -> Model:
-        """Make a copy of this model with other numbers in it.
+        """Make a copy of this model that runs another flatbuffer of the same graph.
 
         Args:
-            content: of a .tflite file that differs from this one only in weights, scales and the like.
-            threads: how many threads the interpreter may use.
+            content: a .tflite flatbuffer that differs from this model's file only in weights, scales and zero points.
+            threads: number of threads that the interpreter may use.
 
         Raises:
             ModelError: the runtime cannot load the content.
@@ -130,8 +134,8 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the file, in hexadecimal."""
-        from edgeq.files import sha256_of_file  # running a model does not need it
+        """SHA-256 digest of the file, in hexadecimal."""
+        from edgeq.files import sha256_of_file  # imported here: not needed to run a model
 
         return sha256_of_file(self.path)
 
@@ -139,13 +143,13 @@ class Model:
         """Turn an image's pixels into the input tensor.
 
         Args:
-            pixels: (height, width, channels) uint8 in 0..255, as ``preprocessing.pixels`` returns them.
+            pixels: (height, width, channels) uint8, as ``preprocessing.pixels`` returns them.
 
         Returns:
-            Array of ``input.shape`` and of the input's type.
+            The normalized and quantized image, of ``input.shape`` and of the input's type.
 
         Raises:
-            ModelError: the pixels are not uint8 or not of the input's size.
+            ModelError: the pixels are not uint8 or do not have the input's size.
         """
         spec = self.preprocessing
         if pixels.shape != (spec.height, spec.width, len(spec.channels)) or pixels.dtype != np.uint8:
@@ -159,13 +163,13 @@ class Model:
         """Run the network.
 
         Args:
-            tensor: array of ``input.shape`` and of the input's type.
+            tensor: the input, of ``input.shape`` and of the input's type.
 
         Returns:
             A copy of the output tensor, of ``output.shape`` and of the output's type, not dequantized.
 
         Raises:
-            ModelError: the tensor has another shape or type (which would crash native code), or the run failed.
+            ModelError: the tensor has the wrong shape or type (which would crash native code), or the run failed.
         """
         if tensor.shape != self.input.shape or tensor.dtype != self.input.quantization.dtype:
             raise ModelError(
@@ -181,22 +185,26 @@ class Model:
         return result
 
     def dequantize(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Turn an output tensor into real numbers: (outputs,) float64, logits if `gives_logits`."""
+        """Turn an output tensor into real numbers: logits if `gives_logits`, else probabilities.
+
+        Returns:
+            (outputs,) float64.
+        """
         return self.output.quantization.dequantize(output).reshape(-1)
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Turn an output tensor into probabilities of the classes.
 
-        Logits go through softmax. A single output is the sigmoid probability (or logit) of the second of two
-        classes. Probabilities stay as the network computes them: in INT8 they are multiples of 1/256 and need not
-        sum to 1.
+        Logits are turned into probabilities by softmax. A single output is the probability (or logit) of the second
+        of two classes. Probabilities that the network computes itself are not renormalized: those of an INT8 model
+        are multiples of 1/256 and may not sum to 1.
 
         Returns:
             (classes,) float64 in [0, 1].
         """
         real = self.dequantize(output)
         if real.size == 1:
-            # tanh, because exp() of a large logit overflows.
+            # The sigmoid through tanh, because exp() of a large negative logit overflows.
             second = (1 + float(np.tanh(real[0] / 2))) / 2 if self.gives_logits else float(real[0])
             return np.array([1 - second, second])
         if self.gives_logits:
@@ -208,10 +216,11 @@ class Model:
         """Classify one image.
 
         Args:
-            source: a file's path, its bytes, an open binary file, or a Pillow image.
+            source: a file's path, its bytes, an open binary file, a Pillow image, or an array (see
+                ``edgeq.images.Source``).
 
         Returns:
-            Probabilities of the classes, (classes,) float64 in [0, 1].
+            The classes' probabilities, (classes,) float64 in [0, 1].
 
         Raises:
             ImageError: the image cannot be decoded.
@@ -254,13 +263,16 @@ class Model:
         return found
 
     def _derived(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and std of a file without edgeq's metadata: from standard metadata, else from the quantization."""
+        """Return mean and std for a file without edgeq's metadata.
+
+        They come from the standard TFLite metadata, else from the range of the quantized input.
+        """
         standard = read_standard_normalization(self.path)
         if standard is not None:
             return standard
         quantization = self.input.quantization
         name = None
-        # An int16 input is symmetric: it covers [-1, 1] also if the network takes [0, 1].
+        # The range of an int16 input is symmetric: it covers [-1, 1] even if the network takes [0, 1].
         if quantization.dtype in ("int8", "uint8"):
             name = normalization_of_range(*quantization.real_range)
         if name is None:
@@ -268,7 +280,7 @@ class Model:
             covers = f" (range {low:.4g} to {high:.4g})" if np.isfinite(low) else ""
             raise UnknownNormalizationError(
                 f"{self.path}: does not say how its input is normalized, and its {quantization.dtype} input{covers} "
-                "does not tell; give --normalize -1..1, 0..1, 0..255, imagenet or MEAN/STD"
+                "does not imply it; give --normalize -1..1, 0..1, 0..255, imagenet or MEAN/STD"
             )
         return NORMALIZATIONS[name]
 
@@ -277,11 +289,11 @@ class Model:
         if labels and len(labels) != self.classes:
             if overrides.labels is not None:
                 raise InputError(f"{self.path}: has {self.classes} classes, but {len(labels)} labels were given")
-            return ()  # a text file of another tool that is no list of labels
+            return ()  # another tool's text file, which is not a list of labels
         return labels
 
     def _read_output_kind(self) -> str:
-        from edgeq.tflite.output_kind import read_output_kind  # only for files without edgeq's metadata
+        from edgeq.tflite.output_kind import read_output_kind  # imported here: files with edgeq's metadata skip it
 
         return read_output_kind(self.path)
 
