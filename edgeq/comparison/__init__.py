@@ -1,4 +1,4 @@
-"""Compare a candidate model with its reference, or one model across backends, on the same images."""
+"""Compare a candidate model with its reference, or one model across execution backends, on the same images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparing one model across execution backends: every image once, the same tensor everywhere."""
+"""Compare the outputs of one model across execution backends, which all get the same input tensors."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["BackendComparison", "BackendFlip", "BackendResult", "compare_backend
 
 @dataclass(frozen=True)
 class BackendFlip:
-    """An image whose most probable class is another on a backend than on the reference.
+    """An image whose most probable class on a backend differs from that on the reference backend.
 
     Attributes:
-        file: the image.
-        reference: label of the reference's class.
-        backend: label of the backend's.
+        file: the image's path.
+        reference: label of the most probable class on the reference backend.
+        backend: label of the most probable class on this backend.
     """
 
     file: str
@@ -41,19 +41,20 @@ class BackendFlip:
 
 @dataclass(frozen=True)
 class BackendResult:
-    """The outputs of one backend for all images, against the reference.
+    """The differences between one backend's outputs and those of the reference backend.
 
     Attributes:
-        name: ``here`` for this machine, or the device.
-        runtime: name and version.
-        kernels: one of ``edgeq.runtime.KERNELS``.
-        images: how many it ran.
-        differing_images: how many of them have an output that differs.
-        values: number of output values.
-        differing_values: how many of them differ.
-        largest_difference: between two output values: in integer steps, or for floats in their own unit.
-        flips: images whose most probable classes have none in common.
-        error: why it failed on the way, or None.
+        name: ``here`` for this machine, or the device's name.
+        runtime: the runtime's name and version.
+        kernels: a name in ``edgeq.runtime.KERNELS``.
+        images: number of images that the backend ran.
+        differing_images: number of images with at least one differing output value.
+        values: number of output values, over all images.
+        differing_values: number of output values that differ.
+        largest_difference: largest absolute difference of two output values: in integer steps for an integer output, in
+            real units for a float output.
+        flips: images whose most probable class differs; where classes tie, only if the tied sets have no common class.
+        error: why the backend failed during the comparison, or None.
     """
 
     name: str
@@ -73,12 +74,12 @@ class BackendComparison:
     """The differences between the outputs of one model on several backends.
 
     Attributes:
-        model: the file.
-        sha256: its digest.
-        images: how many were run.
-        skipped: files that could not be read, each with the reason.
-        backends: the first is the reference.
-        failures: why devices could not take part.
+        model: the model's path.
+        sha256: SHA-256 digest of the model's file, in hexadecimal.
+        images: number of images that were run.
+        skipped: files that were not run, each with the reason.
+        backends: one result per backend, the reference first.
+        failures: errors of devices that could not be used at all.
     """
 
     model: str
@@ -90,12 +91,12 @@ class BackendComparison:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """All errors without duplicates: `failures`, and those of backends that failed on the way."""
+        """All errors without duplicates: `failures`, and the errors of backends that failed during the comparison."""
         ended = [backend.error for backend in self.backends if backend.error]
         return tuple(dict.fromkeys([*self.failures, *ended]))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data: the attributes without `failures`; its key for backends is ``places``."""
+        """Return plain JSON data: the attributes without `failures`, and with ``places`` as the key of `backends`."""
         data = asdict(self)
         data["places"] = data.pop("backends")
         for flip in (flip for place in data["places"] for flip in place["flips"]):
@@ -113,29 +114,30 @@ def compare_backends(
     overrides: Overrides | None = None,
     progress: Progress = no_progress,
 ) -> BackendComparison:
-    """Run a model on every image under several runtimes and on devices, and say how far the outputs differ.
+    """Run a model on every image with several runtimes and on devices, and measure how far the outputs differ.
 
-    The reference is TFLite's reference kernels on this machine. Each runtime runs in a separate process; each device
-    runs the model with its fastest runtime, under the reference kernels and under the default ones.
+    All outputs are compared with those of TFLite's reference kernels on this machine. Each runtime runs in a separate
+    process, with its default kernels. Each device runs the model with its fastest runtime, once with the reference
+    kernels and once with the default ones.
 
     Args:
         model: .tflite file of an image classifier.
         data: folder of images.
-        runtimes: names in ``edgeq.runtime.RUNTIMES``; empty takes ``EDGEQ_RUNTIME`` or the fastest.
-        on: a device or several, ``[user@]host[:port]``; those that cannot be used end up in `failures`.
-        overrides: what the caller knows better than the file.
-        progress: called while files travel, then with ("Comparing", images done, images in all).
+        runtimes: names in ``edgeq.runtime.RUNTIMES``; empty to use ``EDGEQ_RUNTIME``, else the fastest runtime.
+        on: one or several devices, ``[user@]host[:port]``. The errors of unusable devices are in `failures`.
+        overrides: preprocessing and labels to use instead of the file's.
+        progress: called while files are sent, then with ("Comparing", images done, number of images).
 
     Returns:
-        The counts of each backend; one that failed on the way has its `error`.
+        The differences on each backend. A backend that failed during the comparison has an `error`.
 
     Raises:
-        InputError: there are no images, or a host is malformed.
+        InputError: there are no images, or a device's address is malformed.
         ModelError: the model cannot be loaded.
-        EdgeqError: a runtime of this machine does not run it.
+        EdgeqError: a runtime on this machine cannot run the model.
     """
     opened = Model(model, overrides=overrides)
-    read_images(data)  # fails before a device is contacted
+    read_images(data)  # raises an error before any device is contacted
     backends: list[Backend] = []
     failures: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -153,9 +155,9 @@ def compare_backends(
 
 
 def _open_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> list[Backend]:
-    """A device under the reference kernels and under the default ones, connected until the stack is left."""
+    """Connect to a device until the stack closes; return its backends with the reference and the default kernels."""
     from edgeq.device.backend import DeviceBackend
-    from edgeq.device.setup import connected  # SSH, which this machine does not need
+    from edgeq.device.setup import connected  # imported here: only devices need SSH
 
     device = stack.enter_context(connected(host, progress))
     return [DeviceBackend(device, model.path, kernels=kernels) for kernels in ("reference", "default")]
@@ -167,13 +169,13 @@ def compare_open_backends(
     backends: Sequence[Backend],
     progress: Progress = no_progress,
 ) -> BackendComparison:
-    """Run a model on every image on backends that are open already; see :func:`compare_backends`.
+    """Run a model on every image on backends that are already open; see :func:`compare_backends`.
 
     Args:
-        model: that all backends run; it prepares the images.
+        model: the model that all backends run; this object preprocesses the images.
         data: folder of images.
-        backends: the first is what the others are compared with. One that fails drops out, and the rest go on.
-        progress: called with ("Comparing", images done, images in all).
+        backends: the backends, the reference first. If another one fails, the comparison goes on without it.
+        progress: called with ("Comparing", images done, number of images).
 
     Raises:
         InputError: there are no images.
@@ -198,7 +200,7 @@ def compare_open_backends(
                     count.add(str(path), outputs[0], output)
     progress("Comparing", len(images), len(images))
     if len(skipped) == len(images):
-        raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
+        raise InputError(f"{data}: none of its {len(images)} images can be read")
     results = tuple(count.result() for count in counts)
     ran = len(images) - len(skipped)
     skipped += [(str(path), NOT_AN_IMAGE) for path in others]
@@ -207,7 +209,7 @@ def compare_open_backends(
 
 @dataclass
 class _BackendCounts:
-    """The sums of one backend."""
+    """The running counts of one backend."""
 
     backend: Backend
     labels: Sequence[str]
@@ -220,7 +222,7 @@ class _BackendCounts:
     flips: list[BackendFlip] = field(default_factory=list)
 
     def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """The backend's output; None once it has failed."""
+        """Return the backend's output, or None if it fails now or failed before."""
         if self.error is not None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Comparing two models: every image once, through both, on all cores; then the counts become measures."""
+"""Compare two models: run both on every image, on all cores, and compute the measures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["compare"]
 _Underway = tuple[LabelledImage, "Future[Outputs | ImageError]"]
 
 _AHEAD = 4
-"""Images under way per thread: enough to keep it busy, few enough to keep memory flat."""
+"""Number of images per thread that are submitted ahead: enough to keep it busy, few enough to limit memory."""
 
 
 def compare(
@@ -44,28 +44,29 @@ def compare(
     on: str | Backend | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Measure how far `candidate` drifted from `reference` on the images below `data`.
+    """Measure how far a candidate model drifted from its reference on a set of images.
 
     Args:
-        reference: .tflite file that is taken as right, usually FP32.
-        candidate: .tflite file in question, usually INT8.
-        data: folder of images, or a file that lists them; see :func:`edgeq.comparison.find_labels`.
-        runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
-        workers: threads, each with its own interpreters; None takes one per core.
-        overrides: what the caller knows better than the files, for both.
-        labels_needed: whether images without known classes are an error.
-        layers: whether to compare the models layer by layer as well. ``auto`` makes a note instead of an error where
-            their layers do not correspond.
-        layer_images: on how many of the images, spread evenly; the default gives two digits of an SQNR.
-        on: device that runs the candidate, ``[user@]host[:port]``, contacted when all else is known to be in order; or
-            a backend that has it already. Its layers are compared on this host all the same.
-        progress: called with ("Comparing", images done, images in all), and while files travel to a device.
+        reference: .tflite file of the model to compare with, usually float32.
+        candidate: .tflite file of the model to measure, usually INT8.
+        data: folder of images, or a CSV file that lists them; see :func:`edgeq.comparison.find_labels`.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``; None to use ``EDGEQ_RUNTIME``, else the fastest runtime.
+        workers: number of threads, each with its own interpreters; None for one per core.
+        overrides: preprocessing and labels to use instead of both files'.
+        labels_needed: whether to raise an error if no image has a known class.
+        layers: whether to compare the models layer by layer as well. ``auto`` adds a note instead of raising an error
+            if their layers do not correspond.
+        layer_images: number of images, spread evenly, on which the layers are compared. The default determines an SQNR
+            to two digits.
+        on: device that runs the candidate, ``[user@]host[:port]``, which is contacted after everything else has been
+            checked; or a backend with the candidate loaded. The layers are always compared on this host.
+        progress: called with ("Comparing", images done, number of images), and while files are sent to a device.
 
     Returns:
-        Everything measured; with :meth:`Comparison.missed_limits` it is a gate.
+        All measurements. :meth:`Comparison.missed_limits` checks them against limits.
 
     Raises:
-        InputError: the models do not go together, there are no images, or no known classes where needed.
+        InputError: the models' classes do not match, there are no images, or classes are needed but unknown.
         ModelError: a model cannot be loaded or run.
         DeviceError: the device cannot be used.
     """
@@ -77,7 +78,7 @@ def compare(
     with _backend(on, candidate_model, progress) as (backend, backend_notes):
         tally, latencies_ms = _measure(pair, images, backend, workers or available_cores(), progress)
     if not tally.images:
-        raise InputError(f"{data}: none of its {len(images)} files is an image that can be read")
+        raise InputError(f"{data}: none of its {len(images)} images can be read")
     candidate_result = _model_result(candidate_model, latencies_ms[1], tally.candidate)
     if backend:
         candidate_result = replace(candidate_result, runtime=f"{backend.runtime} on {backend.name}")
@@ -100,12 +101,12 @@ def compare(
 def _backend(
     on: str | Backend | None, model: Model, progress: Progress
 ) -> Iterator[tuple[Backend | None, tuple[str, ...]]]:
-    """Return the backend of the candidate if it does not run in this process, and notes about it."""
+    """Open the candidate's backend; yield it, or None if the candidate runs in this process, and notes about it."""
     if not isinstance(on, str):
         yield on, ()
         return
     from edgeq.device.backend import DeviceBackend
-    from edgeq.device.setup import connected  # comparing on this host needs no SSH
+    from edgeq.device.setup import connected  # imported here: only devices need SSH
 
     with connected(on, progress) as device:
         emulated = device.machine().emulated_by is not None
@@ -116,10 +117,10 @@ def _backend(
 def _measure(
     pair: Pair, images: list[LabelledImage], backend: Backend | None, workers: int, progress: Progress
 ) -> tuple[Tally, list[float]]:
-    """Run both models on every image; returns the sums, and both latencies in milliseconds."""
+    """Run both models on every image; return the running sums, and both latencies in milliseconds."""
 
     def open_pair() -> Pair:
-        """Open both again, for one more thread."""
+        """Open both models again, for another thread."""
         return Pair(_open_like(pair.reference), _open_like(pair.candidate), backend)
 
     latencies_ms = latency_ms([pair.reference] if backend else [pair.reference, pair.candidate])
@@ -138,7 +139,7 @@ def _measure(
 def _with_layers(
     result: Comparison, models: Pair, images: list[LabelledImage], count: int, progress: Progress
 ) -> Comparison:
-    """Add the drift of each layer, over images spread evenly, and what all of it says."""
+    """Add to a comparison: the drift of each layer on `count` images spread evenly, the faults and the advice."""
     from edgeq.comparison.findings import find_advice, find_faults
     from edgeq.comparison.layers import measure_layers
     from edgeq.graphs import pair_graphs
@@ -148,7 +149,7 @@ def _with_layers(
     pair = pair_graphs(read_graph(reference.path), read_graph(candidate.path))
     seen = []
     for image in images[:: max(1, len(images) // count)][:count]:
-        with contextlib.suppress(ImageError):  # counted already
+        with contextlib.suppress(ImageError):  # already listed as skipped
             seen.append((reference.preprocessing.pixels(image.path), candidate.preprocessing.pixels(image.path)))
     layers = measure_layers(reference, candidate, pair, seen, progress)
     faults = find_faults(reference, candidate, layers, pair)
@@ -156,7 +157,7 @@ def _with_layers(
 
 
 def _open_like(model: Model) -> Model:
-    """Load the same model again."""
+    """Load a model's file again, with the same settings."""
     spec = model.preprocessing
     overrides = Overrides((spec.mean, spec.std), spec.channels, spec.crop, model.labels)
     return Model(model.path, runtime=model.runtime, overrides=overrides)
@@ -165,9 +166,9 @@ def _open_like(model: Model) -> Model:
 def _run_all(
     images: list[LabelledImage], open_pair: Callable[[], Pair], workers: int
 ) -> Iterator[tuple[LabelledImage, Outputs | ImageError]]:
-    """Run every image, in order, on `workers` threads; a few images per thread are under way at any time.
+    """Run every image on `workers` threads, and yield the results in the order of the images.
 
-    Decoding, resampling and inference all leave Python's lock, so threads use the cores.
+    Decoding, resizing and inference release the GIL, so the threads use all cores.
     """
     local = threading.local()
 

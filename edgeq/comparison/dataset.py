@@ -1,4 +1,4 @@
-"""The images of a comparison, and their true classes where those are known."""
+"""Find the images of a comparison and, where they are known, their true classes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LabelledImage:
     """One image of a comparison.
 
     Attributes:
-        path: the file.
-        class_index: its true class, from 0; None where that is not known.
+        path: the image file.
+        class_index: index of its true class, from 0; None if unknown.
     """
 
     path: Path
@@ -30,33 +30,37 @@ class LabelledImage:
 
 
 def read_images(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """The images to compare on, all below `folder`, and its other files but for its labels file; each sorted.
+    """List all images in a folder and below it, and the other files except the labels file. Both are sorted.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: the folder does not exist, or contains no images.
     """
     images, others = images_below(folder)
     return images, [path for path in others if path != Path(folder) / LABELS_FILE]
 
 
 def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> tuple[list[LabelledImage], list[str]]:
-    """The images below a folder, or those that a labels file names, with their true classes.
+    """List the images in a folder, or those that a labels file names, with their true classes.
 
-    In a folder these come from ``labels.csv`` in the folder (columns: file, class_index), else from the names of the
-    folder's sub-folders: the model's label of that name, or, for models without labels and with as many
-    classes as there are sub-folders, their alphabetical order (as in Keras); else they are not known.
+    In a folder, the true classes come from the first of these sources that applies:
+
+    1. ``labels.csv`` in the folder, with the columns file and class_index. Images that it does not name are left out.
+    2. The names of the sub-folders, if each is the label of exactly one class of the models.
+    3. The alphabetical order of the sub-folders (as in Keras), if the models have no labels and there are as many
+       sub-folders as classes.
+
+    Otherwise the classes are unknown.
 
     Args:
-        folder: of the images; or a file such as ``labels.csv``, whose names are relative to its own folder.
-        classes: how many the models tell apart, without a background class.
+        folder: the folder of images; or a CSV file such as ``labels.csv``, whose file names are relative to its folder.
+        classes: the models' number of classes, without a background class.
         names: the models' labels, or empty.
 
     Returns:
-        The images, sorted by path (only those that ``labels.csv`` names, where there is one), and sentences
-        on where their classes come from and what was skipped.
+        The images, sorted by path; and sentences on where their classes come from and what was skipped.
 
     Raises:
-        InputError: no such folder, nothing in it, or a labels file that does not make sense.
+        InputError: the folder does not exist or contains no images, or the labels file is invalid.
     """
     root = Path(folder)
     if root.suffix.lower() == ".csv" and not root.is_dir():
@@ -77,7 +81,7 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
 
 def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
     root = source.parent
-    try:  # a file's name need not be UTF-8
+    try:  # file names may not be UTF-8
         text = source.read_text(encoding="utf-8-sig", errors="surrogateescape")
         rows = list(csv.reader(text.splitlines()))
     except OSError as error:
@@ -100,9 +104,9 @@ def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
             images[path] = LabelledImage(path, class_index)
         elif row[0].encode(errors="replace").decode() != row[0]:
             raise InputError(f"{source}, line {number}: must be UTF-8 text")
-        # Else it is missing: the labels may be those of a larger data set.
+        # Ignore a missing file: the labels may be those of a larger data set.
     if not images:
-        raise InputError(f"{source}: names no file that is there; names are relative to its folder")
+        raise InputError(f"{source}: none of the files that it names exists; names are relative to its folder")
     return [images[path] for path in sorted(images)]
 
 

@@ -1,6 +1,6 @@
-"""Explain a comparison's measurements: what is broken, where drift comes from, what to try next.
+"""Draw conclusions from a comparison's measurements: what is broken, where drift comes from, what to try next.
 
-Each rule uses numbers that the report shows, so a reader can follow it. What is broken comes first.
+Each rule uses only numbers that the report shows, so that a reader can verify it.
 """
 
 from __future__ import annotations
@@ -17,31 +17,36 @@ from edgeq.runtime import Model
 
 __all__ = ["find_advice", "find_faults"]
 
-_BROKEN_DB = 12.0  # of a layer alone: noise of a quarter of the signal's amplitude; INT8 rounding leaves at least 25
-_BELOW_MEDIAN_DB = 10.0  # a broken layer is at least this much worse than the network's median
-_WEIGHTS_DB = 20.0  # rounding weights to 8 bits leaves at least 35, per tensor 25
+# A layer is broken if its SQNR alone is below both of these limits. At 12 dB, the noise has a quarter of the signal's
+# amplitude; correct INT8 rounding leaves at least 25 dB.
+_BROKEN_DB = 12.0
+_BELOW_MEDIAN_DB = 10.0  # the second limit is this much below the median of the network's layers
+_WEIGHTS_DB = 20.0  # limit for weights: rounding to 8 bits leaves at least 35 dB per channel, 25 dB per tensor
 _GAIN = 0.25
 _SHIFT = 0.6
 _SATURATION = 0.01
 _RANGE_USE = 0.35
-_WELL = 0.98
+_WELL = 0.98  # no advice is needed at or above this agreement
 _ENOUGH_PHOTOS = 100
 
 
 def find_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> tuple[str, ...]:
-    """Find what is broken, in the order of the network: one sentence each, without its full stop.
+    """Find what is broken.
 
     Args:
         reference: the float model.
         candidate: the INT8 model.
         layers: drift layer by layer.
         pair: the models' graphs.
+
+    Returns:
+        One sentence per fault, without its full stop, in the order of the network.
     """
     return (*_input_faults(reference, candidate, layers, pair), *_layer_faults(layers, pair))
 
 
 def _input_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
-    """Find what is wrong before the first operator: colours, normalization, the input's range."""
+    """Find faults before the first operator: colour order, normalization, the input's range."""
     ours, theirs = reference.preprocessing, candidate.preprocessing
     (row,) = [layer for layer in layers if layer.operator == "INPUT"]
     found = []
@@ -65,7 +70,7 @@ def _input_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrif
 
 
 def _sees_reversed_colours(pair: GraphPair) -> bool:
-    """Whether the first convolution's weights match only if the colour channels are reversed."""
+    """Return whether the first convolution's weights match the reference's only with reversed colour channels."""
     first = next((p for p in pair.operators if p.reference.name in WEIGHTED), None)
     if first is None:
         return False
@@ -78,7 +83,7 @@ def _sees_reversed_colours(pair: GraphPair) -> bool:
 
 
 def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
-    """Find the layers that are at fault, far worse alone than the others, in the order of the network."""
+    """Find the layers that are far worse alone than the others, in the order of the network."""
     inner = {layer.index: layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None}
     if not inner:
         return []
@@ -87,7 +92,7 @@ def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
     victims: set[int] = set()
     for layer in culprits:
         if layer.index not in victims and (layer.range_use < _RANGE_USE or layer.saturation > _SATURATION):
-            # Its steps are too coarse or its values clipped: the operators that read it suffer, but are not at fault.
+            # Its output is too coarse or clipped: the operators that read it are affected, but not at fault.
             (made,) = pair.candidate.operators[layer.index].outputs
             victims.update(reader.index for reader in pair.candidate.consumers.get(made, ()))
     return [f"{_named(layer)} is broken: {_why(layer)}" for layer in culprits if layer.index not in victims]
@@ -98,7 +103,7 @@ def _named(layer: LayerDrift) -> str:
 
 
 def _why(layer: LayerDrift) -> str:
-    """Say what is wrong with a layer according to its numbers."""
+    """Explain from a layer's measures what is wrong with it."""
     alone = f"alone it has {layer.alone_sqnr_db:.1f} dB"
     if layer.weight_sqnr_db is not None and layer.weight_sqnr_db < _WEIGHTS_DB:
         return f"{alone}, its weights {layer.weight_sqnr_db:.1f} dB: their scale or their values are wrong"
@@ -116,13 +121,16 @@ def _why(layer: LayerDrift) -> str:
 def find_advice(
     comparison: Comparison, candidate: Model, layers: Sequence[LayerDrift], is_broken: bool
 ) -> tuple[str, ...]:
-    """Advise what to try next: one sentence each, without its full stop.
+    """Advise what to try next.
 
     Args:
-        comparison: what was measured on the images.
+        comparison: the comparison's measurements.
         candidate: the INT8 model.
         layers: drift layer by layer.
         is_broken: whether there are faults.
+
+    Returns:
+        One sentence per piece of advice, without its full stop.
     """
     advice = []
     if comparison.calibration_overlap:

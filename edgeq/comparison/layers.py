@@ -1,7 +1,8 @@
-"""Drift layer by layer: each integer operator against its float counterpart, and which one causes the error.
+"""Measure drift layer by layer: compare each integer operator's output with that of its float counterpart.
 
-The error of an operator includes those of all operators before it. So each operator is also run alone, on the float
-model's own input, quantized. What error remains is its own (from its weights' rounding, its output's range, its bias).
+The error of an operator's output includes the errors of all operators before it. So each operator is also run alone: on
+the float model's activations at this point, quantized. The remaining error is the operator's own, from its rounded
+weights, the range of its output and its bias.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from edgeq.tflite.graph import Tensor
 
 __all__ = ["measure_layers"]
 
-_WORST = 4  # layers that get a histogram
+_WORST = 4  # number of layers that get a histogram
 _HISTOGRAM_IMAGES = 8
 _BINS = 96
 _NO_INDEX = -1
 
 Reals = npt.NDArray[np.float32]
 Pictures = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""An image as the reference and as the candidate reads it, (height, width, channels)."""
+"""An image, preprocessed for the reference and for the candidate, (height, width, channels) uint8 each."""
 Arrays = dict[int, npt.NDArray[Any]]
-"""Activations by the number of their tensor."""
+"""Activations, by the index of their tensor."""
 
 
 def measure_layers(
@@ -48,12 +49,12 @@ def measure_layers(
     Args:
         reference: the float model.
         candidate: the INT8 model.
-        pair: their graphs.
-        images: each image as the reference and as the candidate reads it, (height, width, channels) uint8.
+        pair: the models' graphs.
+        images: each image preprocessed for the reference and for the candidate, (height, width, channels) uint8.
         progress: called with ("Comparing layers", done, total).
 
     Returns:
-        One entry per operator and one for the input, worst first by the SQNR of the operator alone.
+        One entry per operator and one for the input, sorted by the SQNR of the operator alone, lowest first.
 
     Raises:
         ModelError: the runtime cannot run a part of a model.
@@ -76,10 +77,13 @@ def _worst_first(drift: LayerDrift) -> float:
 
 @dataclass
 class _ActivationSums:
-    """Sums over the images for one activation: float x, integer y, and integer alone z, as real numbers.
+    """Sums over the images for one activation.
+
+    All three values are real numbers: x is the float model's, y the INT8 model's, and z that of the INT8 operator run
+    alone.
 
     Attributes:
-        quantization: of the INT8 model's tensor.
+        quantization: quantization of the INT8 model's tensor.
     """
 
     quantization: Quantization
@@ -96,7 +100,13 @@ class _ActivationSums:
     high: float = -np.inf
 
     def add(self, x: Reals, y: Reals, z: Reals) -> None:
-        """Add one image: (positions, channels) each."""
+        """Add the values for one image.
+
+        Args:
+            x: the float model's values, (positions, channels).
+            y: the INT8 model's values, of the same shape.
+            z: the values of the INT8 operator run alone, of the same shape.
+        """
         self.xx += float(np.vdot(x, x))
         self.xy += float(np.vdot(x, y))
         self.yy += float(np.vdot(y, y))
@@ -115,7 +125,7 @@ class _ActivationSums:
 
 
 class _Row(NamedTuple):
-    """What is measured: the two models' tensors by number, and how many channels only the candidate's has."""
+    """An activation to measure: the indices of both models' tensors, and how many channels only the candidate has."""
 
     reference: int
     candidate: int
@@ -123,7 +133,7 @@ class _Row(NamedTuple):
 
 
 class _Probe:
-    """Runs both models on an image, and each integer operator on the float model's input."""
+    """Runs both models on an image, and each integer operator alone on the float model's activations."""
 
     def __init__(self, reference: Model, candidate: Model, pair: GraphPair) -> None:
         self._models = reference, candidate
@@ -139,7 +149,12 @@ class _Probe:
         }
 
     def run(self, seen: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> list[tuple[Reals, Reals, Reals]]:
-        """For the input and each operator: float, integer and integer alone, (positions, channels) each."""
+        """Return the values of the input and of each operator's output for one image.
+
+        Returns:
+            For each of `rows`: the values of the float model, of the INT8 model and of the INT8 operator run alone,
+            (positions, channels) each.
+        """
         reference, candidate = self._models
         floats, integers = self._pair.reference.tensors, self._pair.candidate.tensors
         expected = {
@@ -157,25 +172,31 @@ class _Probe:
         return results
 
     def _made(self, index: int, expected: Arrays, inputs: Arrays) -> npt.NDArray[Any]:
-        """What the operator that makes a tensor of the INT8 model gives for the float model's input."""
+        """Run the operator that computes a tensor of the INT8 model on the float model's activations, quantized."""
         runner = self._runners[index]
         return runner.run([self._input(i, expected, inputs) for i in runner.inputs])
 
     def _input(self, index: int, expected: Arrays, inputs: Arrays) -> npt.NDArray[Any]:
-        """The float model's values for a tensor of the INT8 model, quantized like that tensor."""
+        """Return the float model's values for a tensor of the INT8 model, quantized as that tensor is."""
         if index not in inputs:
             if index in self._counterpart:
                 tensor = self._pair.candidate.tensors[index]
                 quantized = tensor.quantization.quantize(expected[self._counterpart[index]])
                 inputs[index] = quantized.reshape(tensor.shape)
-            else:  # computed by a transparent operator, which the float model may lack
+            else:  # computed by a transparent operator, which the float model may not have
                 inputs[index] = self._made(index, expected, inputs)
         return inputs[index]
 
     def histograms(
         self, numbers: Sequence[int], tallies: Sequence[_ActivationSums], images: Sequence[Pictures]
     ) -> dict[int, Histogram]:
-        """Histograms of some activations (0 is the input) over a few images."""
+        """Compute the histograms of some activations over a few images.
+
+        Args:
+            numbers: which activations: 0 for the input, else 1 + the position in the pair's operators.
+            tallies: the sums of all activations, which give the histograms' ends.
+            images: see :func:`measure_layers`.
+        """
         ends = {n: (tallies[n].low, max(tallies[n].high, tallies[n].low + 1e-6)) for n in numbers}
         sums = {n: np.zeros((2, _BINS), np.int64) for n in numbers}
         for seen, other in images:
@@ -192,7 +213,7 @@ class _Probe:
 
 
 def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
-    """Turn the sums over one activation into results; number 0 is the input."""
+    """Compute the measures of one activation from its sums; number 0 is the input."""
     match = pair.operators[number - 1] if number else None
     made = match.reference.outputs[0] if match else pair.reference.inputs[0]
     tensor = pair.reference.tensors[made]
@@ -217,7 +238,10 @@ def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
 
 
 def _weight_sqnr(pair: GraphPair, match: OperatorPair) -> float | None:
-    """Signal-to-quantization-noise ratio of an operator's weights alone, in decibels."""
+    """Return the signal-to-quantization-noise ratio of an operator's weights in decibels.
+
+    None for an operator without weights, or if its weights are exact.
+    """
     if match.reference.name not in WEIGHTED or match.candidate.name not in WEIGHTED:
         return None
     expected, found = (
@@ -229,14 +253,14 @@ def _weight_sqnr(pair: GraphPair, match: OperatorPair) -> float | None:
 
 
 def _decibels(signal: float, noise: float) -> float | None:
-    """SQNR; None without noise, and a very low value without signal, because JSON has no infinity."""
+    """Return the SQNR in decibels: None if there is no noise, very low if there is no signal (JSON has no infinity)."""
     if noise == 0:
         return None
     return sqnr_db(max(signal, 1e-30), noise)
 
 
 def _real(tensor: Tensor, values: npt.NDArray[Any]) -> Reals:
-    """Copy an activation as real numbers: a runtime's own memory must be released before its next run."""
+    """Copy an activation and dequantize it. A copy, because the runtime reuses its memory in the next run."""
     if not tensor.quantization.is_quantized:
         return np.array(values, np.float32)
     centred = values.astype(np.float32) - np.float32(tensor.quantization.zero_point[0])

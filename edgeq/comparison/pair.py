@@ -1,4 +1,4 @@
-"""Two models that take the same images: opening them, lining up their classes, running both on one image."""
+"""A pair of models to compare: open them, match their classes, run both on an image, time them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms", "open_both"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of both models for one image, with their classes matched.
+    """The outputs of both models for one image, for their common classes.
 
     Attributes:
-        reference: probabilities, (classes,) float64.
-        candidate: the same of the candidate.
-        signal: power of the reference's outputs (sum of squares).
-        noise: power of the outputs' difference.
-        calibrated_on: whether one of the models was calibrated on this very image.
+        reference: the reference's probabilities, (classes,) float64.
+        candidate: the candidate's probabilities, (classes,) float64.
+        signal: sum of squares of the reference's outputs: logits if both models output logits, else probabilities.
+        noise: sum of squares of the difference of the outputs.
+        calibrated_on: whether one of the models was calibrated or refined on this image.
     """
 
     reference: npt.NDArray[np.float64]
@@ -44,10 +44,11 @@ class Alignment:
     """The correspondence between the classes of two models.
 
     Attributes:
-        classes: how many both tell apart.
-        skips: how many classes of the reference, and of the candidate, stand before the first common one (background).
+        classes: number of common classes.
+        skips: number of classes before the common ones, of the reference and of the candidate: 1 for a background
+            class, else 0.
         labels: names of the common classes, or empty.
-        note: what was done, as a sentence; None where nothing was.
+        note: a sentence on the classes that were left out; None if there are none.
     """
 
     classes: int
@@ -57,14 +58,14 @@ class Alignment:
 
 
 def align(reference: Model, candidate: Model) -> Alignment:
-    """Line up the classes of two models; one or both may have a background class in front.
+    """Match the classes of two models; one or both may have a background class as class 0.
 
     Raises:
-        InputError: their numbers of classes do not go together.
+        InputError: the models' numbers of classes do not match.
     """
     difference = reference.classes - candidate.classes
     larger = reference if difference > 0 else candidate
-    if difference == 0:  # as many classes, so both have a background class or neither has
+    if difference == 0:  # the numbers of classes are equal, so both models have a background class or neither has
         background = int(_has_background(reference) or _has_background(candidate))
         skips = background, background
     elif abs(difference) == 1 and (_has_background(larger) or not larger.labels):
@@ -89,15 +90,15 @@ def _has_background(model: Model) -> bool:
 
 
 class Pair:
-    """A reference and a candidate that look at the same images. One object serves one thread."""
+    """A reference and a candidate to run on the same images. Not for several threads at the same time."""
 
     def __init__(self, reference: Model, candidate: Model, backend: Backend | None = None) -> None:
-        """Line them up.
+        """Match the models' classes.
 
         Args:
-            reference: runs in this process.
-            candidate: prepares the images and reads the outputs.
-            backend: runs the candidate; None for this process.
+            reference: the reference, which runs in this process.
+            candidate: the candidate; this object preprocesses the images and interprets the outputs.
+            backend: the backend that runs the candidate; None for this process.
         """
         self.reference = reference
         self.candidate = candidate
@@ -106,7 +107,7 @@ class Pair:
         self._calibrated_on = reference.metadata.calibrated_on | candidate.metadata.calibrated_on
 
     def notes(self) -> list[str]:
-        """Notes about this pair, as sentences."""
+        """Return notes on this pair of models; each is a sentence."""
         reference, candidate = self.reference, self.candidate
         made_from = candidate.metadata.provenance.get("reference_sha256")
         formats = [model.metadata.provenance.get("format") for model in (reference, candidate)]
@@ -124,11 +125,11 @@ class Pair:
         return notes
 
     def run(self, path: Path) -> Outputs:
-        """Run both models on one image, which is decoded once where both see it alike.
+        """Run both models on one image, which is decoded only once if both use the same size, crop and channels.
 
         Raises:
             ImageError: the image cannot be decoded.
-            ModelError: a model fails.
+            ModelError: a model cannot be run.
         """
         reference, candidate = self.reference, self.candidate
         pixels = reference.preprocessing.pixels(path)
@@ -148,15 +149,15 @@ class Pair:
 
 
 def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s: float = 3.0) -> list[float]:
-    """Median time of one invocation of each model, in milliseconds, measured in turns.
+    """Measure the median time of one inference of each model, in milliseconds.
 
-    Turns, because a machine's speed drifts: the ratio holds even where the times do not.
+    The models run alternately: if the machine's speed drifts, the ratio of their times is still right.
 
     Args:
-        models: to be measured; what they are fed does not matter to their time.
-        runs: timed invocations of each.
-        warm_up: invocations of each before.
-        at_most_s: stop early after that many seconds.
+        models: the models to measure, on black images.
+        runs: number of timed inferences of each model.
+        warm_up: number of inferences of each model before these.
+        at_most_s: time limit in seconds, after which fewer inferences must do.
     """
     tensors: list[npt.NDArray[Any]] = []
     for model in models:
@@ -178,20 +179,20 @@ def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s:
 def open_both(
     reference: str | Path, candidate: str | Path, runtime: str | None = None, overrides: Overrides | None = None
 ) -> tuple[Model, Model, list[str]]:
-    """Open two models; one that does not state its normalization takes it from the other.
+    """Open two models. A model whose normalization is unknown uses the other's.
 
     Args:
-        reference: a .tflite file.
-        candidate: another.
+        reference: the reference's .tflite file.
+        candidate: the candidate's .tflite file.
         runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
-        overrides: what the caller knows better than the files, for both.
+        overrides: preprocessing and labels to use instead of both files'.
 
     Returns:
-        Both, and one sentence per change.
+        The reference, the candidate, and one sentence per normalization that was taken from the other model.
 
     Raises:
-        ModelError: one cannot be loaded.
-        UnknownNormalizationError: neither states its normalization.
+        ModelError: a model cannot be loaded.
+        UnknownNormalizationError: the normalization of both models is unknown.
     """
     overrides = overrides or Overrides()
     models: list[Model] = []

@@ -1,4 +1,4 @@
-"""The results of a comparison. These classes are the JSON that ``edgeq compare --json`` writes."""
+"""The results of a comparison. These classes define the JSON that ``edgeq compare --json`` writes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["ClassDrift", "Comparison", "Flip", "Histogram", "LayerDrift", "Model
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One of the two models.
+    """The results of one of the two models.
 
     Attributes:
-        path: of the file.
-        sha256: of the file, in hexadecimal.
-        runtime: name and version of what ran it.
-        top1: share of the labelled images whose label is the most probable class; None without labels.
-        top5: the same for the five most probable.
-        latency_ms: median time of one invocation on one thread, in milliseconds, without preprocessing.
-        size_bytes: of the file.
+        path: the model's file.
+        sha256: SHA-256 digest of the file, in hexadecimal.
+        runtime: name and version of the runtime that ran the model.
+        top1: top-1 accuracy on the labelled images, in 0..1; None if no image is labelled.
+        top5: top-5 accuracy, likewise.
+        latency_ms: median time of one inference on one thread, in milliseconds, without preprocessing.
+        size_bytes: the file's size in bytes.
     """
 
     path: str
@@ -39,15 +39,16 @@ class Flip:
     """An image whose most probable class differs between the two models.
 
     Attributes:
-        file: the image.
-        label: its true class's name, or None where it is not known.
-        reference: name of the reference's class.
-        candidate: name of the candidate's class.
-        reference_probability: that the reference gives its class.
-        candidate_probability: that the candidate gives its class.
-        reference_margin: the reference's probability of its own class minus that of the candidate's class; a
-            small one says that the image was undecided to begin with.
-        candidate_margin: the candidate's probability of its own class minus that of the reference's class.
+        file: the image's path.
+        label: name of the image's true class; None if unknown.
+        reference: name of the class that the reference predicts.
+        candidate: name of the class that the candidate predicts.
+        reference_probability: the reference's probability of the class that it predicts.
+        candidate_probability: the candidate's probability of the class that it predicts.
+        reference_margin: the reference's probability of the class that it predicts, minus its probability of the
+            candidate's class. If it is small, the reference itself was undecided.
+        candidate_margin: the candidate's probability of the class that it predicts, minus its probability of the
+            reference's class.
     """
 
     file: str
@@ -65,11 +66,11 @@ class ClassDrift:
     """The results for the images of one class.
 
     Attributes:
-        label: name of the class: the true one of labelled images, else the reference's.
-        images: how many.
-        reference_top1: the reference's top-1 among them; None without labels.
-        candidate_top1: the candidate's.
-        agreement: share of them on which the two agree.
+        label: name of the class: the true class of labelled images, else the class that the reference predicts.
+        images: number of images of the class.
+        reference_top1: the reference's top-1 accuracy on them, in 0..1; None if they are not labelled.
+        candidate_top1: the candidate's top-1 accuracy, likewise.
+        agreement: fraction of them on which both models agree.
     """
 
     label: str
@@ -81,16 +82,16 @@ class ClassDrift:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The distribution of an activation's values, in the float model and on the integer grid.
+    """The distribution of an activation's values in the float model and in the INT8 model.
 
     Attributes:
-        low: real number that the first bin begins with.
-        high: real number that the last bin ends with.
+        low: lower end of the first bin, a real number.
+        high: upper end of the last bin.
         reference: counts of the float model's values, one per bin.
-        candidate: counts of the INT8 model's, the same bins.
-        scale: real units per integer step of the INT8 model's tensor.
-        grid_low: smallest real number that the tensor can hold.
-        grid_high: largest.
+        candidate: counts of the INT8 model's dequantized values, in the same bins.
+        scale: scale of the INT8 model's tensor, in real units per integer step.
+        grid_low: smallest real number that the INT8 model's tensor can hold.
+        grid_high: largest real number that it can hold.
     """
 
     low: float
@@ -104,26 +105,28 @@ class Histogram:
 
 @dataclass(frozen=True)
 class LayerDrift:
-    """Drift of one operator of the INT8 model from its counterpart in the float model.
+    """The drift of one operator's output in the INT8 model from its counterpart in the float model.
 
-    "Alone" is with the float model's own input, quantized: the error of the operator itself. The other measures
-    include the error of the layers before it. Noise is the difference of the two activations, as real numbers.
+    "Alone" means that the operator was run on the float model's activations at its input, quantized: the error is then
+    the operator's own. The other measures include the accumulated error of the operators before it. Noise is the
+    difference of the two outputs as real numbers.
 
     Attributes:
-        index: place of the operator in the INT8 model's order of execution; -1 for the input itself.
-        operator: its kind, such as ``CONV_2D``; ``INPUT`` for the input itself.
-        name: name of its output tensor in the float model.
-        shape: of that tensor, with the batch.
-        sqnr_db: signal to noise ratio in decibels, with accumulated error; None where there is no noise.
-        alone_sqnr_db: the same alone.
-        cosine: cosine similarity of the two activations, in -1..1.
-        gain: slope of the INT8 activation over the float one (least squares), alone; 1 is right.
-        mean_shift: share of the noise power, alone, that is a constant of each channel, as a wrong bias makes; in 0..1.
-        saturation: share of the INT8 values at an end of their range, where the float value lies beyond it by more
-            than half a step; in 0..1.
-        range_use: share of the INT8 tensor's range that the float values span, in 0..1.
-        weight_sqnr_db: signal to noise ratio of the weights alone; None for operators without, or without noise.
-        histogram: of the activation; only for the worst layers, else None.
+        index: the operator's position in the INT8 model's order of execution; -1 for the model's input.
+        operator: the operator's type, such as ``CONV_2D``; ``INPUT`` for the model's input.
+        name: name of the operator's output tensor in the float model.
+        shape: shape of that tensor, including the batch dimension.
+        sqnr_db: signal-to-quantization-noise ratio (SQNR) in decibels, with accumulated error; None if there is no
+            noise.
+        alone_sqnr_db: SQNR in decibels of the operator alone; None if there is no noise.
+        cosine: cosine similarity of the two outputs, with accumulated error; in -1..1.
+        gain: least-squares slope of the INT8 output over the float output, of the operator alone; 1 is ideal.
+        mean_shift: fraction of the noise power that is constant within each channel (a wrong bias), of the operator
+            alone; in 0..1.
+        saturation: fraction of the float values that exceed the INT8 tensor's range by more than half a step, in 0..1.
+        range_use: fraction of the INT8 tensor's range that the float values span, in 0..1.
+        weight_sqnr_db: SQNR of the weights in decibels; None if the operator has no weights, or they have no noise.
+        histogram: distribution of the output's values; None except for the worst operators.
     """
 
     index: int
@@ -143,34 +146,35 @@ class LayerDrift:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate measured against its reference. Proportions are in 0..1; None means unknown.
+    """The measured drift of a candidate model from its reference. Proportions are in 0..1; None means unknown.
 
-    Where k classes tie for the most probable, each counts as 1/k of a top-1, here and in the agreement.
+    If k classes tie for the most probable, each counts as 1/k of a top-1 prediction in accuracies and agreement.
 
     Attributes:
-        images: how many were compared.
-        labelled: how many of them have a known class.
+        images: number of images compared.
+        labelled: number of images with a known class.
         skipped: files that could not be read, each with the reason.
-        reference: the model that is taken as right, usually FP32.
-        candidate: the model in question, usually INT8.
-        agreement: share of the images on which both have the same top-1.
-        agreement_ci95: its 95 % interval (Wilson's score interval).
-        top1_drop: the reference's top-1 minus the candidate's; positive means that the candidate is worse.
-        top1_drop_ci95: its 95 % interval, paired (Agresti and Min 2005, Statistics in Medicine 24).
-        mcnemar_p: two-sided exact McNemar test of no difference in top-1; None without labels.
-        calibration_overlap: images that one of the models was calibrated on; its drift on them says little.
-        ties: images on which either model's top-1 is a tie.
-        kl_mean: mean over the images of the Kullback-Leibler divergence of the candidate's probabilities from
-            the reference's, in nats (generalized: sum p log(p/q) - p + q); q is floored at 1e-6.
-        l1_mean: mean over the images of the sum of absolute differences of probabilities, in 0..2.
-        sqnr_db: power of the reference's outputs over that of the difference, in decibels, over all images;
-            of logits where both models give logits, else of probabilities.
-        flips: images whose top-1 differ, the most decided first.
-        classes: drift class by class, the worst first; only classes that have a flip.
-        notes: what was done to make the two comparable, as sentences.
-        layers: drift layer by layer, the worst single layer first; None if it was not requested.
-        faults: what the layers say is broken, as sentences without a full stop, in the order of the network.
-        advice: what could be tried next, as sentences without a full stop.
+        reference: results of the model that was compared with, usually float32.
+        candidate: results of the measured model, usually INT8.
+        agreement: fraction of the images on which both models predict the same class.
+        agreement_ci95: 95 % interval of the agreement (Wilson's score interval).
+        top1_drop: the reference's top-1 accuracy minus the candidate's; positive if the candidate is worse.
+        top1_drop_ci95: 95 % interval of the drop, for paired data (Agresti and Min 2005, Statistics in Medicine 24).
+        mcnemar_p: p-value of the two-sided exact McNemar test of equal top-1 accuracies; None if no image is labelled.
+        calibration_overlap: number of images that one of the models was calibrated or refined on, where drift is likely
+            to be underestimated.
+        ties: number of images on which the most probable class of either model is a tie.
+        kl_mean: generalized Kullback-Leibler divergence of the candidate's probabilities q from the reference's p,
+            sum(p log(p/q) - p + q) in nats with q floored at 1e-6, mean over the images.
+        l1_mean: L1 distance of the two models' probabilities, mean over the images; in 0..2.
+        sqnr_db: power of the reference's outputs over the power of the difference, over all images, in decibels; of
+            logits if both models output logits, else of probabilities.
+        flips: images on which the predicted classes differ, the largest margins first.
+        classes: drift class by class, the worst first; without the classes on which both models always agree.
+        notes: notes on the models, the images and what was done to make the models comparable; each is a sentence.
+        layers: drift layer by layer, the lowest SQNR alone first; None if it was not requested.
+        faults: what is broken according to the layers, in the order of the network; sentences without a full stop.
+        advice: what to try next; sentences without a full stop.
     """
 
     images: int
@@ -196,21 +200,21 @@ class Comparison:
     advice: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes; an infinite SQNR (no difference at all) is null."""
+        """Return the attributes as plain JSON data; an infinite `sqnr_db` (no difference at all) is null."""
         document = asdict(self)
         if self.sqnr_db is not None and not math.isfinite(self.sqnr_db):
             document["sqnr_db"] = None
         return document
 
     def missed_limits(self, max_drop: float | None = None, min_agreement: float | None = None) -> list[str]:
-        """Check the comparison against limits, as a gate before a release does.
+        """Check the comparison against limits, for example before a release.
 
         Args:
-            max_drop: by how much the top-1 may drop, in -1..1; None for any.
-            min_agreement: share of the images on which the two have to agree, in 0..1; None for any.
+            max_drop: largest acceptable top-1 drop, in -1..1; None for no limit.
+            min_agreement: smallest acceptable agreement, in 0..1; None for no limit.
 
         Returns:
-            Why limits are missed; empty if all are met.
+            One sentence per missed limit; empty if all limits are met.
 
         Raises:
             InputError: the drop is limited, but no image has a known class.
@@ -219,7 +223,7 @@ class Comparison:
         if max_drop is not None:
             if self.top1_drop is None:
                 raise InputError("a limit on the top-1 drop needs images with known classes")
-            if not self.top1_drop <= max_drop:  # a limit that is NaN is missed too
+            if not self.top1_drop <= max_drop:  # a NaN limit counts as missed
                 reasons.append(f"top-1 drops by {self.top1_drop:.4f}, more than {max_drop}")
         if min_agreement is not None and not self.agreement >= min_agreement:
             reasons.append(f"agreement is {self.agreement:.4f}, less than {min_agreement}")

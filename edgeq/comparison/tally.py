@@ -1,4 +1,4 @@
-"""Adding up a comparison, image by image; memory does not grow with their number but for the flips."""
+"""Accumulate a comparison image by image. Only the list of flips grows with the number of images."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Score", "Tally"]
 
 @dataclass
 class Score:
-    """Counts of the correct predictions of one model.
+    """The number of correct predictions of one model.
 
     Attributes:
-        labelled: images with a known class.
-        top1: on how many of them it was right; a tie of k classes counts 1/k.
-        top5: on how many the class was among the five most probable.
+        labelled: number of images with a known class.
+        top1: number of them for which that class was the most probable; a tie of k classes counts 1/k.
+        top5: number of them for which that class was among the five most probable.
     """
 
     labelled: int = 0
@@ -44,14 +44,14 @@ class _ClassTally:
 
 @dataclass
 class Tally:
-    """The sums of a comparison that is under way.
+    """The running sums of a comparison.
 
     Attributes:
-        labels: names of the classes, or empty.
-        images: how many were added.
+        labels: the classes' names, or empty.
+        images: number of images added.
         skipped: files that could not be read, each with the reason.
-        reference: how often the reference was right.
-        candidate: how often the candidate was right.
+        reference: the reference's correct predictions.
+        candidate: the candidate's correct predictions.
     """
 
     labels: Sequence[str] = ()
@@ -72,7 +72,7 @@ class Tally:
     _classes: defaultdict[int, _ClassTally] = field(default_factory=lambda: defaultdict(_ClassTally))
 
     def add(self, image: LabelledImage, outputs: Outputs) -> None:
-        """Add the results of both models for one image."""
+        """Add the outputs of both models for one image."""
         p, q = outputs.reference, outputs.candidate
         reference_top, candidate_top = metrics.top_set(p), metrics.top_set(q)
         agreement = metrics.shared_top1(reference_top, candidate_top)
@@ -93,7 +93,7 @@ class Tally:
             self._flips.append(self._flip(image, p, q))
 
     def result(self, reference: ModelResult, candidate: ModelResult, notes: tuple[str, ...]) -> Comparison:
-        """Turn the sums into measures; at least one image must have been added."""
+        """Compute the measures from the sums; at least one image must have been added."""
         n, labelled = self.images, self.reference.labelled
         discordant = (self._only_reference, self._only_candidate, labelled)
         return Comparison(

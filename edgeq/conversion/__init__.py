@@ -1,4 +1,4 @@
-"""From a float network to verified .tflite files."""
+"""Convert a float network to verified .tflite files."""
 
 from __future__ import annotations
 

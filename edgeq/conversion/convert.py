@@ -1,4 +1,4 @@
-"""The job: from a Keras model, a SavedModel or a network to verified .tflite files."""
+"""Convert a Keras model, a SavedModel or a network to verified .tflite files."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Conversion:
-    """Files that were written and verified, and what they have in common.
+    """The files that a conversion wrote and verified, and the facts that hold for all of them.
 
     Attributes:
         models: the files by format, the float32 reference first.
-        preprocessing: how images become their input.
-        classes: how many classes they tell apart.
-        labels: one per class, or empty.
-        calibration: the representative dataset; None where no format needs one.
-        remarks: choices made for the user; a list of sentences.
+        preprocessing: how images become the models' input.
+        classes: the number of classes.
+        labels: the classes' names, one per class, or empty.
+        calibration: the representative dataset; None if no format needs one.
+        remarks: notes on the choices that edgeq made for the user; each is a sentence.
     """
 
     models: dict[str, ConvertedModel]
@@ -46,7 +46,7 @@ class Conversion:
 
     @property
     def has_obstacles(self) -> bool:
-        """Whether a file would not run on one of the requested targets."""
+        """Whether some requested target does not support one of the files."""
         return any(report.obstacles for model in self.models.values() for report in model.targets)
 
 
@@ -72,37 +72,37 @@ def convert(
 ) -> Conversion:
     """Convert a float image classifier to TFLite, quantize it, and verify each file in the runtime.
 
-    The float32 reference is always written beside the formats asked for, as ``NAME_fp32.tflite`` and so on. Labels,
-    preprocessing and provenance travel inside the files. Existing files are replaced only when all has succeeded.
-    The same arguments give the same bytes.
+    The float32 reference, ``NAME_fp32.tflite``, is always written as well. Labels, preprocessing and provenance are
+    stored inside the files. Existing files are replaced only after every format has been converted and verified. The
+    same arguments produce bit-identical files.
 
     Args:
         source: a Keras model (.keras or .h5), a SavedModel folder, a network from `build_network` or `open_network`,
-            or a function that makes one, which is called once everything else is known to be in order.
+            or a function that returns a network. The function is called after the other arguments have been checked.
         formats: one or several names in ``edgeq.conversion.FORMATS``: ``int8``, ``fp16``, ``dynamic``, ``int16x8``.
         out: folder for the files.
-        calibration: images for ``int8`` and ``int16x8``: a folder, a list of image files, a set made before, or None
-            for those that come with edgeq. Best are photos like those that the model will see.
-        count: how many of the images to take.
-        seed: of the choice.
-        size: (height, width) of the input in pixels, for a file that leaves it open.
-        normalize: what pixel values become: ``-1..1``, ``0..1``, ``0..255``, ``imagenet``, or ``MEAN/STD`` in pixel
-            values; None takes what the network says.
-        channels: ``RGB`` or ``BGR``; None takes what the network says, else RGB.
-        crop: share of a picture that the centre crop keeps, in (0, 1]; None takes what the network says, else the
-            default for its size.
-        labels: one per class, or a text file of them, or a folder whose sub-folders' names they are; empty takes the
-            network's own.
+        calibration: calibration images for ``int8`` and ``int16x8``: a folder, a list of image files, an existing set,
+            or None for the images that come with edgeq. Best are photos like those that the model will see.
+        count: number of calibration images to choose.
+        seed: random seed for choosing them.
+        size: (height, width) of the input in pixels, for a source that does not fix them.
+        normalize: normalization of pixel values: ``-1..1``, ``0..1``, ``0..255``, ``imagenet``, or ``MEAN/STD`` in
+            pixel values; None to use what the network states.
+        channels: ``RGB`` or ``BGR``; None to use what the network states, else RGB.
+        crop: side of the centre crop, as a fraction of the largest box that fits into the image, in (0, 1]; None to use
+            what the network states, else the default for the input's size.
+        labels: the classes' names, one per class; or a text file with one per line; or a folder with one sub-folder per
+            class; empty to use the network's labels.
         io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
-        logits: whether to leave out the softmax or sigmoid at the end.
+        logits: whether to remove the softmax or sigmoid at the end.
         refine: whether to refine the INT8 file, see `edgeq.refine`.
-        targets: where the files are to run, see ``edgeq.inspection.TARGETS``. The converter avoids what they do not
-            support where it can; what is left is in ``models[...].targets``.
+        targets: names in ``edgeq.inspection.TARGETS``: where the files are to run. The converter avoids what these do
+            not support where it can; what remains unsupported is in ``models[...].targets``.
         verbose: whether to let TensorFlow print its messages.
         progress: called with (stage, done, total).
 
     Returns:
-        The files, and what they have in common.
+        The files, and the facts that hold for all of them.
 
     Raises:
         InputError: an argument is invalid, or a file or folder is unusable.
@@ -110,7 +110,7 @@ def convert(
         EdgeqError: TensorFlow is not installed.
     """
     formats = (formats,) if isinstance(formats, str) else tuple(formats)
-    # What can be wrong is found before TensorFlow takes its seconds to load.
+    # Check all arguments before TensorFlow, which takes seconds to load.
     calibrated = _require_known(formats, io, targets)
     overrides = Overrides(parse_normalization(normalize) if normalize else None, channels, crop)
     if calibrated:
@@ -142,7 +142,7 @@ def convert(
         progress=progress,
     )
     if targets:
-        checked = models[1:] or models  # the reference is there to compare with, not to be deployed
+        checked = models[1:] or models  # the float32 reference is not deployed, unless it is the only file
         models = [replace(model, targets=_reports(model, targets)) if model in checked else model for model in models]
     for remark in (*network.remarks, *(model.remark for model in models if model.remark)):
         _log.info("%s: %s", network.name, remark)
@@ -151,7 +151,7 @@ def convert(
 
 
 def _require_known(formats: Sequence[str], io: str, targets: Sequence[str]) -> bool:
-    """Complain of names that do not exist; tell whether a format needs images."""
+    """Raise an InputError for an unknown name; return whether a format needs calibration images."""
     for what, name, known in (*(("format", name, FORMATS) for name in formats), ("io", io, IO_TYPES)):
         if name not in known:
             raise InputError(f"{what} {name!r}: must be one of {', '.join(known)}")
@@ -163,7 +163,7 @@ def _require_known(formats: Sequence[str], io: str, targets: Sequence[str]) -> b
 def _network(
     source: str | Path | Network | Callable[[], Network], size: tuple[int, int] | None, progress: Progress
 ) -> Network:
-    """Open or make the network, whatever tells where it comes from."""
+    """Open the source, or call the function that makes the network."""
     if isinstance(source, Network):
         return source
     progress("Loading TensorFlow", 0, 1)
@@ -171,6 +171,6 @@ def _network(
 
 
 def _reports(model: ConvertedModel, targets: Sequence[str]) -> tuple[TargetReport, ...]:
-    """What of a file would not run on the targets."""
+    """Check a file against the targets."""
     graph = read_graph(model.path)
     return tuple(check_target(graph, target) for target in targets)

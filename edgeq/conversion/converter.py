@@ -1,9 +1,9 @@
-"""TensorFlow's own converter, used so that it does each piece of work once.
+"""Convert with TensorFlow's converter, from one frozen graph for all formats.
 
-The network is traced at batch 1 and its variables are frozen to constants in this process. Handing the Keras
-model to ``TFLiteConverter.from_keras_model`` instead would save and reload a SavedModel for every form,
-which takes longer than the conversion, and leave a dynamic batch (SHAPE, STRIDED_SLICE and PACK operators in
-MobileNetV3).
+The network is traced at batch 1 and its variables are frozen to constants. The alternative,
+``TFLiteConverter.from_keras_model``, has two drawbacks. It saves and reloads a SavedModel for every format, which takes
+longer than the conversion. And it leaves the batch size dynamic, which adds SHAPE, STRIDED_SLICE and PACK operators to
+MobileNetV3.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FrozenNetwork", "freeze"]
 
 
 class FrozenNetwork:
-    """A float network as a graph of constants for one image, ready for the converter."""
+    """A float network as a graph at batch 1 whose variables are constants, ready for the converter."""
 
     def __init__(self, name: str, graph: Any) -> None:
         self.name = name
@@ -42,12 +42,12 @@ class FrozenNetwork:
         """Convert to a .tflite flatbuffer.
 
         Args:
-            form: what kind.
+            form: the format to convert to.
             io: type of the input and output of an ``int8`` file, one of `IO_TYPES`.
-            calibration: the representative dataset, for a calibrated form.
-            preprocessing: how its pixels become the network's input.
+            calibration: the representative dataset, for a calibrated format.
+            preprocessing: how the dataset's pixels become the network's input.
             progress: called with (stage, done, total).
-            targets: where the file is to run, see ``edgeq.inspection.TARGETS``.
+            targets: names in ``edgeq.inspection.TARGETS``: where the file is to run.
 
         Raises:
             ConversionError: the converter does not support the network.
@@ -58,7 +58,7 @@ class FrozenNetwork:
         if form.name != "fp32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if form.name == "dynamic" and any(target.startswith("tflite-runtime") for target in targets):
-            # Weights per channel take version 12 of FULLY_CONNECTED, which came after that runtime's last release.
+            # Per-channel weights need version 12 of FULLY_CONNECTED, which is newer than tflite-runtime's last release.
             converter._experimental_disable_per_channel_quantization_for_dense_layers = True
         if form.name == "fp16":
             converter.target_spec.supported_types = [tf.float16]
@@ -73,7 +73,7 @@ class FrozenNetwork:
             converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io)
         try:
             return bytes(converter.convert())
-        except Exception as error:  # the converter raises nearly anything, mostly its own C++ messages
+        except Exception as error:  # the converter raises exceptions of many types, mostly with messages from C++
             raise ConversionError(f"{self.name}: cannot be converted to {form.name}: {_reason(error)}") from None
 
 
@@ -81,18 +81,18 @@ def freeze(network: Network, logits: bool = False) -> FrozenNetwork:
     """Trace a network at batch 1 and turn its variables into constants.
 
     Args:
-        network: what to trace.
-        logits: whether to leave out the softmax or sigmoid at its end.
+        network: the network.
+        logits: whether to remove the softmax or sigmoid at its end.
 
     Raises:
-        ConversionError: the network cannot be run on an input of its size, or does not end in what is to be left out.
+        ConversionError: the network cannot be run on an input of its size, or has no softmax or sigmoid to remove.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     shape = (1, network.height, network.width, network.channels)
 
-    # The argument's name becomes the input's name in the file.
+    # The argument's name, `image`, becomes the input's name in the file.
     def classify(image: Any) -> Any:
         return tf.reshape(network.function(image), (1, network.outputs))
 
@@ -101,7 +101,7 @@ def freeze(network: Network, logits: bool = False) -> FrozenNetwork:
     try:
         function = traced.get_concrete_function()
         graph = convert_variables_to_constants_v2(function)
-    except Exception as error:  # shapes that do not go together surface as ValueError, TypeError, ...
+    except Exception as error:  # mismatched shapes raise ValueError, TypeError and others
         if function is not None and _changes_variables(function):
             raise ConversionError(
                 f"{network.name}: changes variables when it runs, as RandomFlip and other layers for training do in a "
@@ -118,22 +118,22 @@ def _changes_variables(function: Any) -> bool:
 
 
 def _without_softmax(name: str, graph: Any) -> Any:
-    """The graph up to what its final softmax or sigmoid reads."""
+    """Return the graph without its final softmax or sigmoid: it ends in the logits."""
     last = graph.outputs[0].op
     while last.type in ("Identity", "Reshape"):
         last = last.inputs[0].op
     if last.type not in ("Softmax", "Sigmoid"):
-        raise ConversionError(f"{name}: gives logits already, as it ends in {last.type}, no softmax")
+        raise ConversionError(f"{name}: outputs logits already: it ends in {last.type}, not in a softmax or sigmoid")
     return graph.prune(graph.inputs, last.inputs[0])
 
 
 def _representative(
     calibration: CalibrationSet, preprocessing: Preprocessing, progress: Progress
 ) -> Iterator[list[Any]]:
-    """The images as the converter wants them: one list of float32 (1, height, width, channels) at a time.
+    """Yield each image as the converter expects it: a list with one (1, height, width, channels) float32 array.
 
-    The first image gets one black and one white pixel in its corner. So the input's range is that of all
-    pixel values, whether or not these photos use them all, and no photo will saturate at the input.
+    The first image gets one black and one white pixel in its corner. The input's range then covers all pixel values,
+    even if the calibration images do not, and no image saturates at the input.
     """
     total = len(calibration.pixels)
     first = calibration.pixels[0].copy()
@@ -145,7 +145,7 @@ def _representative(
 
 
 def _reason(error: Exception) -> str:
-    """The telling line of a converter's message: the one that names what it cannot do."""
+    """Return the line of a converter's message that says what is not supported, or the start of the message."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "not" in line.lower() or "error" in line.lower()]
     return one_line(telling[0]) if telling else one_line(error)

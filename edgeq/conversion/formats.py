@@ -1,4 +1,4 @@
-"""The kinds of .tflite file that a float network can become."""
+"""The formats of .tflite file that a float network can be converted to."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 __all__ = ["FORMATS", "IO_TYPES", "Format"]
 
 IO_TYPES = ("int8", "uint8", "float32")
-"""What an INT8 model can take and give."""
+"""Types that the input and output of an INT8 model can have."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of .tflite file.
+    """A format of .tflite file.
 
     Attributes:
-        name: as in the file's name and on the command line.
-        description: one line for a user.
+        name: the format's name, as in file names and on the command line.
+        description: one line that describes the format to a user.
         calibrated: whether conversion needs a representative dataset.
     """
 
@@ -35,4 +35,4 @@ FORMATS = {
         Format("int16x8", "16-bit activations, 8-bit weights", calibrated=True),
     )
 }
-"""All formats by name."""
+"""All formats, by name."""

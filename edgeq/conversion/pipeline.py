@@ -1,4 +1,4 @@
-"""From a network and its calibration set to files: conversion, metadata, verification, refinement."""
+"""Turn a network and its calibration set into files: convert, add metadata, verify, refine."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ class ConvertedModel:
     """A .tflite file that was written and verified.
 
     Attributes:
-        path: of the file.
-        format: its name in ``edgeq.conversion.FORMATS``.
-        size_bytes: of the file.
-        refinement: how refining it went; None where it was not refined.
-        remark: why it was not refined though it was to be, else empty.
-        targets: the parts that would not run on the requested targets; empty for the float32 reference where
-            it is not the only file.
+        path: the file.
+        format: the name of the file's format in ``edgeq.conversion.FORMATS``.
+        size_bytes: the file's size in bytes.
+        refinement: the result of refining the file; None if it was not refined.
+        remark: why the file could not be refined, or empty.
+        targets: one report per requested target; empty for the float32 reference, unless it is the only file.
     """
 
     path: Path
@@ -69,17 +68,17 @@ def convert_network(
     The float32 reference is always among them. Files are named ``{network.name}_{format}.tflite``.
 
     Args:
-        network: what to convert.
-        preprocessing: how images become its input; it travels inside the files.
+        network: the network to convert.
+        preprocessing: how images become the network's input; it is stored in the files.
         formats: names in ``edgeq.conversion.FORMATS``.
-        out: folder for the files; existing ones of the same name are replaced.
+        out: folder for the files; existing files of the same name are replaced.
         calibration: the representative dataset, needed for ``int8`` and ``int16x8``.
         io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
-        labels: one per class; empty takes the network's own.
+        labels: the classes' names, one per class; empty to use the network's labels.
         refine: whether to refine the INT8 file, see :mod:`edgeq.refinement`.
-        logits: whether to leave out the softmax or sigmoid at the end, so that the files give logits.
-        targets: where the files are to run, see ``edgeq.inspection.TARGETS``: the converter avoids what they do not
-            support where it can.
+        logits: whether to remove the softmax or sigmoid at the end, so that the models output logits.
+        targets: names in ``edgeq.inspection.TARGETS``: where the files are to run. The converter avoids what these do
+            not support where it can.
         verbose: whether to let TensorFlow print its messages.
         progress: called with (stage, done, total).
 
@@ -87,8 +86,8 @@ def convert_network(
         The files in the order of `FORMATS`, the float32 reference first.
 
     Raises:
-        ConversionError: the converter does not support the network, or a file failed verification; then no file is
-            touched.
+        ConversionError: the converter does not support the network, or a file failed its verification. No file is
+            written or changed.
         InputError: the folder cannot be written to.
     """
     from edgeq.conversion.converter import freeze
@@ -114,7 +113,7 @@ def convert_network(
             with quiet(verbose):
                 flatbuffer = frozen.to_tflite(form, io, calibration, preprocessing, progress, targets)
             progress(f"Verifying {form.name}", 0, 1)
-            if kind is None:  # the float reference comes first, and tells what the outputs are
+            if kind is None:  # the float32 reference comes first; its graph shows what the outputs are
                 part.write_bytes(flatbuffer)
                 kind = read_output_kind(part)
             provenance = _provenance(network, form, io, calibration)
@@ -136,7 +135,7 @@ def convert_network(
 def _refine(
     reference: Path, part: Path, calibration: CalibrationSet, progress: Progress
 ) -> tuple[Refinement | None, str]:
-    """Refine a converted INT8 file in place; of a network that cannot be refined, say why."""
+    """Refine a converted INT8 file in place; return the result, or why the network cannot be refined."""
     runtime = installed_runtimes()[0]
     try:
         models = Model(reference, runtime=runtime), Model(part, runtime=runtime)
@@ -148,7 +147,7 @@ def _refine(
 
 
 def _provenance(network: Network, form: Format, io: str, calibration: CalibrationSet | None) -> dict[str, Any]:
-    """Where a file comes from, without times or paths, so that the same inputs give the same bytes."""
+    """Return how a file was made, without times and paths, so that the same inputs produce bit-identical files."""
     provenance: dict[str, Any] = {
         "network": network.name,
         "format": form.name,

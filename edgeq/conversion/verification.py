@@ -1,7 +1,7 @@
-"""Checking a converted file in the runtime before it is called done.
+"""Verify a converted file in the runtime.
 
-The check runs in a worker process. A runtime answers some files by aborting its process, and tflite-runtime does not
-work beside TensorFlow: neither must get in the converter's way.
+The check runs in a worker process for two reasons. Some files make a runtime abort its process, which would end the
+conversion. And tflite-runtime does not work in a process that has imported TensorFlow.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _BOUNDARY_OPERATORS = ("QUANTIZE", "DEQUANTIZE")
 
 
 def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.uint8]) -> None:
-    """Open a converted file, look at it and run it.
+    """Load a converted file, check that it is what was requested, and run it on one image.
 
     Args:
-        path: of the file, complete with its metadata.
-        name: what to call it in messages.
-        form: what it is meant to be.
-        io: type of input and output that an ``int8`` file was asked for.
-        pixels: an image to run, (height, width, channels) uint8.
+        path: the file, complete with its metadata.
+        name: the file's name in error messages.
+        form: the requested format.
+        io: the requested type of the input and output of an ``int8`` file, one of `IO_TYPES`.
+        pixels: the image, (height, width, channels) uint8.
 
     Raises:
-        ConversionError: it does not run, or is not what was requested; the message names the operators that
-            are not integer.
+        ConversionError: the file does not run, or is not what was requested. The message names any operators that are
+            not integer.
     """
     arguments = {"path": str(path), "form": form.name, "io": io, "shape": pixels.shape}
     try:
@@ -45,12 +45,12 @@ def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.
     except EdgeqError as error:
         problem = str(error).replace(str(path), name)
         if isinstance(error, WorkerDiedError) and error.code == -signal.SIGABRT:
-            problem += "; often activations that are all but zero, as in a network without trained weights"
+            problem += "; often because activations are nearly zero, as in a network without trained weights"
         raise ConversionError(f"{name}: the converted file fails its verification: {problem}") from None
 
 
 def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...]) -> None:
-    """Raise a `ConversionError` that says what is wrong with a file, if anything is; runs in the worker process."""
+    """Raise a `ConversionError` if a file is not what was requested; runs in the worker process."""
     model = Model(path)
     if form == "int8":
         _check_integer(read_graph(path), io)
@@ -58,11 +58,11 @@ def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...]
     pixels = np.frombuffer(content, np.uint8).reshape(shape)
     output = model.invoke(model.tensor(pixels))
     if not np.all(np.isfinite(model.dequantize(output))):
-        raise ConversionError("it gives NaN or infinity; check the network's weights")
+        raise ConversionError("it outputs NaN or infinity; check the network's weights")
 
 
 def _check_integer(graph: Graph, io: str) -> None:
-    """Every tensor of every operator is integer; with float I/O, but for the conversions at the two ends."""
+    """Check that all operators are integer, except the QUANTIZE and DEQUANTIZE at the ends of a file with float I/O."""
     ends = (graph.operators[0], graph.operators[-1]) if io == "float32" else ()
     culprits = set()
     for operator in graph.operators:
@@ -76,7 +76,7 @@ def _check_integer(graph: Graph, io: str) -> None:
 
 
 def _check_io(model: Model, io: str) -> None:
-    """Input and output have the type asked for and a scale that makes sense."""
+    """Check that input and output have the requested type and a plausible range."""
     for what, spec in (("input", model.input), ("output", model.output)):
         if spec.quantization.dtype != io:
             raise ConversionError(f"its {what} is {spec.quantization.dtype}, but {io} was asked for")

@@ -1,4 +1,4 @@
-"""Make an INT8 model agree better with the float model it was made from, at no run-time cost."""
+"""Correct an INT8 model so that it agrees better with the float model it was made from, at no run-time cost."""
 
 from __future__ import annotations
 

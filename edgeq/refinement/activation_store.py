@@ -1,4 +1,4 @@
-"""The activations of all images while a graph's operators run one after the other, on disk where they are large."""
+"""Hold the activations of all images while a graph's operators run one by one; large activations are on disk."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ class ActivationStore:
     """Holds a graph's activations from the operator that computes them to the last one that reads them.
 
     Attributes:
-        values: by the tensor's index, the values for all images, (images, ...) of the tensor's type.
+        values: the values of each tensor for all images, by tensor index: (images, ...) of the tensor's type.
     """
 
     def __init__(self, graph: Graph, tensors: npt.NDArray[Any]) -> None:
-        """Begin with the graph's input, (images, ...) of its type."""
+        """Start with the graph's input.
+
+        Args:
+            graph: the graph.
+            tensors: its input for all images, (images, ...) of the input's type.
+        """
         self._graph = graph
         self._readers = {index: len(operators) for index, operators in graph.consumers.items()}
         self.values: dict[int, npt.NDArray[Any]] = {graph.inputs[0]: tensors}
 
     def run(self, runner: OperatorRunner, output: int) -> None:
-        """Run an operator over all images.
+        """Run an operator on all images.
 
         Args:
-            runner: of the operator.
-            output: index of the tensor that it computes.
+            runner: the operator's runner.
+            output: index of the tensor that the operator computes.
 
         Raises:
-            InputError: there is no room for its values.
-            ModelError: the runtime does not run it.
+            InputError: the disk has no room for the tensor's values.
+            ModelError: the runtime cannot run the operator.
         """
         inputs = [self.values[index] for index in runner.inputs]
         tensor = self._graph.tensors[output]

@@ -1,8 +1,12 @@
 """Correct one integer layer so that its outputs match the float layer's in slope and mean.
 
-There are three corrections, each free at run time: GPTQ rounds the weights (`edgeq.refinement.rounding`), one factor on
-the weights' scales corrects the slope of the outputs, and the bias corrects their mean. Before its activation a layer
-is linear, so slope and mean follow from its input patches.
+There are three corrections, none of which costs time at inference:
+
+1. Rounding: GPTQ rounds the weights (:mod:`edgeq.refinement.rounding`).
+2. Scale correction: one factor on the weights' scales corrects the slope of the outputs.
+3. Bias correction: the bias corrects the mean of the outputs.
+
+Before its activation function a layer is linear, so slope and mean of its outputs follow from its input patches.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from edgeq.tflite.graph import Tensor
 
 __all__ = ["correct_bias", "correct_scale", "gptq_round"]
 
-_LEAST_SLOPE = 0.5  # rounding alone does not halve a layer's signal: below, something else is wrong
+_LEAST_SLOPE = 0.5  # quantization does not halve a layer's signal: below this slope, something else is wrong
 _INT8_WEIGHTS = (-127, 127)  # TFLite's quantization specification excludes -128
 
 
@@ -31,20 +35,21 @@ def gptq_round(
     extra: int,
     compensate: bool = False,
 ) -> bool:
-    """Round the float layer's weights with GPTQ, so that the output error on the integer layer's inputs is least.
+    """Round the float layer's weights with GPTQ, which minimizes the output error on the integer layer's inputs.
 
     Args:
-        editor: of the integer network.
-        layer: of the integer network.
+        editor: editor of the integer network.
+        layer: a layer of the integer network.
         reference: its counterpart in the float network.
         seen: the integer layer's inputs.
         expected: the float layer's inputs, at the same positions.
-        extra: output channels of the integer layer in front of the common ones; they stay as they are.
-        compensate: whether to round the weights that compensate for errors of the integer inputs, see
-            :func:`edgeq.refinement.rounding.compensated_weights`, instead of the float weights.
+        extra: number of leading output channels that only the integer layer has (a background class); unchanged.
+        compensate: whether to round weights that compensate for the errors of the integer inputs (see
+            :func:`edgeq.refinement.rounding.compensated_weights`) instead of the float weights.
 
     Returns:
-        Whether the weights could be written: they are symmetric int8, in one group, and this layer's own.
+        Whether the weights were written. They are only if they are symmetric int8, in one group, and not shared with
+        another layer.
     """
     kernel = layer.weights
     one_group = layer.depthwise or kernel.shape[-1] == layer.channels
@@ -66,15 +71,17 @@ def gptq_round(
 def correct_scale(
     editor: GraphEditor, layer: Layer, reference: Layer, seen: Inputs, expected: Inputs, extra: int
 ) -> bool:
-    """Scale an integer layer's weights by one factor, so that its outputs follow the float layer's with slope 1.
+    """Multiply an integer layer's weight scales by one factor that gives its outputs slope 1 over the float layer's.
 
-    Clipping and rounding of activations reduce their variance, and the losses of all layers multiply: MobileNetV2's
-    53 layers lose a tenth of the logits' standard deviation. There is one factor per layer, because all samples of a
-    layer determine it far better than the few of one channel. Uses the weights as they are now; arguments as those of
-    :func:`gptq_round`.
+    Clipping and rounding reduce the variance of activations, and the losses of all layers multiply: MobileNetV2's 53
+    layers lose a tenth of the logits' standard deviation. There is one factor per layer, not per channel, because the
+    samples of all channels together determine it far better.
+
+    Uses the integer layer's present weights. For the arguments, see :func:`gptq_round`.
 
     Returns:
-        Whether the scales could be written: they are this layer's own, and the slope is plausible.
+        Whether the scales were written. They are only if they are not shared with another layer, and the slope is
+        plausible.
     """
     if not (editor.owns_data(layer.weights.index) and (layer.bias is None or _writable(editor, layer.bias))):
         return False
@@ -87,7 +94,7 @@ def correct_scale(
     scale = _channel_scales(layer).copy()
     scale[extra:] *= power / common
     if len(layer.weights.quantization.scale) == 1:
-        scale = scale[-1:]  # of a background class too, if there is one
+        scale = scale[-1:]  # per-tensor: the factor then also scales a background class
     editor.set_quantization(layer.weights.index, scale)
     return True
 
@@ -97,11 +104,11 @@ def correct_bias(
 ) -> bool:
     """Write the bias that gives an integer layer the float layer's mean output in each channel.
 
-    This is bias correction (Nagel et al. 2019, Data-Free Quantization, arXiv 1906.04721, section 4.2). Uses the
-    weights as they are now; arguments as those of :func:`gptq_round`.
+    This is bias correction (Nagel et al. 2019, Data-Free Quantization, arXiv 1906.04721, section 4.2). Uses the integer
+    layer's present weights. For the arguments, see :func:`gptq_round`.
 
     Returns:
-        Whether the bias could be written: the layer has one of its own.
+        Whether the bias was written. It is only if the layer has one that is not shared with another layer.
     """
     bias = layer.bias
     if bias is None or not _writable(editor, bias):
@@ -121,12 +128,12 @@ def correct_bias(
 
 
 def _writable(editor: GraphEditor, bias: Tensor) -> bool:
-    """Whether a bias is int32 and its layer's own."""
+    """Return whether a bias is constant, int32 and not shared with another layer."""
     return bias.data is not None and bias.data.dtype == np.int32 and editor.owns_data(bias.index)
 
 
 def _rows(layer: Layer, inputs: Inputs) -> npt.NDArray[np.float32]:
-    """Sampled patches in the order of the layer's weights: ([channels,] samples, entries) float32."""
+    """Return the sampled patches in the order of the layer's weights: ([channels,] samples, entries) float32."""
     count, height, width, channels = inputs.patches.shape
     if layer.depthwise:
         return np.ascontiguousarray(inputs.patches.reshape(count, height * width, channels).transpose(2, 0, 1))
@@ -134,16 +141,16 @@ def _rows(layer: Layer, inputs: Inputs) -> npt.NDArray[np.float32]:
 
 
 def _real_rows(layer: Layer) -> npt.NDArray[np.float32]:
-    """A layer's weights as they are now: (output channels, patch entries) float32."""
+    """Return a layer's present weights as real numbers: (output channels, patch entries) float32."""
     return layer.rows(layer.weights.dequantize()).astype(np.float32)
 
 
 def _one_to_one(layer: Layer) -> bool:
-    """Whether a depthwise layer has one output channel per input channel; True for other layers."""
+    """Return whether a layer is not depthwise, or has one output channel per input channel."""
     return not layer.depthwise or layer.weights.shape[-1] == layer.input.shape[-1]
 
 
 def _channel_scales(layer: Layer) -> npt.NDArray[np.float64]:
-    """Scale of each output channel's weights: (output channels,)."""
+    """Return the scale of each output channel's weights: (output channels,) float64."""
     scale = np.asarray(layer.weights.quantization.scale, np.float64)
     return np.broadcast_to(scale, (layer.output.shape[-1],))

@@ -1,4 +1,4 @@
-"""Refining from file to file: with the metadata of the INT8 file, and a record of what was done to it."""
+"""Refine an INT8 file: read both models, and write the refined one with its metadata and a record of the refinement."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class RefinedModel:
     """A refined .tflite file that was written.
 
     Attributes:
-        path: of the file.
-        refinement: how it went; where it did not help, the file is the candidate as it was, but for the record.
-        calibration: the images that it was refined and checked on.
-        notes: what a reader should know about the two models; a list of sentences.
+        path: the file. If refining did not help, it is the unchanged candidate, with a record of the attempt.
+        refinement: the result of refining.
+        calibration: the images that the model was refined and checked on.
+        notes: notes on the two models; each is a sentence.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class RefinedModel:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data: the path, and what was measured."""
+        """Return plain JSON data: the path and the refinement's attributes."""
         return {"path": str(self.path), **self.refinement.to_json()}
 
 
@@ -52,27 +52,28 @@ def refine(
     overrides: Overrides | None = None,
     progress: Progress = no_progress,
 ) -> RefinedModel:
-    """Refine an INT8 file, made by whichever tool, so that it agrees better with its float file.
+    """Refine an INT8 file, made by any converter, so that it agrees better with the float file it was made from.
 
-    Layer after layer, weights are rounded again, ranges narrowed and biases corrected. The file keeps its operators
-    and its speed. One image in five is kept for checking: where the result is not better on those, the numbers stay
-    as they are. `edgeq.convert` does the same by itself.
+    Layer by layer, the weights are rounded by GPTQ, their scales and the biases are corrected, and the ranges of
+    activations are fitted. The operators and the speed do not change. One image in five is held out: if the refined
+    model is not better on the held-out images, the weights and ranges stay unchanged. `edgeq.convert` refines INT8
+    files by default.
 
     Args:
         reference: the float .tflite file.
-        candidate: the INT8 file that was made from it; it is only read, unless it is `out` too.
-        out: the file to write; None takes the candidate's name with ``_refined``, beside it.
-        calibration: the images: a folder, a list of image files, a set made before, or None for those that come with
-            edgeq. Best are photos like those that the model will see, never those that it is compared on.
-        count: how many of the images to take.
-        seed: of the choice.
-        bias_only: whether to correct the biases and leave weights and ranges as they are.
-        runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
-        overrides: what the caller knows better than the files, for both.
+        candidate: the INT8 file that was made from it; unchanged, unless it is also `out`.
+        out: the file to write; None for ``NAME_refined.tflite`` beside the candidate ``NAME.tflite``.
+        calibration: a folder of images, a list of image files, an existing set, or None for the images that come with
+            edgeq. Best are photos like those that the model will see, but not those that it is evaluated on.
+        count: number of images to choose.
+        seed: random seed for choosing the images.
+        bias_only: whether to correct the biases only, and leave weights and ranges unchanged.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``; None to use ``EDGEQ_RUNTIME``, else the fastest runtime.
+        overrides: preprocessing and labels to use instead of both files'.
         progress: called with (stage, done, total).
 
     Returns:
-        What was written, and how it went.
+        The file that was written, and the result of refining.
 
     Raises:
         InputError: the models do not correspond, there are too few images, or the file cannot be written.
@@ -97,18 +98,19 @@ def refine_content(
     methods: Collection[str] = METHODS,
     progress: Progress = no_progress,
 ) -> tuple[bytes, Refinement]:
-    """Refine an INT8 model on all cores, and record in its metadata what was done to it.
+    """Refine an INT8 model on all cores, and record the refinement in its metadata.
+
+    A file without edgeq's provenance gets no record.
 
     Args:
         reference: the float model.
         candidate: the INT8 model that was made from it.
-        calibration: images as both see them.
-        methods: some of `METHODS`; none corrects the biases alone.
+        calibration: representative images, preprocessed for the models.
+        methods: some of `METHODS`; if empty, only the biases are corrected.
         progress: called with (stage, done, total).
 
     Returns:
-        The content of the file: the better one of the two INT8 models, before and after; and how it went. A file of
-        another tool changes in its numbers alone.
+        The content of the better INT8 model, refined or unchanged; and the result of refining.
 
     Raises:
         InputError: the models do not correspond, or there are too few images.
@@ -119,11 +121,11 @@ def refine_content(
     )
     metadata = candidate.metadata
     if metadata.provenance:
-        from edgeq.tflite.metadata_writer import repack  # on a device there is nothing to write it with
+        from edgeq.tflite.metadata_writer import repack  # imported here: it needs flatbuffers, which devices lack
 
         record = refinement.to_json()
         seen = sorted({digest[:FINGERPRINT_LENGTH] for digest in calibration.digests} - metadata.calibrated_on)
-        if seen:  # other photos than it was calibrated on: a comparison must know them, though the file grows
+        if seen:  # images that it was not calibrated on: a comparison must recognize them as well
             record["fingerprints"] = seen
         content = repack(content, replace(metadata, provenance=metadata.provenance | {"refinement": record}))
     return content, refinement

@@ -19,11 +19,11 @@ _SAME = 0  # schema.fbs: Padding.SAME
 
 @dataclass(frozen=True)
 class Layer:
-    """A CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED of a graph.
+    """A CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED operator of a graph.
 
-    Before its activation it computes, for each output channel o and position, the sum over a patch's entries k of
-    ``weights[o, k] * patch[k]``, plus ``bias[o]``. A patch is (kernel height, kernel width, input channels); each
-    output channel of a depthwise layer reads one input channel only.
+    The layer reads one patch of its input per output position: (kernel height, kernel width, input channels). Output
+    channel o is the sum of ``weights[o, k] * patch[k]`` over the patch's entries k, plus ``bias[o]``; then comes the
+    activation function. Each output channel of a depthwise layer reads one input channel only.
 
     Attributes:
         graph: the operator's graph.
@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def weights(self) -> Tensor:
-        """The weights, in the file's shape."""
+        """The weights, in the shape that the file stores them in."""
         return self.graph.tensors[self.operator.inputs[1]]
 
     @property
@@ -61,18 +61,18 @@ class Layer:
 
     @property
     def dense(self) -> bool:
-        """Whether it is a FULLY_CONNECTED, at one position or, as in attention, at each position of a sequence."""
+        """Whether this is a FULLY_CONNECTED, at one position or at each position of a sequence (as in attention)."""
         return self.operator.name == "FULLY_CONNECTED"
 
     @property
     def refinable(self) -> bool:
-        """Whether it is what this class takes it for: constant weights times patches of an activation."""
+        """Whether the operator multiplies constant weights with patches of an activation, as this class assumes."""
         weights, source, output = self.weights, self.input, self.output
         if weights.data is None or source.data is not None:
             return False
         if not self.dense:
             return len(weights.shape) == len(source.shape) == len(output.shape) == 4
-        # The kernel reads the input in runs of as many values as the weights have columns, whatever its shape.
+        # FULLY_CONNECTED reads its input as rows of as many values as the weights have columns, whatever its shape.
         columns = math.prod(weights.shape[1:])
         return len(weights.shape) == 2 and math.prod(source.shape) == math.prod(self.output_size()) * columns
 
@@ -86,21 +86,21 @@ class Layer:
 
     @property
     def channels(self) -> int:
-        """Input channels of a patch."""
+        """Number of input channels of a patch."""
         return self.weights.shape[1] if self.dense else self.input.shape[-1]
 
     def rows(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Reshape weights from the file's shape to (output channels, patch entries)."""
+        """Reshape weights from the shape in the file to (output channels, patch entries)."""
         if self.depthwise:
             return weights.reshape(-1, weights.shape[-1]).T
         return weights.reshape(len(weights), -1)
 
     def unrows(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Reshape (output channels, patch entries) to the file's shape, the inverse of `rows`."""
+        """Reshape (output channels, patch entries) to the shape in the file; the inverse of `rows`."""
         return (rows.T if self.depthwise else rows).reshape(self.weights.shape)
 
     def respond(self, rows: npt.NDArray[Any], patches: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Compute the layer's outputs for patches, without bias and activation.
+        """Compute the layer's outputs for patches, without bias and activation function.
 
         Args:
             rows: weights as `rows` returns them.
@@ -121,22 +121,22 @@ class Layer:
         return np.asarray(given.transpose(1, 0, 2).reshape(count, -1))
 
     def output_size(self) -> tuple[int, int]:
-        """Height and width of the output; (1, positions) for FULLY_CONNECTED."""
+        """Return height and width of the output; (1, positions) for FULLY_CONNECTED."""
         shape = self.output.shape
         return (1, math.prod(shape[1:-1])) if self.dense else (shape[1], shape[2])
 
     def patches(
         self, activations: npt.NDArray[Any], positions: npt.NDArray[np.int64], padding: int = 0
     ) -> npt.NDArray[Any]:
-        """Cut the input patches of some output positions out of activations.
+        """Extract the input patches of some output positions from activations.
 
         Args:
-            activations: (items, ...) of the input tensor's shape, real numbers or the tensor's integers.
-            positions: (count,) indices into the output's positions, row by row.
-            padding: the value that stands for 0: for integers their zero point.
+            activations: the layer's input for several images, (images, ...): real numbers or the tensor's integers.
+            positions: (count,) indices of output positions, numbered row by row.
+            padding: the value that represents 0: the zero point if the activations are integers.
 
         Returns:
-            (items, count, kernel height, kernel width, input channels).
+            (images, count, kernel height, kernel width, input channels).
         """
         items = len(activations)
         if self.kernel == (1, 1) and self._strides() == (1, 1):
@@ -146,7 +146,7 @@ class Layer:
         height, width, _ = activations.shape[1:]
         down = self._source(0, rows)[:, :, np.newaxis]
         right = self._source(1, columns)[:, np.newaxis, :]
-        # Take the nearest pixel inside where a patch crosses the edge; overwrite it with padding below.
+        # Where a patch crosses the edge, take the nearest value inside; the next line overwrites it with padding.
         result = activations[:, down.clip(0, height - 1), right.clip(0, width - 1)]
         result[:, (down < 0) | (down >= height) | (right < 0) | (right >= width)] = padding
         return result
@@ -155,7 +155,8 @@ class Layer:
         """Average the patches of all positions.
 
         Args:
-            activation: one item of the input, or the mean of many: real numbers, or integers less their zero point.
+            activation: the layer's input for one image, or its mean over images, without the batch dimension: real
+                numbers, or integers minus their zero point.
 
         Returns:
             (kernel height, kernel width, input channels).
@@ -168,7 +169,8 @@ class Layer:
             return np.asarray(summed / len(flat), np.float64)[np.newaxis, np.newaxis]
         height, width, channels = activation.shape
         down, right = self._read_inside
-        # A row of counts for each of the kernel's rows: one matrix product sums the rows of all positions.
+        # For each kernel row, count how often it reads each input row. One matrix product with these counts then sums
+        # the input rows over all positions.
         chosen = np.stack([np.bincount(numbers, minlength=height) for numbers in down]).astype(activation.dtype)
         summed = (chosen @ activation.reshape(height, -1)).reshape(-1, width, channels)
         patch = np.stack([summed[:, numbers].sum(axis=1, dtype=np.float64) for numbers in right], axis=1)
@@ -176,7 +178,7 @@ class Layer:
 
     @cached_property
     def _read_inside(self) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]]:
-        """Input rows, and columns, that each kernel row, and column, reads over all positions, without padding."""
+        """The input rows that each kernel row reads over all positions, without padding; and the same for columns."""
         found = [self._source(axis, np.arange(self.output_size()[axis])).T for axis in (0, 1)]
         down, right = (
             [n[(n >= 0) & (n < size)] for n in f] for f, size in zip(found, self.input.shape[1:3], strict=True)
@@ -189,7 +191,7 @@ class Layer:
         return int(self.operator.options.strideH), int(self.operator.options.strideW)
 
     def _source(self, axis: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Input rows (axis 0) or columns (axis 1) that patches cover; those outside the input are padding.
+        """Return the indices of input rows (axis 0) or columns (axis 1) in patches; indices outside are padding.
 
         Args:
             axis: 0 or 1.

@@ -1,4 +1,4 @@
-"""Inputs of a network's layers over the calibration images: mean patches, and a sample of patches."""
+"""Observe the inputs of a network's layers on the calibration images: their mean patches, and samples of patches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeq.tflite.graph import Graph
 __all__ = ["Inputs", "observe", "observe_integers"]
 
 _SAMPLED_ENTRIES = 1 << 20
-"""Values kept of each layer's patches: this bounds the memory, whatever the number of images."""
+"""Number of values to sample per layer, which limits memory for any number of images."""
 
 _FEWEST_ROWS = 512
 _MOST_ROWS = 8192
@@ -26,12 +26,12 @@ _MOST_ROWS = 8192
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs of one layer over all images.
+    """The inputs of one layer on all images.
 
     Attributes:
-        mean: of all patches of all images, (kernel height, kernel width, input channels) float64.
-        positions: output positions whose patches are in the sample, as indices row by row.
-        patches: the sample, image after image, (count, kernel height, kernel width, input channels) float32.
+        mean: mean of all patches of all images, (kernel height, kernel width, input channels) float64.
+        positions: the output positions whose patches are sampled, numbered row by row: (positions,) int64.
+        patches: the sampled patches, image by image: (count, kernel height, kernel width, input channels) float32.
     """
 
     mean: npt.NDArray[np.float64]
@@ -40,9 +40,10 @@ class Inputs:
 
 
 def _choose_positions(layer: Layer, images: int) -> npt.NDArray[np.int64]:
-    """Choose the output positions of a layer whose patches are sampled, the same for every image; sorted.
+    """Choose the output positions of a layer whose patches are sampled, sorted. They are the same for every image.
 
-    The sample must determine the layer's second moments: it has a few thousand patches in all, fewer of large ones.
+    Over all images, the sample has 512 to 8192 patches, fewer the larger they are: enough to estimate their second
+    moments.
     """
     available = layer.output_size()[0] * layer.output_size()[1]
     entries = int(np.prod(layer.kernel)) * layer.channels
@@ -62,20 +63,20 @@ def observe(
     threads: int,
     progress: Progress,
 ) -> dict[int, Inputs]:
-    """Run a float network once over the images and record the inputs of its layers.
+    """Run a float network on each image and record the inputs of its layers.
 
     Args:
         graph: the float network.
-        layers: its layers to observe.
+        layers: the layers to observe.
         tensors: input tensors, one per image.
-        sampled: whether to keep a sample of the patches, or only their means.
-        observers: range observers by index of the activation; each gets all values.
+        sampled: whether to keep a sample of the patches as well as their mean.
+        observers: range observers, by index of the activation; each gets its activation's values for every image.
         runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
-        threads: how many the kernels may use.
+        threads: number of threads that the kernels may use.
         progress: called with ("Observing the float network", done, total).
 
     Returns:
-        The inputs of each layer, by the index of its operator.
+        The inputs of each layer, by the index of the layer's operator.
     """
     positions = [_choose_positions(layer, len(tensors)) if sampled else np.zeros(0, np.int64) for layer in layers]
     wanted = [layer.input.index for layer in layers] + list(observers)
@@ -90,7 +91,7 @@ def observe(
             samples[number].append(layer.patches(activation, positions[number])[0])
         for index, observer in observers.items():
             observer.add(found[index])
-        del found, activation  # views into the runner's memory, which keep it from running again
+        del found, activation  # views of the runner's memory: it cannot run again while they exist
         progress("Observing the float network", done, len(tensors))
     return {
         layer.operator.index: Inputs(mean / len(tensors), chosen, np.concatenate(sample))
@@ -102,13 +103,13 @@ def observe_integers(layer: Layer, activations: npt.NDArray[Any], positions: npt
     """Record the inputs of an integer layer as real numbers.
 
     Args:
-        layer: of the integer network.
-        activations: its input for all images, (images, ...) of the input's integer type.
-        positions: output positions whose patches are sampled.
+        layer: a layer of the integer network.
+        activations: the layer's input for all images, (images, ...) of the input's integer type.
+        positions: the output positions whose patches are sampled.
     """
     quantization = layer.input.quantization
     scale, zero_point = quantization.scale[0], quantization.zero_point[0]
-    # Subtract the zero point, because padding stands for 0. Apply the scale last: sums of integers are exact.
+    # Subtract the zero point first, because `mean_patch` pads with 0. Apply the scale last: sums of integers are exact.
     mean = activations.sum(axis=0, dtype=np.int32) / len(activations) - zero_point
     patches = layer.patches(activations, positions, zero_point).reshape(-1, *layer.kernel, layer.channels)
     real = (patches.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)

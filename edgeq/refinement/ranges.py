@@ -1,10 +1,12 @@
-"""Ranges of activations with a smaller error on the calibration images than the converter's ranges.
+"""Find ranges of activations that have a smaller error on the calibration images than the converter's ranges.
 
-A range that holds the largest value ever observed spends its 256 steps on values that hardly occur. Where an activation
-is not clamped (the linear bottlenecks of a MobileNet and the sums behind them), the range of least mean squared error
-clips a few extreme values and gives all others a finer step (Banner et al. 2019, arXiv 1810.05723). Clamped
-activations, such as those of ReLU6, are not narrowed. A range that the images exceed, because it was calibrated on
-other images, is widened.
+The converter makes each range include the largest value observed, so many of its 256 steps represent values that hardly
+ever occur. The range with the least mean squared error clips a few extreme values and represents all others in finer
+steps (Banner et al. 2019, arXiv 1810.05723).
+
+Ranges are narrowed only for activations without an activation function: a MobileNet's linear bottlenecks and the sums
+after them. The ranges of clamped activations (ReLU, ReLU6) and of logits are only widened, where the images exceed them
+because the model was calibrated on other images.
 """
 
 from __future__ import annotations
@@ -22,24 +24,24 @@ from edgeq.tflite.graph import ABSENT, Graph, Operator, Tensor
 __all__ = ["RangeObserver", "range_observers"]
 
 _BINS = 8192
-_REACH = 4.0  # times the present range: the histogram's end
-_STEPS = 255  # of an 8-bit range
-_SHARES = np.linspace(0.5, 1.0, 26)  # of the lower and upper end
-_EVERY = 3  # one position in this many is counted, with all its channels, whose ranges differ
+_REACH = 4.0  # the histogram's end, as a multiple of the present range's largest absolute value
+_STEPS = 255  # number of steps in an 8-bit range
+_SHARES = np.linspace(0.5, 1.0, 26)  # candidates for each end, as fractions of the observed end
+_EVERY = 3  # one position in this many is counted, with all of its channels, because channels' ranges differ
 _NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
 _TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "SOFTMAX", "LOGISTIC")
-"""Operators whose kernels take an input of any scale; others need the scale of their output."""
+"""Operators whose kernels accept an input of any scale; others require that input and output have the same scale."""
 
 
 class RangeObserver:
-    """Collects a histogram of a float activation and finds its range for the INT8 model."""
+    """Observes a float activation and finds the best range for its counterpart in the INT8 model."""
 
     def __init__(self, tensor: Tensor, narrowed: bool) -> None:
         """Start without values.
 
         Args:
             tensor: the activation in the INT8 model.
-            narrowed: whether its range may become narrower, or only wider.
+            narrowed: whether the range may also be narrowed; if False, it is only widened.
         """
         self._tensor, self._narrowed = tensor, narrowed
         self._present = tensor.quantization.real_range
@@ -48,7 +50,7 @@ class RangeObserver:
         self._low, self._high = self._present
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Add the values of one image, (..., channels)."""
+        """Add the activation's values for one image, (..., channels) float32."""
         if self._narrowed:
             counted = values.reshape(-1, values.shape[-1])[::_EVERY]
             bins = (counted + np.float32(self._reach)) * np.float32(_BINS / (2 * self._reach))
@@ -57,7 +59,7 @@ class RangeObserver:
             self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
 
     def best_range(self) -> tuple[float, float]:
-        """The best range as its lower and upper end; it includes 0."""
+        """Return the lower and the upper end of the best range; it includes 0."""
         low, high = self._low, self._high
         if self._narrowed and self._counts.any():
             middles = ((np.arange(_BINS) + 0.5) / _BINS * 2 - 1) * self._reach
@@ -66,10 +68,12 @@ class RangeObserver:
         return min(low, 0.0), max(high, 0.0)
 
     def fit(self, editor: GraphEditor) -> None:
-        """Write the best range into the model; the biases of the operators that read the activation must follow.
+        """Write the best range into the model.
+
+        The caller must then rescale the biases of the operators that read the activation.
 
         Args:
-            editor: of the INT8 model or of a copy of it.
+            editor: editor of the INT8 model or of a copy of it.
         """
         low, high = self.best_range()
         scale = (high - low) / _STEPS
@@ -82,16 +86,16 @@ class RangeObserver:
 def _least_error(
     values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], low: float, high: float
 ) -> tuple[float, float]:
-    """Find the range of least mean squared error whose ends lie between half of (low, high) and all of it.
+    """Find the range with the least mean squared error. Each end is between half of the given end and the given end.
 
     Args:
-        values: (bins,) real values.
-        counts: how often each value occurs.
-        low: at most 0.
-        high: at least 0.
+        values: (bins,) float64, the value of each bin.
+        counts: (bins,) int64, how often each value occurs.
+        low: lower end, at most 0.
+        high: upper end, at least 0.
     """
     lows, highs = (np.array([0.0]) if end == 0 else _SHARES * end for end in (low, high))
-    # Squared distance of all values to a range with that end, for each candidate end.
+    # For each candidate end: the sum of the squared distances by which values exceed it.
     below = (np.maximum(lows[:, np.newaxis] - values, 0) ** 2) @ counts
     above = (np.maximum(values - highs[:, np.newaxis], 0) ** 2) @ counts
     scales = (highs[np.newaxis, :] - lows[:, np.newaxis]) / _STEPS
@@ -101,12 +105,15 @@ def _least_error(
 
 
 def range_observers(pair: GraphPair, editor: GraphEditor, unchanged: Collection[int] = ()) -> dict[int, RangeObserver]:
-    """Make an observer for each activation whose range may change, by the activation's index in the float model.
+    """Make an observer for each activation whose range may change.
 
     Args:
-        pair: the two models.
-        editor: of the INT8 model.
-        unchanged: its operators, by index, whose biases will not follow.
+        pair: the graphs of both models.
+        editor: editor of the INT8 model.
+        unchanged: indices of the INT8 model's operators whose biases will not be rescaled.
+
+    Returns:
+        The observers, by the activation's index in the float model.
     """
     graph = pair.candidate
     found = {}
@@ -129,12 +136,15 @@ def range_observers(pair: GraphPair, editor: GraphEditor, unchanged: Collection[
 
 
 def _may_be_narrowed(operator: Operator, readers: Sequence[Operator]) -> bool:
-    """Whether an activation's largest values may be clipped: not clamped activations, and not logits."""
+    """Return whether an activation's largest values may be clipped: not if it is clamped already, and not of logits."""
     clamped = operator.options.fusedActivationFunction != _NO_ACTIVATION
     return not clamped and all(reader.name not in ("SOFTMAX", "LOGISTIC") for reader in readers)
 
 
 def _bias_can_follow(graph: Graph, editor: GraphEditor, inputs: Sequence[int]) -> bool:
-    """Whether a layer's bias may be written: its scale, the product of the input's and the weights', must follow."""
+    """Return whether a layer's bias is absent or can be rescaled when the input's scale changes.
+
+    A bias's scale must equal the input's scale times the weights' scale.
+    """
     bias = inputs[2] if len(inputs) > 2 else ABSENT
     return bias == ABSENT or (graph.is_constant(bias) and editor.owns_data(bias))

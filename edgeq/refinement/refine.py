@@ -1,4 +1,4 @@
-"""Refine an INT8 model layer by layer on the runtime's own integer kernels, and check it on other images."""
+"""Refine an INT8 model layer by layer, with the runtime's own integer kernels, and check it on held-out images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,19 @@ from edgeq.tflite.graph import Graph, Operator, read_graph
 __all__ = ["METHODS", "Refinement", "refine_model"]
 
 METHODS = ("gain", "rounding", "mending", "ranges")
-"""Corrections on top of bias correction, which is always done: ``gain`` corrects the slope of a layer's outputs,
-``rounding`` rounds the weights with GPTQ, ``mending`` rounds towards weights that compensate for errors of earlier
-layers (QEP, GPTAQ), and ``ranges`` fits the activations' ranges. Files store these names in their provenance."""
+"""Corrections that can be applied in addition to bias correction, which is always applied.
+
+- ``gain``: scale correction, one factor on a layer's weight scales that corrects the slope of its outputs.
+- ``rounding``: round the weights with GPTQ.
+- ``mending``: error compensation (QEP, GPTAQ). GPTQ then rounds weights that compensate for the errors of earlier
+  layers, instead of the float weights. Has an effect only together with ``rounding``.
+- ``ranges``: fit the ranges of activations.
+
+Files store these names in their provenance."""
 
 _WITH_WEIGHTS = (*WEIGHTED, "BATCH_MATMUL", "TRANSPOSE_CONV")
 _CHECK_EVERY = 5
-"""One image in this many is kept for checking."""
+"""One image in this many is held out, to check the result on."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,14 @@ class Refinement:
     """The result of refining a model.
 
     Attributes:
-        images: how many images it was refined on.
-        checked_on: how many other images it was checked on.
-        layers: how many layers were corrected.
-        methods: what was applied: ``bias`` and some of `METHODS`; fewer where all together did not help.
-        l1_before: mean sum of absolute differences of probabilities from the float model's, in 0..2, on the images
-            for checking, before refining.
-        l1_after: the same after refining.
+        images: number of images that the model was refined on.
+        checked_on: number of held-out images that the result was checked on.
+        layers: number of layers that were corrected.
+        methods: the corrections that were applied, ``bias`` first and then some of `METHODS`; fewer than requested if
+            all of them together did not help.
+        l1_before: L1 distance of the INT8 model's probabilities from the float model's before refining, mean over the
+            held-out images; in 0..2.
+        l1_after: the same distance after refining.
         kept: whether the refined model was better and is the result.
         skipped_layers: layers that cannot be refined and stay unchanged: index, operator and output of each.
     """
@@ -60,14 +67,14 @@ class Refinement:
     skipped_layers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes; `skipped_layers` only where there are any."""
+        """Return the attributes as plain JSON data; without `skipped_layers` if there are none."""
         facts = asdict(self) | {"methods": list(self.methods), "kept": self.kept}
         skipped = facts.pop("skipped_layers")
         return facts | ({"skipped_layers": list(skipped)} if skipped else {})
 
     @property
     def kept(self) -> bool:
-        """Whether refining helped on the images for checking, which took no part in it."""
+        """Whether the refined model is better than the original on the held-out images."""
         return self.l1_after < self.l1_before
 
 
@@ -82,23 +89,23 @@ def refine_model(
 ) -> tuple[bytes, Refinement]:
     """Refine an INT8 model so that it agrees better with the float model it was made from.
 
-    One image in five is kept for checking. On the others, each integer layer is corrected and then run, so that the
-    next layer is corrected on what the corrected layers before it really produce. Only weights, biases, scales and
-    zero points change: the content keeps its length, and the model its operators and its speed.
+    One image in five is held out for checking. Each integer layer is corrected on the other images and then run on
+    them, so that the next layer is corrected on the outputs of the corrected layers before it. Only weights, biases,
+    scales and zero points change. The content's length, the operators and the speed stay the same.
 
     Args:
         reference: the float model.
-        candidate: the INT8 model, made from it by any converter.
+        candidate: the INT8 model that was made from it, by any converter.
         pixels: representative images of the models' input size, (height, width, channels) uint8 each.
-        methods: some of `METHODS`; empty corrects the biases alone.
-        threads: how many the runtime may use.
+        methods: some of `METHODS`; if empty, only the biases are corrected.
+        threads: number of threads that the runtime may use.
         progress: called with (stage, done, total).
 
     Returns:
-        The content of the better INT8 model, either as it was or refined, and the measurements.
+        The content of the better INT8 model, refined or unchanged; and the result of refining.
 
     Raises:
-        InputError: the models do not correspond, or too few images.
+        InputError: the models do not correspond, or there are too few images.
         ModelError: the runtime cannot run a part of a model.
     """
     if len(pixels) < _CHECK_EVERY:
@@ -107,7 +114,7 @@ def refine_model(
     images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
     before = candidate.path.read_bytes()
     integer = Graph(before, candidate.path)
-    for operator in integer.operators:  # before pairing, whose message about a float file would mislead
+    for operator in integer.operators:  # before pairing, whose error message for a float file would mislead
         if operator.name in WEIGHTED:
             _check_integer(integer, operator)
     pair = pair_graphs(read_graph(reference.path), integer)
@@ -116,7 +123,10 @@ def refine_model(
     expected = _probabilities(reference, pair.reference.content, checks, threads)
 
     def distance(content: bytes) -> float:
-        """Mean L1 of probabilities from the float model's, on the images for checking; without a background class."""
+        """Return the mean L1 distance from the float model's probabilities, over the held-out images.
+
+        A background class is ignored.
+        """
         found = _probabilities(candidate, content, checks, threads)
         return float(np.abs(found[:, found.shape[1] - expected.shape[1] :] - expected).sum(axis=1).mean())
 
@@ -126,7 +136,7 @@ def refine_model(
         raise InputError(f"{candidate.path}: has no layer that can be refined")
     observers = range_observers(pair, GraphEditor(integer), unchanged) if "ranges" in methods else {}
     tensors = [reference.tensor(image) for image in images]
-    sampled = not {"gain", "rounding"}.isdisjoint(methods)  # correcting biases takes means alone
+    sampled = not {"gain", "rounding"}.isdisjoint(methods)  # bias correction needs the mean patches only
     inputs = observe(pair.reference, layers, tensors, sampled, observers, reference.runtime, threads, progress)
     tensors = [candidate.tensor(image) for image in images]
     for tried in _fewer_and_fewer(methods):
@@ -145,12 +155,17 @@ def refine_model(
         progress("Checking", 1, 1)
         if refinement.kept:
             return after, refinement
-        pair = pair_graphs(pair.reference, Graph(before, candidate.path))  # as it was
+        pair = pair_graphs(pair.reference, Graph(before, candidate.path))  # start again from the original
     return before, refinement
 
 
 def _split_layers(pair: GraphPair) -> tuple[list[Layer], dict[int, str]]:
-    """The float model's layers to refine by, and what those that cannot be refined are called, by index in INT8."""
+    """Split the weighted layers into those that can be refined and those that cannot.
+
+    Returns:
+        The float model's layers whose INT8 counterparts can be refined; and a description of each layer that cannot,
+        by its operator's index in the INT8 model.
+    """
     layers: list[Layer] = []
     unchanged: dict[int, str] = {}
     for match in pair.operators:
@@ -165,7 +180,7 @@ def _split_layers(pair: GraphPair) -> tuple[list[Layer], dict[int, str]]:
 
 
 def _are_alike(reference: Layer, candidate: Layer) -> bool:
-    """Whether two layers can be refined, and read patches of the same size at as many positions."""
+    """Return whether two layers can be refined, and have patches of the same size and the same number of positions."""
     if not (reference.refinable and candidate.refinable):
         return False
     sizes = [(math.prod(layer.output_size()), layer.kernel, layer.channels) for layer in (reference, candidate)]
@@ -173,7 +188,7 @@ def _are_alike(reference: Layer, candidate: Layer) -> bool:
 
 
 def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
-    """What to try until something helps: all methods, then without the last one, and so on."""
+    """List what to try until something helps: all methods, then all except the last, and so on."""
     wanted = tuple(method for method in METHODS if method in methods)
     return [wanted[:count] for count in range(len(wanted), 0, -1)] or [()]
 
@@ -184,7 +199,7 @@ def _check_integer(graph: Graph, operator: Operator) -> None:
     if not types <= {"int8", "uint8"}:
         raise InputError(
             f"{graph.path}: is not full-integer INT8: its operator {operator.index} ({operator.name}) works on "
-            f"{', '.join(sorted(types))}; refining takes a file from edgeq convert --int8 or the like"
+            f"{', '.join(sorted(types))}; give a full-integer file, such as edgeq convert --int8 writes"
         )
 
 
@@ -198,7 +213,7 @@ def _correct(
     threads: int,
     progress: Progress,
 ) -> bytes:
-    """Correct all layers of the pair's INT8 model on its input tensors, and return its content."""
+    """Correct all layers of the pair's INT8 model on its input tensors, and return the corrected model's content."""
     graph = pair.candidate
     editor = GraphEditor(graph)
     for observer in observers:
@@ -225,6 +240,6 @@ def _correct(
 def _probabilities(
     model: Model, content: bytes, pixels: Sequence[npt.NDArray[np.uint8]], threads: int
 ) -> npt.NDArray[np.float64]:
-    """Probabilities that `model` with the numbers of `content` gives for images: (images, classes)."""
+    """Return the probabilities of images, (images, classes) float64, from `content`, a version of `model`."""
     changed = model.with_content(content, threads)
     return np.stack([changed.probabilities(changed.invoke(changed.tensor(image))) for image in pixels])

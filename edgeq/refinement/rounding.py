@@ -1,13 +1,14 @@
-"""Round weights with GPTQ on a layer's real inputs, with error compensation.
+"""Round weights with GPTQ, optionally with compensation for the errors of earlier layers.
 
-Rounding each weight to the nearest integer minimizes the error of each weight, not that of the layer's outputs. GPTQ
-(arXiv 2210.17323) rounds the weights input by input and adjusts those not yet rounded to compensate for the error,
-according to the second moments of the layer's inputs.
+Rounding each weight to the nearest integer minimizes the error of each weight, not the error of the layer's outputs.
+GPTQ (arXiv 2210.17323) rounds the weights one input at a time. After each step it adjusts the weights that are not yet
+rounded, so that they compensate for the rounding error; the second moments of the layer's inputs determine how.
 
-Error compensation changes the weights that GPTQ rounds. A layer's integer inputs carry the errors of all integer layers
-before it, and a linear layer can undo a part of them. Its target weights are those whose outputs on the integer inputs
-come closest to the float layer's outputs on the float inputs, by least squares with a ridge towards the float weights,
-which keeps few images from overfitting. QEP (arXiv 2504.09629) and GPTAQ (arXiv 2504.02692) do so for language models.
+Error compensation replaces the float weights that GPTQ rounds. A layer's integer inputs carry the errors of all integer
+layers before it, and a linear layer can undo a part of them. The compensated weights are those whose outputs on the
+integer inputs come closest to the float layer's outputs on the float inputs: a ridge regression, whose penalty on the
+distance from the float weights prevents overfitting to few images. QEP (arXiv 2504.09629) and GPTAQ (arXiv 2504.02692)
+do this for language models.
 """
 
 from __future__ import annotations
@@ -22,23 +23,28 @@ __all__ = ["Moments", "compensated_weights", "round_weights"]
 Floats = npt.NDArray[np.float32]
 
 _DAMPING = 0.01
-"""Share of the mean variance that is added to every variance, GPTQ's own value: inputs may be constant."""
+"""Damping: this multiple of the inputs' mean variance is added to each variance, because inputs may be constant.
+
+The value is GPTQ's own."""
 
 _RIDGE = 10.0
-"""The same for error compensation. Chosen on photos used for nothing else; 3 to 100 do as well."""
+"""Ridge penalty of error compensation, as a multiple of the inputs' mean variance.
 
-_BLOCK = 64  # columns rounded before the rest is updated, which saves memory traffic
+Chosen on photos that are used for nothing else; values from 3 to 100 work equally well."""
+
+_BLOCK = 64  # inputs that are rounded before the remaining weights are updated, which saves memory traffic
 
 
 @dataclass(frozen=True)
 class Moments:
     """Second central moments of a layer's input patches.
 
-    One matrix for all output channels, or one per channel for a depthwise layer, whose channels have separate inputs.
+    There is one matrix for all output channels. A depthwise layer has one per channel, because each channel has its own
+    input.
 
     Attributes:
-        integer: of the integer model's inputs (as real numbers), ([channels,] entries, entries).
-        cross: of the float model's inputs with the integer model's, of the same shape.
+        integer: covariance of the integer model's inputs (as real numbers), ([channels,] entries, entries) float32.
+        cross: covariance of the float model's inputs with the integer model's, of the same shape.
     """
 
     integer: Floats
@@ -46,7 +52,12 @@ class Moments:
 
     @classmethod
     def of(cls, reference: Floats, candidate: Floats) -> Moments:
-        """Compute them from patches of the same positions, ([channels,] rows, entries) each."""
+        """Compute the moments from patches of both models.
+
+        Args:
+            reference: the float model's patches, ([channels,] samples, entries).
+            candidate: the integer model's patches at the same positions, of the same shape.
+        """
         x = reference - reference.mean(axis=-2, keepdims=True)
         y = candidate - candidate.mean(axis=-2, keepdims=True)
         turned = y.swapaxes(-1, -2) / np.float32(y.shape[-2])
@@ -57,12 +68,12 @@ def compensated_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE
     """Change float weights so that they compensate for the errors of the integer inputs.
 
     Args:
-        weights: (channels, entries) of the float layer.
-        moments: of the layer's inputs.
-        ridge: weight of the distance from `weights`, as a multiple of the inputs' mean variance.
+        weights: the float layer's weights, (channels, entries).
+        moments: moments of the layer's inputs.
+        ridge: penalty on the distance from `weights`, as a multiple of the inputs' mean variance.
 
     Returns:
-        (channels, entries) float32.
+        The compensated weights, (channels, entries) float32.
     """
     one_for_all = moments.integer.ndim == 2
     rows = weights if one_for_all else weights[:, np.newaxis]
@@ -76,17 +87,17 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
     """Round weights to integers with GPTQ, so that the layer's outputs change least.
 
     Args:
-        target: (channels, entries) real weights.
-        scale: (channels,) real units per integer step.
-        moments: of the layer's inputs.
-        low: smallest integer.
-        high: largest integer.
+        target: the weights to round, (channels, entries), real numbers.
+        scale: real units per integer step, (channels,).
+        moments: moments of the layer's inputs.
+        low: smallest integer allowed.
+        high: largest integer allowed.
 
     Returns:
-        (channels, entries) float32 integers.
+        The integer weights, (channels, entries), as float32.
     """
     matrix = _with_diagonal(moments.integer, _DAMPING)
-    # Inputs that vary most are rounded first, while most weights are left to compensate.
+    # Round the inputs that vary most first, while most weights can still compensate.
     order = np.argsort(-np.einsum("...kk->...k", matrix), axis=-1, kind="stable")
     steps = target / scale[:, np.newaxis]
     if matrix.ndim == 2:
@@ -97,7 +108,7 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
         )
         steps = np.take_along_axis(steps, order, axis=1)
     upper = _upper_root_of_inverse(matrix)
-    # Its rows say how the error of one weight is distributed over those that follow.
+    # Row k says how the error of weight k is distributed over the weights after it.
     upper = upper / np.einsum("...kk->...k", upper)[..., np.newaxis]
     rounded = _round_in_order(steps, np.ascontiguousarray(upper, np.float32), low, high)
     result = np.empty_like(rounded)
@@ -109,17 +120,25 @@ def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -1
 
 
 def _upper_root_of_inverse(matrix: Floats) -> Floats:
-    """Upper triangular U with ``U.T @ U`` the inverse of a positive definite matrix.
+    """Return the upper triangular U with ``U.T @ U`` equal to the inverse of a positive definite matrix.
 
-    Computed from the root of the matrix with rows and columns reversed, in double precision: the moments of flat
-    pictures are so nearly singular that in single precision the inverse may not be positive definite.
+    U is computed from the Cholesky root of the matrix with rows and columns reversed. This is done in double precision:
+    the moments of plain images are so close to singular that the inverse in single precision may not be positive
+    definite.
     """
     lower = np.linalg.cholesky(matrix[..., ::-1, ::-1].astype(np.float64))
     return np.asarray(np.linalg.inv(lower)[..., ::-1, ::-1], np.float32)
 
 
 def _round_in_order(steps: Floats, upper: Floats, low: int, high: int) -> Floats:
-    """Round column by column; `upper` has ones on its diagonal and is one matrix, or one per row of `steps`."""
+    """Round column by column, and let the columns to the right compensate for the errors.
+
+    Args:
+        steps: weights divided by their scale, (channels, entries).
+        upper: one (entries, entries) upper triangular matrix with ones on its diagonal, or one per channel.
+        low: smallest integer allowed.
+        high: largest integer allowed.
+    """
     entries = steps.shape[1]
     shared = upper.ndim == 2
     columns = np.ascontiguousarray(steps.T)  # (entries, channels): each step reads contiguous memory
@@ -140,7 +159,7 @@ def _round_in_order(steps: Floats, upper: Floats, low: int, high: int) -> Floats
 
 
 def _with_diagonal(moments: Floats, share: float) -> Floats:
-    """Add a share of the mean variance to each variance."""
+    """Add `share` times the mean variance to each variance."""
     size = moments.shape[-1]
     mean = np.einsum("...kk->...", moments) / size
     added = np.asarray(share * mean + np.float32(1e-8), np.float32)[..., np.newaxis, np.newaxis]

@@ -122,8 +122,8 @@ class TestLabelsFile:
             pytest.param("1.jpg,1.0\n", "line 1: must be a file name and a class index", id="fraction"),
             pytest.param("1.jpg,²\n", "line 1: must be a file name and a class index", id="superscript"),
             pytest.param("file,class_index\n1.jpg,3\n", "line 2: class 3, but the models have 3", id="too-high"),
-            pytest.param("other.jpg,0\n", "names no file that is there", id="none-there"),
-            pytest.param("", "names no file that is there", id="empty"),
+            pytest.param("other.jpg,0\n", "none of the files that it names exists", id="none-there"),
+            pytest.param("", "none of the files that it names exists", id="empty"),
             pytest.param("1.jpg,0\n1.jpg,0\n", "line 2: names 1.jpg a second time", id="twice"),
         ],
     )
@@ -207,9 +207,9 @@ class TestAFileOfItsOwn:
         [
             pytest.param("1.jpg,9\n", "line 1: class 9, but the models have 3", id="too-high"),
             pytest.param(
-                "other.jpg,0\n", "names no file that is there; names are relative to its folder", id="none-there"
+                "other.jpg,0\n", "none of the files that it names exists; names are relative", id="none-there"
             ),
-            pytest.param(f"{'x' * 300},0\n", "names no file that is there", id="too-long-a-name"),
+            pytest.param(f"{'x' * 300},0\n", "none of the files that it names exists", id="too-long-a-name"),
             pytest.param(f"{'x' * 200_000},0\n", "cannot read labels", id="no-table-at-all"),
             pytest.param("1.jpg\0,0\n", "mine.csv: ", id="nul"),
             pytest.param("name,age\nAnn,43\n", "line 1: must be a file name and a class index", id="another-table"),

@@ -16,7 +16,7 @@ from edgeq.preprocessing import Preprocessing
 keras = pytest.importorskip("keras")
 
 COLOURS_INPUT = Preprocessing(32, 32, crop=1.0)
-HINT = "activations that are all but zero"
+HINT = "activations are nearly zero"
 
 
 def check(path: Path, io: str = "int8") -> None:
