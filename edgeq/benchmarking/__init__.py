@@ -1,4 +1,4 @@
-"""Measure the speed of models: under every runtime, with one thread and several, with and without XNNPACK."""
+"""Measure the speed of models with every runtime, with one thread and several, with and without XNNPACK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark as a job: every configuration of some models, on this machine or on devices."""
+"""Measure models in every configuration, on this machine or on devices."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bench", "bench_devices"]
 
-_KERNELS = ("default", "built-in")  # with XNNPACK where it applies, and without
-_SHARE_OF_MEMORY = 0.25  # of what is available, for the processes that live at the same time
+_KERNELS = ("default", "built-in")  # with XNNPACK where it applies, and without it
+_SHARE_OF_MEMORY = 0.25  # fraction of the available memory that the processes may use together
 
 
 def bench(
@@ -36,21 +36,23 @@ def bench(
     on: str | None = None,
     progress: Progress = no_progress,
 ) -> Benchmark:
-    """Measure how fast models run, under every runtime, with XNNPACK and without, on one thread and several.
+    """Measure how fast models run with every runtime, with and without XNNPACK, on one thread and on several.
 
-    Each configuration has its own process, so its memory and its crashes are its own. The configurations take turns: a
-    machine's speed drifts with its temperature and its load, and turns spread the drift evenly, so ratios hold even if
-    times do not. As many processes are alive at the same time as fit into a quarter of the available memory, and always
-    two; the models in one configuration always take turns. A configuration without XNNPACK is omitted if the default
-    does not use XNNPACK either.
+    Each configuration runs in its own process, so that its memory is measured alone and a crash affects no other. The
+    configurations run alternately in short turns, because a machine's speed drifts with temperature and load. Turns
+    spread the drift evenly: ratios between configurations are right even if absolute times are not.
+
+    As many processes are alive at the same time as fit into a quarter of the available memory, but at least two. Models
+    with the same runtime, threads and kernels always alternate. A configuration without XNNPACK is omitted if the
+    default configuration does not use XNNPACK either.
 
     Args:
-        models: one .tflite file or several; any will do, the inputs are noise.
-        runtimes: names in ``edgeq.runtime.RUNTIMES``; empty takes all that are installed.
-        threads: of the interpreter; empty takes 1, 2 and 4, up to the number of cores.
-        seconds: how long each configuration runs, in total, after the warm-up.
-        on: a device, ``[user@]host[:port]``; None measures on this machine. See :func:`bench_devices`.
-        progress: called with ("Measuring", turns done, turns in all).
+        models: one or several .tflite files of any kind; their inputs are noise.
+        runtimes: names in ``edgeq.runtime.RUNTIMES``; empty for all that are installed.
+        threads: numbers of threads to measure; empty for 1, 2 and 4, up to the number of cores.
+        seconds: total time to run each configuration, after the warm-up.
+        on: a device, ``[user@]host[:port]``; None for this machine. See :func:`bench_devices`.
+        progress: called with ("Measuring", turns done, number of turns).
 
     Raises:
         InputError: a model does not exist.
@@ -75,24 +77,24 @@ def bench_devices(
     seconds: float = 2.0,
     progress: Progress = no_progress,
 ) -> list[Outcome[Benchmark]]:
-    """Measure on several devices at the same time; one that fails does not stop the others.
+    """Measure on several devices at the same time. A device that fails does not stop the others.
 
     Args:
         models: see :func:`bench`.
         hosts: the devices, ``[user@]host[:port]``; they are set up if needed.
-        runtimes: see :func:`bench`; empty takes all that a device has.
+        runtimes: see :func:`bench`; empty for all that a device has.
         threads: see :func:`bench`.
         seconds: see :func:`bench`.
-        progress: of a single device its own; of several, how many are done.
+        progress: called with the progress of a single device; for several, with the number that have finished.
 
     Returns:
         One outcome per device, in the order of `hosts`: its benchmark or its error.
 
     Raises:
-        InputError: a model does not exist, or a host is malformed.
+        InputError: a model does not exist, or a device's address is malformed.
     """
     from edgeq.device.backend import DeviceBackend
-    from edgeq.device.fleet import on_each  # SSH, which this machine does not need
+    from edgeq.device.fleet import on_each  # imported here: only devices need SSH
 
     names = _names(models)
 
@@ -104,13 +106,13 @@ def bench_devices(
 
 
 def _this_machine() -> Machine:
-    """This machine as a worker process sees it; in this process, tensorflow may prevent tflite-runtime."""
+    """Describe this machine, in a worker process: in this one, tensorflow may make tflite-runtime unusable."""
     with WorkerProcess() as worker:
         return Machine.from_json(worker.ask("machine")[0])
 
 
 def _names(models: str | Path | Sequence[str | Path]) -> list[str]:
-    """The names of one file or several, without duplicates; checks that they exist."""
+    """Return the paths of one or several files without duplicates; raise an `InputError` if one does not exist."""
     names = [str(models)] if isinstance(models, str | Path) else list(dict.fromkeys(map(str, models)))
     for name in names:
         if not Path(name).is_file():
@@ -127,7 +129,7 @@ def _bench(
     start_backend: Callable[[str, str, int, str], Backend],
     progress: Progress,
 ) -> Benchmark:
-    """Measure on the machine that `machine` describes and on which `start_backend` starts processes."""
+    """Measure on one machine, which `machine` describes and on which `start_backend` starts processes."""
     before = machine()
     runs = {
         (c := Configuration(model, runtime, number, kernels)): ConfigurationRun(c, start_backend)
@@ -138,7 +140,7 @@ def _bench(
     }
 
     def repeats(run: ConfigurationRun) -> bool:
-        """Whether it would repeat the default configuration, because that does not use XNNPACK."""
+        """Return whether a configuration is the same as the default one, because that does not use XNNPACK."""
         default = runs[run.configuration._replace(kernels="default")]
         return run is not default and default.loaded is not None and not default.loaded.delegated
 

@@ -15,19 +15,20 @@ class Measurement:
     """The speed of one model in one configuration, measured in a separate process.
 
     Attributes:
-        model: the file.
-        size_bytes: its size.
-        runtime: name and version.
-        threads: of the interpreter.
-        kernels: ``XNNPACK`` if it took over operators, else ``built-in``.
-        import_ms: importing the runtime.
-        load_ms: reading the model from disk (where the page cache can be dropped) and preparing it.
-        first_ms: the first inference.
-        runs: inferences after the warm-up; the following measures are of these.
+        model: the model's file.
+        size_bytes: the file's size in bytes.
+        runtime: the runtime's name and version.
+        threads: number of threads of the interpreter.
+        kernels: ``XNNPACK`` if it runs some of the operators, else ``built-in``.
+        import_ms: time to import the runtime, in milliseconds.
+        load_ms: time to read the model (from disk, if the system allows dropping it from the page cache) and to
+            allocate its tensors.
+        first_ms: time of the first inference.
+        runs: number of inferences after the warm-up, from which the following measures are computed.
         median_ms: median time of an inference.
-        p90_ms: 90th percentile.
-        p99_ms: 99th percentile.
-        min_ms: the fastest inference.
+        p90_ms: 90th percentile of the times.
+        p99_ms: 99th percentile of the times.
+        min_ms: time of the fastest inference.
         images_per_s: 1000 / median_ms.
         peak_rss_bytes: peak resident memory of the process (Python, NumPy, runtime, model); None if unknown.
     """
@@ -54,11 +55,11 @@ class Failure:
     """A configuration in which a model could not be run.
 
     Attributes:
-        model: the file.
-        runtime: its name.
-        threads: of the interpreter.
+        model: the model's file.
+        runtime: the runtime's name.
+        threads: number of threads of the interpreter.
         kernels: ``default`` or ``built-in``.
-        reason: what went wrong.
+        reason: why the model could not be run.
     """
 
     model: str
@@ -70,14 +71,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Everything that a benchmark measured.
+    """The results of a benchmark.
 
     Attributes:
-        before: the machine at the beginning.
-        after: the machine at the end; temperature and throttling show whether it kept its speed.
-        measurements: in the order of models, runtimes, kernels, threads.
+        before: the machine at the start.
+        after: the machine at the end. Its temperature and throttling show whether it kept its speed.
+        measurements: the measurements, sorted by model, runtime, kernels and threads.
         failures: configurations that could not be measured.
-        rounds: how many turns each configuration had; turns alternate, so ratios hold even if the speed drifts.
+        rounds: number of turns that each configuration had.
     """
 
     before: Machine
@@ -87,12 +88,12 @@ class Benchmark:
     rounds: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes."""
+        """Return the attributes as plain JSON data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Benchmark:
-        """Read what :meth:`to_json` gave."""
+        """Make an object from the data that :meth:`to_json` returns."""
         return cls(
             before=Machine.from_json(data["before"]),
             after=Machine.from_json(data["after"]),

@@ -1,4 +1,4 @@
-"""Turns: each configuration runs for a moment in its own process, then the next; memory limits how many are alive."""
+"""Run configurations alternately in short turns, each in its own process, within a limit on memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ROUNDS = 10
 """Turns per configuration."""
 
 _FEWEST_ALIVE = 2  # the first model and the one that is compared with it
-_FEWEST_RUNS = 3  # in a turn, however slow
+_FEWEST_RUNS = 3  # inferences per turn, even if the model is slow
 _PROCESS_BYTES = {"tensorflow": 650_000_000}
 _OTHER_PROCESS_BYTES = 60_000_000  # ai-edge-litert and tflite-runtime with a small model: 45 to 60 MB
-_BYTES_PER_FILE_BYTE = 3  # the file, packed weights, activations
+_BYTES_PER_FILE_BYTE = 3  # memory per byte of the file: the file itself, packed weights, activations
 
 
 class Configuration(NamedTuple):
@@ -30,8 +30,8 @@ class Configuration(NamedTuple):
     Attributes:
         model: the .tflite file.
         runtime: a name in ``edgeq.runtime.RUNTIMES``.
-        threads: that the interpreter may use.
-        kernels: ``default``, or ``built-in`` without XNNPACK.
+        threads: number of threads that the interpreter may use.
+        kernels: ``default``, or ``built-in`` for no XNNPACK.
     """
 
     model: str
@@ -41,21 +41,21 @@ class Configuration(NamedTuple):
 
 
 class ConfigurationRun:
-    """One configuration, its process while that is alive, and the results of its turns.
+    """One configuration, its process (if alive), and the results of its turns so far.
 
     Attributes:
-        configuration: what is run.
-        expected_bytes: rough memory of its process.
-        loaded: how the model was loaded the first time; None before.
-        failure: why it cannot be run, or None.
+        configuration: the configuration.
+        expected_bytes: estimated memory of the process.
+        loaded: facts about the first time the model was loaded; None before that.
+        failure: why the configuration cannot be run, or None.
     """
 
     def __init__(self, configuration: Configuration, start_backend: Callable[[str, str, int, str], Backend]) -> None:
         """Remember what to run.
 
         Args:
-            configuration: what to run.
-            start_backend: called with the configuration's parts whenever a process is needed.
+            configuration: the configuration.
+            start_backend: starts a process; called with the configuration's fields.
         """
         self.configuration, self._start_backend = configuration, start_backend
         self._size_bytes = Path(configuration.model).stat().st_size
@@ -68,10 +68,14 @@ class ConfigurationRun:
         self._turns: list[Turn] = []
 
     def take_turn(self, seconds: float, measured: bool) -> None:
-        """Run for a while; a process is started if there is none, and warmed up by a turn that does not count.
+        """Run the model for some time. If there is no process, first start one and warm it up for the same time.
+
+        Args:
+            seconds: how long to run it.
+            measured: whether the turn counts; if False, it only warms up the process.
 
         Raises:
-            EdgeqError: it cannot be run.
+            EdgeqError: the model cannot be run.
         """
         if self._backend is None:
             self._backend = self._start_backend(*self.configuration)
@@ -83,18 +87,22 @@ class ConfigurationRun:
             self._turns.append(self._backend.time(seconds, _FEWEST_RUNS))
 
     def stop(self) -> None:
-        """End the process, if it is alive."""
+        """End the process, if there is one."""
         if self._backend is not None:
             self._backend.close()
             self._backend = None
 
     def fail(self, reason: str) -> None:
-        """End the process for good."""
+        """End the process, and record why the configuration cannot be run."""
         self.stop()
         self.failure = Failure(*self.configuration, reason)
 
     def measurement(self, version: str) -> Measurement:
-        """Summarize all turns; `version` is the runtime's."""
+        """Summarize all turns.
+
+        Args:
+            version: the runtime's version.
+        """
         c, loaded = self.configuration, self.loaded
         assert loaded
         times = sorted(time_ms for turn in self._turns for time_ms in turn.times_ms)
@@ -121,10 +129,10 @@ class ConfigurationRun:
 def groups(runs: Iterable[ConfigurationRun], budget_bytes: float) -> list[list[ConfigurationRun]]:
     """Split configurations into groups whose processes fit into memory together.
 
-    The models in one configuration stay together, because their ratio is reported.
+    Models with the same runtime, threads and kernels stay in one group, because their ratio is reported.
 
     Args:
-        runs: sorted so that the same runtime, kernels and threads are adjacent.
+        runs: the configurations, with those of the same runtime, threads and kernels next to each other.
         budget_bytes: memory for the processes.
     """
     found: list[list[ConfigurationRun]] = [[]]
@@ -143,16 +151,16 @@ def take_turns(
     repeats: Callable[[ConfigurationRun], bool],
     step: Callable[[], None],
 ) -> None:
-    """Let configurations take their turns.
+    """Run the configurations of a group alternately.
 
-    As many processes are alive at a time as fit into the budget, and always two. If the group needs more, the first
-    ones stay alive, and the others are started again for each of their turns.
+    As many processes are alive at the same time as fit into the budget, but at least two. If the group does not fit,
+    the first processes stay alive, and the others are started again for each of their turns.
 
     Args:
-        group: the first one's process is never stopped in between.
-        seconds: how long each runs, in total.
+        group: the configurations. The process of the first one stays alive until the end.
+        seconds: total time to run each configuration.
         budget_bytes: memory for the processes.
-        repeats: whether a configuration would only repeat another and is omitted; asked before each turn.
+        repeats: returns whether a configuration would repeat another one and is omitted; called before each turn.
         step: called before each turn.
 
     Raises:
@@ -160,7 +168,7 @@ def take_turns(
     """
     alive: list[ConfigurationRun] = []
     try:
-        for round_ in range(ROUNDS + 1):  # the first warms up
+        for round_ in range(ROUNDS + 1):  # the first round is the warm-up
             for run in group:
                 step()
                 if run.failure or repeats(run):
@@ -186,5 +194,5 @@ def _expected_bytes(runs: Sequence[ConfigurationRun]) -> int:
 
 
 def _percentile(ordered: Sequence[float], share: int) -> float:
-    """The `share`-th percentile, by the nearest rank."""
+    """Return the `share`-th percentile of sorted values, by the nearest-rank method."""
     return ordered[max(0, -(-len(ordered) * share // 100) - 1)]

@@ -1,4 +1,4 @@
-"""The representative dataset: which images a network is calibrated on, or how to make some."""
+"""The representative dataset for calibration: choose images for it, or synthesize them."""
 
 from __future__ import annotations
 

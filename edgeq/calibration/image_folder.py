@@ -1,6 +1,6 @@
-"""Folders of images that were made, not taken: written whole or not at all, each image saying where it is from.
+"""Folders of synthesized images, written completely or not at all.
 
-What there is to say travels in the images' own text, as any other file in the folder would be taken for a photo.
+Each image stores its provenance as PNG text. A separate file in the folder could be mistaken for a photo.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def write_images(folder: Path, images: npt.NDArray[np.uint8], origin: dict[str, 
     """Write images as lossless PNG files ``synthesized-0001.png``, ``synthesized-0002.png``, ...
 
     Args:
-        folder: an existing one.
+        folder: an existing folder.
         images: (N, height, width, 1 or 3) uint8, grey or RGB.
-        origin: plain JSON data on how they were made; it goes into each file, as the PNG text ``edgeq``.
+        origin: the images' provenance as plain JSON data, stored in each file as the PNG text ``edgeq``.
 
     Returns:
-        The files, in order.
+        The paths of the files, in order.
     """
     text = PngInfo()
     text.add_text(_KEYWORD, json.dumps(origin))
@@ -47,7 +47,7 @@ def write_images(folder: Path, images: npt.NDArray[np.uint8], origin: dict[str, 
 
 
 def read_origin(path: str | Path) -> dict[str, Any] | None:
-    """Read the provenance that `write_images` stores in a file; None for any other file."""
+    """Read the provenance that `write_images` stored in a file; None for any other file."""
     try:
         with Image.open(path) as image:
             origin = json.loads(image.info.get(_KEYWORD, "null"))
@@ -58,26 +58,26 @@ def read_origin(path: str | Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
-    """Make a folder of images as a whole, or leave things as they were.
+    """Replace a folder of synthesized images completely, or leave it unchanged.
 
-    Gives a temporary folder. When the block ends well, it takes the folder's place; when it raises, it vanishes.
+    Yields a temporary folder to write to. It replaces `folder` if the block succeeds, and is deleted if it raises.
 
     Args:
-        folder: a new or an empty one, or one that holds only what `write_images` wrote.
+        folder: a folder that does not exist, is empty, or contains only files from `write_images`.
 
     Raises:
-        InputError: it holds something else, or cannot be made or written to.
+        InputError: the folder contains other files, or cannot be created or written to.
     """
     target = Path(folder)
     _require_replaceable(target)
     with replacing([target]) as (part,):
         part.mkdir()
         yield part
-        _require_replaceable(target)  # minutes have passed
+        _require_replaceable(target)  # again, because minutes may have passed
 
 
 def _require_replaceable(folder: Path) -> None:
-    """Raise an `InputError` if a folder holds something of the user's."""
+    """Raise an `InputError` if a folder contains files that edgeq did not synthesize."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -85,6 +85,5 @@ def _require_replaceable(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if not _PATTERN.fullmatch(path.name) or read_origin(path) is None:
             raise InputError(
-                f"{folder}: holds {path.name}, which is none of the images that edgeq synthesized; give a new or an "
-                "empty folder"
+                f"{folder}: holds {path.name}, which edgeq did not synthesize; give a new or an empty folder"
             )

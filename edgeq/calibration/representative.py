@@ -1,4 +1,4 @@
-"""Choosing the images of a representative dataset, by seed, spread over sub-folders."""
+"""Choose the images of a representative dataset at random, evenly from all sub-folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MINIMUM_IMAGES = 10
-"""Fewer usable images than this give ranges that mean nothing, and are an error."""
+"""Smallest number of usable images. Ranges from fewer images would be unreliable, so fewer are an error."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class CalibrationSet:
     """The images that a network is calibrated on.
 
     Attributes:
-        folder: where they come from; None for files that were listed one by one.
-        files: those chosen, in the order of their use.
-        pixels: one (height, width, channels) uint8 array a file.
-        skipped: files that could not serve, each with the reason.
-        seed: of the choice.
-        digests: SHA-256 of each chosen file's content, in hexadecimal.
+        folder: the folder that the images come from; None if the files were listed one by one.
+        files: the chosen files, in the order of their use.
+        pixels: the preprocessed images, one (height, width, channels) uint8 array per file.
+        skipped: files that could not be used, each with the reason.
+        seed: random seed of the choice.
+        digests: SHA-256 digest of each chosen file's content, in hexadecimal.
     """
 
     folder: Path | None
@@ -53,9 +53,9 @@ class CalibrationSet:
     digests: tuple[str, ...]
 
     def provenance(self) -> dict[str, Any]:
-        """Return the record that a calibrated model keeps of this set: plain JSON data, without paths.
+        """Return the record of this set that a calibrated model stores: plain JSON data, without paths.
 
-        With a fingerprint of each image, so that a comparison can tell whether it looks at the same ones.
+        It has a fingerprint of each image, by which a comparison recognizes images that the model was calibrated on.
         """
         return {
             "count": len(self.files),
@@ -66,19 +66,19 @@ class CalibrationSet:
 
 
 CalibrationSource = str | Path | Sequence[str | Path] | CalibrationSet | None
-"""A folder of images, a list of image files, a set made before, or None for the images that come with edgeq."""
+"""A folder of images, a list of image files, an existing set, or None for the images that come with edgeq."""
 
 
 def shipped_images() -> Path:
-    """The folder of representative images that comes with edgeq."""
+    """Return the folder of representative images that comes with edgeq."""
     return shipped("calibration")
 
 
 def require_images(source: CalibrationSource) -> None:
-    """Check that a folder or all files of a list exist, before anything that takes long.
+    """Check that a folder, or each file in a list, exists. This is fast, and is called before slow steps.
 
     Raises:
-        InputError: one does not.
+        InputError: the folder or a file does not exist.
     """
     if isinstance(source, str | Path):
         require_folder(source)
@@ -98,21 +98,23 @@ def choose_images(
 ) -> CalibrationSet:
     """Choose up to `count` images and preprocess them.
 
-    The files of each sub-folder are shuffled by `seed`; then the sub-folders take turns, so that a folder per
-    class is represented evenly. Files of a folder that are not images by their names, and images that are damaged or
-    the same as an earlier one, are skipped.
+    The files of each sub-folder are shuffled, and then one file is taken from each sub-folder in turn. With one
+    sub-folder per class, all classes are represented evenly. Files without an image suffix, damaged images and
+    duplicates are skipped.
 
     Args:
-        source: a folder, searched recursively for anything Pillow reads; image files; None for the images that come
-            with edgeq; or a set made before, which is taken as it is, whatever the other arguments say.
-        preprocessing: what the network sees of an image.
-        count: how many images.
-        seed: of the shuffle; the same seed and files give the same set.
+        source: a folder, which is searched recursively; a list of image files; None for the images that come with
+            edgeq; or an existing set, which is returned unchanged if it fits the preprocessing.
+        preprocessing: how images become the network's input.
+        count: number of images to choose.
+        seed: random seed of the shuffle; the same seed and files give the same set.
         progress: called with ("Reading calibration images", done, count).
-        spared: fingerprints (the start of the content's SHA-256) of photos that others are kept for.
+        spared: fingerprints (the start of the content's SHA-256) of images not to choose, because they are held out
+            for evaluation.
 
     Raises:
-        InputError: no such folder or file, fewer than `MINIMUM_IMAGES` usable images, or a set for another input.
+        InputError: the folder or a file does not exist, there are fewer than `MINIMUM_IMAGES` usable images, or an
+            existing set's images have another size or other channels than the input.
     """
     if isinstance(source, CalibrationSet):
         return _fitting(source, preprocessing)
@@ -129,7 +131,7 @@ def choose_images(
     for path in _taking_turns(paths, seed):
         if len(files) == count:
             break
-        if path in unopened:  # they take their turn all the same: which images are chosen must not change
+        if path in unopened:  # not removed from `paths` before the shuffle, which would change the choice of images
             continue
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
@@ -157,7 +159,7 @@ def choose_images(
 
 
 def _fitting(chosen: CalibrationSet, preprocessing: Preprocessing) -> CalibrationSet:
-    """The set, if its images have the input's size and channels."""
+    """Return the set; raise an `InputError` if its images do not have the input's size and channels."""
     shape = preprocessing.height, preprocessing.width, len(preprocessing.channels)
     found = {pixels.shape for pixels in chosen.pixels}
     if found != {shape}:
@@ -169,7 +171,7 @@ def _fitting(chosen: CalibrationSet, preprocessing: Preprocessing) -> Calibratio
 
 
 def _listed(source: str | Path | Sequence[str | Path]) -> tuple[Path | None, list[Path]]:
-    """The folder, if it is one, and the files, sorted."""
+    """Return the folder, or None for a list of files; and all files, sorted."""
     if isinstance(source, str | Path):
         return Path(source), files_below(source)
     require_images(source)
@@ -177,7 +179,7 @@ def _listed(source: str | Path | Sequence[str | Path]) -> tuple[Path | None, lis
 
 
 def _taking_turns(paths: list[Path], seed: int) -> Iterator[Path]:
-    """Shuffle each folder's files, then take one of each folder in turn until all are used up."""
+    """Shuffle each folder's files, then yield one file from each folder in turn until all are used up."""
     shuffle = random.Random(seed).shuffle
     queues: dict[Path, list[Path]] = {}
     for path in paths:

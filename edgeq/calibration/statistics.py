@@ -1,6 +1,6 @@
-"""The statistics in a network's BatchNormalization layers, and the distance of other images from them.
+"""Compare the statistics of images inside a network with those that its BatchNormalization layers recorded in training.
 
-Each layer kept the mean and the variance, a channel, of what went into it during training.
+Each such layer stores the mean and the variance of its input per channel.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ __all__ = ["WatchedNetwork"]
 _Moments = list[tuple[Any, Any]]
 _Floats = npt.NDArray[np.float32]
 
-_BATCH = 25  # images at a time, where only their averages matter
-_FOLDED_TOLERANCE = 1e-3  # float16 keeps a variance of 0.999 only so exactly
+_BATCH = 25  # images per batch; affects only memory
+_FOLDED_TOLERANCE = 1e-3  # the error of a folded layer's variance, such as 0.999, that was stored as float16
 _TINY = 1e-30  # keeps logarithms finite
 _INSTEAD = "calibrate on photos (edgeq convert --calib DIR), or on the set that comes with edgeq (without --calib)"
 
 
 class WatchedNetwork:
-    """A `keras.Model` whose BatchNormalization layers can be watched.
+    """A `keras.Model` and the inputs of its BatchNormalization layers.
 
-    Pixels are (N, height, width, 1 or 3) float32 in [0, 1] here, grey or RGB. Moments are one (mean, variance) a
-    layer that knows something, each (channels,) float32.
+    In this class, pixels are (N, height, width, 1 or 3) float32 in [0, 1], grey or RGB. Moments are a list with one
+    (mean, variance) pair per run of a BatchNormalization layer whose statistics carry information, each (channels,)
+    float32.
 
     Args:
-        model: from (N, height, width, channels) to (N, classes): probabilities or logits. Its BatchNormalization
-            layers may be in nested models.
-        preprocessing: how images become its input.
-        name: what errors call the model; None takes its own name.
+        model: a model from (N, height, width, channels) to (N, classes): probabilities or logits. Its
+            BatchNormalization layers may be in nested models.
+        preprocessing: how images become the model's input.
+        name: the model's name in error messages; None for its own name.
 
     Attributes:
-        shape: (height, width, 1 or 3) of its images.
-        classes: how many there are, for an image to be drawn towards one.
+        shape: (height, width, 1 or 3), the shape of an image.
+        classes: the number of classes.
 
     Raises:
         InputError: the model has no BatchNormalization, or its statistics carry no information.
@@ -58,11 +59,11 @@ class WatchedNetwork:
         trial = np.random.default_rng(0).random((2, *self.shape), np.float32)
         try:
             seen, scores = self._run(tf.constant(trial))
-        except Exception as error:  # layers raise anything on shapes that do not suit them
+        except Exception as error:  # layers raise exceptions of many types for shapes that they do not support
             size = f"{preprocessing.width}x{preprocessing.height} {preprocessing.channels}"
             raise ModelError(f"{name}: cannot run on images of {size} ({one_line(error)})") from None
         if not seen:
-            raise InputError(f"{name}: has no BatchNormalization, so it keeps no statistics of its photos; {_INSTEAD}")
+            raise InputError(f"{name}: has no BatchNormalization, so it has no statistics of its photos; {_INSTEAD}")
         self._kept = [_Kept(layer) for layer, _ in seen]
         if not any(kept.informative for kept in self._kept):
             raise InputError(
@@ -70,19 +71,19 @@ class WatchedNetwork:
                 f"variances 1), so its statistics carry no information; {_INSTEAD}"
             )
         self._gives_probabilities = bool(tf.reduce_all((scores >= 0) & (scores <= 1)))
-        self.classes = max(2, int(scores.shape[1]))  # one score is the second class's
+        self.classes = max(2, int(scores.shape[1]))  # a single score is that of the second of two classes
         pixels = tf.TensorSpec((None, *self.shape), tf.float32)
         self.moments = tf.function(lambda x: self.look(x)[0], input_signature=[pixels], autograph=False)
 
     def distance(self, images: npt.NDArray[np.uint8]) -> float:
-        """Measure the distance of the statistics of images inside the network from those of its training.
+        """Measure how far the statistics of images inside the network are from those recorded in training.
 
         Args:
             images: (N, height, width, 1 or 3) uint8, grey or RGB.
 
         Returns:
-            Root mean square, over layers and channels, of the differences of mean and of standard deviation, in
-            standard deviations of the channel; 0 for equal statistics.
+            Root mean square, over layers and channels, of the differences of mean and standard deviation, in units of
+            the channel's standard deviation; 0 if the statistics are equal.
         """
         batches = np.array_split(images.astype(np.float32) / 255, math.ceil(len(images) / _BATCH))
         shares = [len(batch) / len(images) for batch in batches]
@@ -94,10 +95,11 @@ class WatchedNetwork:
         return math.sqrt(self.squared_distance(pooled))
 
     def squared_distance(self, moments: _Moments) -> Any:
-        """Mean over layers and channels of the squared differences of mean and of standard deviation: a scalar.
+        """Return the squared distance of moments from the recorded statistics, a scalar tensor.
 
-        In standard deviations as the layers take them, that is with their epsilon, so that channels which never
-        vary do not outweigh all others.
+        It is the mean over layers and channels of the squared differences of mean and standard deviation, in units of
+        the recorded standard deviation. That includes the layer's epsilon: otherwise, channels that never vary would
+        outweigh all others.
         """
         import tensorflow as tf
 
@@ -111,13 +113,16 @@ class WatchedNetwork:
         return tf.add_n(distances) / len(distances)
 
     def look(self, pixels: Any) -> tuple[_Moments, Any]:
-        """Compute, in TensorFlow, the moments of pixels and their log-probabilities, (N, classes)."""
+        """Return the moments of pixels and the classes' log-probabilities, (N, classes), as TensorFlow tensors."""
         seen, scores = self._run(pixels)
         moments = [_moments(*call) for kept, call in zip(self._kept, seen, strict=True) if kept.informative]
         return moments, self._log_probabilities(scores)
 
     def _log_probabilities(self, scores: Any) -> Any:
-        """(N, classes) of (N, scores): probabilities of one softmax or of many sigmoids, or logits."""
+        """Turn scores, (N, scores), into log-probabilities, (N, classes).
+
+        The scores may be probabilities from a softmax or from sigmoids, or logits.
+        """
         import tensorflow as tf
 
         if scores.shape[1] == 1:
@@ -127,7 +132,7 @@ class WatchedNetwork:
         return tf.nn.log_softmax(scores)
 
     def _run(self, pixels: Any) -> tuple[list[tuple[Any, Any]], Any]:
-        """Each BatchNormalization layer with its input, in the order in which they run, and the (N, scores)."""
+        """Run the model; return each BatchNormalization layer with its input, in order, and the scores (N, scores)."""
         import tensorflow as tf
 
         spec = self._preprocessing
@@ -145,8 +150,9 @@ class _Kept:
     Attributes:
         mean: (channels,) float32.
         variance: (channels,) float32, with `epsilon` added.
-        epsilon: what the layer adds to variances.
-        informative: False where it was never trained, or is folded into the layers beside it.
+        epsilon: the constant that the layer adds to variances.
+        informative: whether the statistics carry information; False if the layer was never trained, or if it has been
+            folded into a neighbouring layer.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -159,7 +165,7 @@ class _Kept:
 
 @contextlib.contextmanager
 def _watching() -> Iterator[list[tuple[Any, Any]]]:
-    """Note each BatchNormalization layer that runs, in whatever nested model it is, with its input."""
+    """Record each BatchNormalization layer that runs within the context, and its input, in nested models too."""
     from keras.layers import BatchNormalization
 
     original = BatchNormalization.call
@@ -177,7 +183,7 @@ def _watching() -> Iterator[list[tuple[Any, Any]]]:
 
 
 def _moments(layer: Any, values: Any) -> tuple[Any, Any]:
-    """Mean and variance of a layer's input, (channels,) float32 each."""
+    """Return mean and variance of a layer's input, (channels,) float32 each."""
     import tensorflow as tf
 
     rank = values.shape.rank
@@ -186,10 +192,10 @@ def _moments(layer: Any, values: Any) -> tuple[Any, Any]:
 
 
 def _crop_matrices(preprocessing: Preprocessing) -> tuple[_Floats, _Floats]:
-    """Return cropping and resampling as two matrices, for the rows and the columns of an image of the input's size.
+    """Express the crop and resize of an image of the input's size as two matrices, one for rows and one for columns.
 
     Returns:
-        (height, height) and (width, width) float32: from rows and columns of the image to those of the input.
+        (height, height) float32, from the image's rows to the input's; and (width, width) float32 for the columns.
     """
     height, width = preprocessing.height, preprocessing.width
     left, top, right, bottom = preprocessing.crop_box(width, height)

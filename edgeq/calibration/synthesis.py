@@ -1,11 +1,13 @@
-"""Images made from a network alone, for users who have no photos like those that it was trained on.
+"""Synthesize calibration images from a network, for users without photos like those that it was trained on.
 
-Images that cause the statistics which a network's BatchNormalization layers kept in training drive its
-activations over much the same ranges, and that is what calibration needs. So, as in ZeroQ (Cai et al. 2020, arXiv
-2001.00281, section 3.1), noise is changed by Adam until its statistics are near those.
+A network's BatchNormalization layers recorded the statistics of the training photos. Images with the same statistics
+drive the activations over about the same ranges, which is what calibration needs. So, as in ZeroQ (Cai et al. 2020,
+arXiv 2001.00281, section 3.1), Adam changes noise until its statistics inside the network are close to the recorded
+ones.
 
-Other than in that paper, each image is also drawn towards a class: behind the last BatchNormalization nothing
-else holds the scores up, and where they stay far below those of photos, the INT8 file clips them.
+Unlike in the paper, each image is also optimized towards a class. No statistics constrain the scores, which come after
+the last BatchNormalization. Without this, they would be far smaller than those of photos, and the INT8 file would clip
+the scores of real photos.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from edgeq.progress import Progress, no_progress
 __all__ = ["DEFAULT_STEPS", "synthesize"]
 
 DEFAULT_STEPS = 60
-"""Steps of the optimizer over all images. More bring the statistics nearer, and the INT8 file nothing."""
+"""Optimizer steps per batch of images. More steps match the statistics better, but do not improve the INT8 file."""
 
-_BATCH = 25  # images whose statistics are matched together; more take more memory
-_LARGEST_RATE = 0.03  # of Adam at first, as a share of the range of pixels; it falls to nothing along half a cosine
-_DECAYS = (0.9, 0.99)  # of Adam's averages of the gradient and of its square
-_CLASS_WEIGHT = 0.1  # of the cross-entropy, beside the squared distance of the statistics
-_TINY = 1e-30  # keeps Adam's quotients finite; its usual 1e-7 is larger than these gradients
+_BATCH = 25  # images whose statistics are matched together; more need more memory
+_LARGEST_RATE = 0.03  # initial learning rate of Adam, for pixels in [0, 1]; it decays to 0 along a half cosine
+_DECAYS = (0.9, 0.99)  # Adam's decay rates for the averages of the gradient and of its square
+_CLASS_WEIGHT = 0.1  # weight of the cross-entropy; the squared distance of the statistics has weight 1
+_TINY = 1e-30  # Adam's epsilon; the usual 1e-7 is larger than these gradients
 
 _Floats = npt.NDArray[np.float32]
 
@@ -41,20 +43,20 @@ def synthesize(
     steps: int = DEFAULT_STEPS,
     progress: Progress = no_progress,
 ) -> npt.NDArray[np.uint8]:
-    """Make images that a network's BatchNormalization layers find ordinary.
+    """Synthesize images whose statistics inside a network match those that its BatchNormalization layers recorded.
 
     Args:
-        network: whose layers these are.
-        count: how many images.
-        seed: of the noise that they begin as. On one machine, the same seed gives the same images.
-        steps: of the optimizer.
-        progress: called with ("Synthesizing images", steps done, steps in all).
+        network: the network.
+        count: number of images.
+        seed: random seed of the initial noise. On one machine, the same seed gives the same images.
+        steps: number of optimizer steps per batch of images.
+        progress: called with ("Synthesizing images", steps done, number of steps).
 
     Returns:
-        (count, height, width, 1 or 3) uint8: grey or RGB, as in files, also for a network that takes BGR.
+        (count, height, width, 1 or 3) uint8, grey or RGB (RGB also for a network that takes BGR).
 
     Raises:
-        InputError: there is nothing to do.
+        InputError: `count` or `steps` is below 1.
     """
     if count < 1 or steps < 1:
         raise InputError(f"{count} images, {steps} steps: both must be at least 1")
@@ -79,10 +81,10 @@ def synthesize(
 
 
 def _gradient_of(network: WatchedNetwork) -> Any:
-    """The gradient of what is to become small, as a traced function.
+    """Return the gradient of the loss as a traced TensorFlow function.
 
-    It maps pixels (N, height, width, channels) float32 in [0, 1] and the class of each, (N,) int64, to a tensor of
-    the pixels' shape.
+    It maps pixels, (N, height, width, channels) float32 in [0, 1], and the class that each image is optimized towards,
+    (N,) int64, to a tensor of the pixels' shape.
     """
     import tensorflow as tf
 
@@ -99,7 +101,7 @@ def _gradient_of(network: WatchedNetwork) -> Any:
 
 
 def _noise(rng: np.random.Generator, count: int, shape: tuple[int, int, int]) -> _Floats:
-    """Noise whose amplitude falls with frequency as 1/f, as that of photos (Field 1987, J. Opt. Soc. Am. A 4).
+    """Generate noise whose amplitude falls with frequency as 1/f, as in photos (Field 1987, J. Opt. Soc. Am. A 4).
 
     Returns:
         (count, height, width, channels) float32 in [0, 1], around 0.5 with a standard deviation of 0.2.

@@ -1,4 +1,4 @@
-"""A representative dataset made from a network alone: a folder of images, each saying where it is from."""
+"""Synthesize a representative dataset from a network, as a folder of images that store their provenance."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ __all__ = ["SyntheticSet", "synthesize_calibration"]
 
 @dataclass(frozen=True)
 class SyntheticSet:
-    """Images that were synthesized and written.
+    """A folder of synthesized images.
 
     Attributes:
-        folder: where they are.
-        source: the Keras model they were made from.
-        count: how many images.
-        preprocessing: what the network sees of an image; they have its size and channels.
-        distance: how far the statistics that they cause are from those that the model keeps, in standard deviations.
+        folder: the folder.
+        source: the Keras model that the images were made from.
+        count: number of images.
+        preprocessing: the network's preprocessing, whose size and channels the images have.
+        distance: distance of the images' statistics inside the network from the recorded ones, in standard deviations;
+            see :func:`edgeq.calibration.statistics.statistics_distance`.
     """
 
     folder: Path
@@ -54,28 +55,29 @@ def synthesize_calibration(
     verbose: bool = False,
     progress: Progress = no_progress,
 ) -> SyntheticSet:
-    """Make images to calibrate on from what a network's BatchNormalization keeps of its photos.
+    """Synthesize calibration images from the statistics that a network's BatchNormalization layers recorded.
 
-    See :mod:`edgeq.calibration.synthesis` for how. On one machine, the same arguments give the same files.
+    For the method, see :mod:`edgeq.calibration.synthesis`. On one machine, the same arguments give the same files.
 
     Args:
         source: a Keras model (.keras or .h5) with BatchNormalization.
-        out: folder for the PNG files, new, empty or with an earlier set, which is replaced as a whole.
-        count: how many images.
-        seed: of the noise that they begin as.
-        steps: of the optimizer; the time goes with them.
-        size: (height, width) of the input in pixels, for a model that leaves it open.
+        out: folder for the PNG files: new, empty, or with an earlier set, which is replaced.
+        count: number of images.
+        seed: random seed of the initial noise.
+        steps: number of optimizer steps per batch of images; the time is proportional to it.
+        size: (height, width) of the input in pixels, for a model that does not fix them.
         normalize: normalization of pixel values, such as ``0..1``, see :func:`edgeq.preprocessing.parse_normalization`;
-            None takes what the model says.
-        channels: ``RGB`` or ``BGR``; None takes what the model says, else RGB.
-        crop: share of a picture that the centre crop keeps; None takes what the model says, else the default.
+            None to use what the model states.
+        channels: ``RGB`` or ``BGR``; None to use what the model states, else RGB.
+        crop: side of the centre crop, as a fraction of the largest box that fits into the image, in (0, 1]; None to use
+            what the model states, else the default for the input's size.
         verbose: whether to let TensorFlow print its messages.
         progress: called with (stage, done, total).
 
     Raises:
-        InputError: an argument is invalid, the folder holds other files, or the model has no BatchNormalization
+        InputError: an argument is invalid, the folder contains other files, or the model has no BatchNormalization
             statistics.
-        ModelError: the model cannot be loaded, or its BatchNormalization cannot be seen.
+        ModelError: the model cannot be loaded, or its format does not keep BatchNormalization layers.
         EdgeqError: TensorFlow is not installed.
     """
     progress = heard(progress)
@@ -89,7 +91,7 @@ def synthesize_calibration(
             watched = WatchedNetwork(network.keeps_alive, preprocessing, str(source))
             images = synthesize(watched, count, seed, steps, progress)
             distance = watched.distance(images)
-        origin: dict[str, Any] = {  # without times or paths, so that the same arguments give the same bytes
+        origin: dict[str, Any] = {  # without times and paths, so that the same arguments give the same files
             "synthesized_from": {"file": Path(source).name, "sha256": sha256_of_file(source)},
             "count": count,
             "seed": seed,
@@ -103,7 +105,7 @@ def synthesize_calibration(
 
 
 def _require_keras(source: str | Path) -> None:
-    """Complain of models whose BatchNormalization cannot be seen, before TensorFlow takes its seconds to load."""
+    """Raise a `ModelError` for a SavedModel or a .tflite file, before TensorFlow is loaded, which takes seconds."""
     path = Path(source)
     if (path / "saved_model.pb").is_file():
         raise ModelError(

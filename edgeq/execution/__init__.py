@@ -1,7 +1,7 @@
-"""Where a model runs: in this process, in a worker process, or on a device.
+"""Execution backends: run a model in this process, in a worker process, or on a device.
 
-One program, :mod:`edgeq.execution.worker`, loads, runs and times models outside of this process, on this machine and on
-devices alike. This package imports nothing, because every worker process would pay for it.
+One program, :mod:`edgeq.execution.worker`, loads, runs and times models outside this process, both on this machine and
+on devices. This file imports nothing, because each import would slow down the start of every worker process.
 """
 
 from __future__ import annotations

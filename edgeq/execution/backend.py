@@ -1,6 +1,6 @@
-"""Execution backends: what runs a model's tensors in another process.
+"""Execution backends that run a model in another process.
 
-:mod:`edgeq.device.backend` has the one for devices.
+The backend for devices is in :mod:`edgeq.device.backend`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["Backend", "LoadedModel", "Turn", "WorkerBackend"]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """How a model was loaded in a separate process.
+    """Facts about a model that was loaded in a separate process.
 
     Attributes:
-        runtime: its name.
-        import_ms: importing the runtime.
-        load_ms: reading the model and preparing it.
-        delegated: whether XNNPACK took over operators.
+        runtime: the runtime's name.
+        import_ms: time to import the runtime, in milliseconds.
+        load_ms: time to read the model and allocate its tensors, in milliseconds.
+        delegated: whether XNNPACK runs some of the operators.
     """
 
     runtime: str
@@ -37,11 +37,11 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a model's process measured while it ran for a moment.
+    """The measurements of one turn, in which a model's process runs it repeatedly.
 
     Attributes:
-        times_ms: of each inference.
-        peak_rss_bytes: the most memory that the process ever had resident; None where the system does not say.
+        times_ms: time of each inference, in milliseconds.
+        peak_rss_bytes: peak resident memory of the process since its start; None if unknown.
     """
 
     times_ms: list[float]
@@ -49,25 +49,27 @@ class Turn:
 
 
 class Backend(Closing, ABC):
-    """A model in another process, on this machine or on a device. Serves several threads, one after the other.
+    """The interface of an execution backend, which runs a model in another process, on this machine or on a device.
+
+    Several threads may use it; their requests are served one by one.
 
     Attributes:
         name: ``here`` for this machine, or the device as the user named it.
-        runtime: name and version; known from the first run on.
-        kernels: one of ``edgeq.runtime.KERNELS``.
-        times_ms: of each run, on the backend's own clock.
+        runtime: the runtime's name and version; complete only after the first run.
+        kernels: a name in ``edgeq.runtime.KERNELS``.
+        times_ms: the inference time of each run so far in milliseconds, measured by the backend.
     """
 
     name = "here"
 
     def __init__(self, path: str, runtime: str | None, threads: int, kernels: str) -> None:
-        """Remember what to ask for; the model is loaded by :meth:`open` or the first run.
+        """Store the settings; :meth:`open` or the first run loads the model.
 
         Args:
-            path: what the other process calls the .tflite file.
-            runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes the fastest.
-            threads: how many the interpreter may use.
-            kernels: one of ``edgeq.runtime.KERNELS``.
+            path: the name of the .tflite file in the other process.
+            runtime: a name in ``edgeq.runtime.RUNTIMES``; None for the fastest runtime.
+            threads: number of threads that the interpreter may use.
+            kernels: a name in ``edgeq.runtime.KERNELS``.
         """
         self.kernels, self.runtime = kernels, runtime or "?"
         self.times_ms: list[float] = []
@@ -75,17 +77,25 @@ class Backend(Closing, ABC):
 
     @abstractmethod
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
-        """Let the other process do an operation of :mod:`edgeq.execution.worker` with the model.
+        """Request an operation of :mod:`edgeq.execution.worker` on the model from the other process.
+
+        Args:
+            do: name of the operation.
+            payload: raw bytes that belong to the request.
+            request: further arguments, as JSON data.
+
+        Returns:
+            The answer, and the raw bytes that belong to it.
 
         Raises:
-            EdgeqError: it fails, or the process ended.
+            EdgeqError: the operation failed, or the process ended.
         """
 
     def open(self, cold: bool = False) -> LoadedModel:
-        """Load the model, if it is not loaded.
+        """Load the model, unless it is loaded already.
 
         Args:
-            cold: whether to read the file from disk, even where the system has it in memory.
+            cold: whether to remove the file from the system's page cache first, so that it is read from disk.
 
         Raises:
             EdgeqError: the runtime is not installed, or does not support the model.
@@ -95,13 +105,13 @@ class Backend(Closing, ABC):
         return loaded
 
     def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run an input tensor.
+        """Run the model on an input tensor.
 
         Args:
-            tensor: of the input's shape and type.
+            tensor: the input, of the input's shape and type.
 
         Returns:
-            The output tensor as the network has it, not dequantized.
+            The output tensor, not dequantized.
 
         Raises:
             EdgeqError: the model cannot be run, or the process that ran it ended.
@@ -109,22 +119,22 @@ class Backend(Closing, ABC):
         return self.output("run", np.ascontiguousarray(tensor).tobytes())[0]
 
     def time(self, seconds: float, at_least: int = 1) -> Turn:
-        """Run the model on noise, again and again.
+        """Run the model repeatedly on noise and measure the time of each inference.
 
         Args:
-            seconds: for how long.
-            at_least: how many inferences to run, however long they take.
+            seconds: how long to run it.
+            at_least: smallest number of inferences, even if they take longer.
 
         Raises:
-            EdgeqError: it cannot be run, or the process ended.
+            EdgeqError: the model cannot be run, or the process ended.
         """
         return Turn(**self.ask("time", seconds=seconds, at_least=at_least)[0])
 
     def output(self, do: str, payload: bytes = b"", **request: Any) -> tuple[npt.NDArray[Any], dict[str, float]]:
-        """Ask for an operation that runs the model once.
+        """Request an operation that runs the model once; for the arguments see :meth:`ask`.
 
         Returns:
-            The output tensor, and the time of each step in ms.
+            The output tensor, and the time of each step in milliseconds, by name.
         """
         answer, data = self.ask(do, payload, **request)
         self.runtime = answer["runtime"]
@@ -133,7 +143,7 @@ class Backend(Closing, ABC):
 
 
 class WorkerBackend(Backend):
-    """A model in a worker process on this machine."""
+    """A backend for a model in a worker process on this machine."""
 
     def __init__(
         self, path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"

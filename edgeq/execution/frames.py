@@ -1,4 +1,4 @@
-"""The framing between processes: JSON and raw bytes per message, over a pair of pipes."""
+"""The message format between processes: JSON and raw bytes per message, over a pair of pipes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import IO, Any
 __all__ = ["GREETING", "read_frame", "write_frame"]
 
 GREETING = b"\nedgeq speaks\n"
-"""Sent before the first frame over SSH, because a login may print anything before."""
+"""Sent before the first frame over SSH. Whatever the login printed before it is ignored."""
 
-_HEADER = struct.Struct("<II?")  # length of the JSON, length of the bytes after it, whether these are compressed
+_HEADER = struct.Struct("<II?")  # length of the JSON, length of the payload, whether the payload is compressed
 
 
 def write_frame(stream: IO[bytes], message: dict[str, Any], payload: bytes = b"", compressed: bool = False) -> None:
-    """Write one frame and flush.
+    """Write one frame and flush the stream.
 
     Args:
         stream: a pipe.
         message: JSON data.
-        payload: raw bytes that belong to it.
-        compressed: whether the payload is worth compressing on the way.
+        payload: raw bytes that belong to the message.
+        compressed: whether to compress the payload.
     """
     head = json.dumps(message).encode()
     body = zlib.compress(payload, 1) if compressed else payload
@@ -32,7 +32,10 @@ def write_frame(stream: IO[bytes], message: dict[str, Any], payload: bytes = b""
 
 
 def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    """Read one frame: its message and its payload, decompressed.
+    """Read one frame.
+
+    Returns:
+        The message, and the payload, decompressed.
 
     Raises:
         EOFError: the stream ends.

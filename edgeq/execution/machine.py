@@ -1,4 +1,4 @@
-"""A machine's hardware, system and state: from /proc, /sys and, on a Raspberry Pi, its firmware."""
+"""Read a machine's hardware, system and state from /proc, /sys and, on a Raspberry Pi, from its firmware."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ _THROTTLING = {
     18: "was throttled since boot",
     19: "soft temperature limit since boot",
 }
-"""Bits of the firmware's ``get_throttled`` (Raspberry Pi documentation, vcgencmd)."""
+"""Meaning of the bits of the firmware's ``get_throttled`` (Raspberry Pi documentation, vcgencmd)."""
 
 _ARM = ("arm", "aarch64")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine at one moment; None means unknown.
+    """A machine's properties and its state at one moment; None means unknown.
 
     Attributes:
-        model: of a board, for instance ``Raspberry Pi 4 Model B Rev 1.5``; else of the processor.
-        architecture: ``aarch64``, ``armv7l``, ``x86_64``, ...: of the userland, so 32-bit systems say so.
-        emulated_by: the architecture that emulates this one, or None. Times under emulation mean nothing.
-        cores: that this process may use.
-        features: of the processor that speed up 8-bit arithmetic: ``asimddp``, ``i8mm``, ``avx512_vnni``...
-        memory_bytes: total.
-        available_bytes: of memory, without swapping.
-        governor: of the first core's frequency, such as ``ondemand``.
-        frequency_mhz: of the first core.
-        temperature_c: of the processor.
-        throttling: problems that the board's firmware reports; empty if none, None if it reports nothing at all.
-        system: operating system and kernel.
-        libc: name and version.
-        python: version.
-        runtimes: name and version of each TFLite runtime that can be used.
+        model: name of the board, for example ``Raspberry Pi 4 Model B Rev 1.5``, else of the processor.
+        architecture: architecture that the system reports: ``aarch64``, ``armv7l``, ``x86_64``, ...
+        emulated_by: architecture of the machine that emulates this one, or None. Times under emulation mean nothing.
+        cores: number of cores that this process may use.
+        features: vector instruction sets of the processor, by their names in /proc/cpuinfo: ``asimddp``, ``i8mm``,
+            ``avx512_vnni``...
+        memory_bytes: total memory.
+        available_bytes: memory that is available without swapping.
+        governor: frequency governor of the first core, such as ``ondemand``.
+        frequency_mhz: present frequency of the first core.
+        temperature_c: temperature of the processor in degrees Celsius.
+        throttling: problems that the board's firmware reports; empty if there are none, None if it cannot be asked.
+        system: name and version of the operating system and of the kernel.
+        libc: name and version of the C library.
+        python: version of Python.
+        runtimes: version of each TFLite runtime that can be used, by name.
     """
 
     model: str | None
@@ -66,19 +67,19 @@ class Machine:
     runtimes: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes."""
+        """Return the attributes as plain JSON data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Machine:
-        """Read what :meth:`to_json` gave."""
+        """Make an object from the data that :meth:`to_json` returns."""
         throttling = data["throttling"]
         known = dict(data, features=tuple(data["features"]))
         return cls(**{**known, "throttling": None if throttling is None else tuple(throttling)})
 
 
 def read_machine() -> Machine:
-    """The machine that this process runs on, now."""
+    """Read the properties and the present state of the machine that this process runs on."""
     cpu, memory = _fields("/proc/cpuinfo"), _fields("/proc/meminfo")
     architecture = platform.machine()
     frequency = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")  # in kHz
@@ -103,7 +104,7 @@ def read_machine() -> Machine:
 
 
 def _text(path: str) -> str | None:
-    """A small file's content; None if it is missing or empty."""
+    """Return a small file's content; None if it is missing or empty."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0 \n") or None
     except OSError:
@@ -111,7 +112,7 @@ def _text(path: str) -> str | None:
 
 
 def _fields(path: str) -> dict[str, str]:
-    """Lines of the form ``name : value``; the first of each name."""
+    """Read a file's lines of the form ``name : value``; if a name occurs several times, its first value counts."""
     found: dict[str, str] = {}
     for line in (_text(path) or "").splitlines():
         name, colon, value = line.partition(":")
@@ -130,13 +131,16 @@ def _features(flags: list[str]) -> tuple[str, ...]:
 
 
 def _emulated_by(architecture: str) -> str | None:
-    """The kernel's architecture, if it is of another family; a 32-bit userland on a 64-bit Arm is not emulated."""
+    """Return the kernel's architecture if it is of another family, else None.
+
+    A 32-bit userland on a 64-bit Arm kernel is not emulated.
+    """
     kernel = _text("/proc/sys/kernel/arch")
     return kernel if kernel and kernel.startswith(_ARM) != architecture.startswith(_ARM) else None
 
 
 def _throttling() -> tuple[str, ...] | None:
-    """Problems that a Raspberry Pi's firmware reports; needs no rights."""
+    """Return the problems that a Raspberry Pi's firmware reports; None if it cannot be asked."""
     try:
         done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5, check=True)
         bits = int(done.stdout.strip().partition("=")[2], 16)

@@ -1,6 +1,6 @@
-"""Worker processes: for what must not happen in this one, because runtimes cannot live together and some crash.
+"""Worker processes, for work that could disturb this process: some runtimes cannot share a process, and some crash.
 
-Uses nothing but the standard library, because the agent on a device starts its workers with this module too.
+Uses only the standard library, because the agent on a device also starts its workers with this module.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ T = TypeVar("T", bound="Closing")
 
 
 class Closing:
-    """Base class of what a ``with`` block closes."""
+    """Base class of objects that a ``with`` block closes."""
 
     def close(self) -> None:
-        """End it; may be called again."""
+        """Close the object; may be called several times."""
         raise NotImplementedError
 
     def __enter__(self: T) -> T:
@@ -38,24 +38,24 @@ class Closing:
 
 
 class WorkerProcess(Closing):
-    """A process that runs :mod:`edgeq.execution.worker`; ``with WorkerProcess() as worker`` ends it.
+    """A process that runs :mod:`edgeq.execution.worker`; used as ``with WorkerProcess() as worker``, which ends it.
 
-    Several threads may ask it; they are answered one after the other. It does not get ctrl-C, which is for the asking
-    process. It ends when its standard input does, so it never outlives that process.
+    Several threads may use it; their requests are served one by one. The process ignores ctrl-C, which the parent
+    process handles. It ends when its standard input closes, so it never outlives its parent.
     """
 
     def __init__(self, name: str = "the worker process", paths: Sequence[str] = ()) -> None:
-        """Start it.
+        """Start the process.
 
         Args:
-            name: what an error message calls the process.
-            paths: folders to import edgeq and its packages from; by default this edgeq's.
+            name: the process's name in error messages.
+            paths: folders to import edgeq and its dependencies from; by default the folder of this edgeq.
         """
         self._name, self._lock = name, threading.Lock()
         search = [*(paths or [str(Path(__file__).parents[2])]), os.environ.get("PYTHONPATH", "")]
         variables = {
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
-            "PYTHONSAFEPATH": "1",  # a json.py in the user's folder is not the standard library's
+            "PYTHONSAFEPATH": "1",  # do not import modules from the current folder, such as a user's json.py
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         self._process = subprocess.Popen(
@@ -69,23 +69,23 @@ class WorkerProcess(Closing):
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
-        """Let it do one of its operations.
+        """Request an operation and wait for the answer.
 
         Args:
             do: name of the operation.
             payload: raw bytes that belong to the request.
-            request: JSON data.
+            request: further arguments, as JSON data.
 
         Returns:
-            Its answer, and the raw bytes that belong to it.
+            The answer, and the raw bytes that belong to it.
 
         Raises:
             WorkerDiedError: the process ended; the message says how.
-            EdgeqError: the operation failed; the message is its own.
+            EdgeqError: the operation failed; the message is the operation's.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -96,7 +96,7 @@ class WorkerProcess(Closing):
         except (OSError, EOFError):
             code = self._process.wait()
             raise WorkerDiedError(f"{self._name} {how_it_ended(code)}", code) from None
-        except BaseException:  # ctrl-C: the pending answer would be taken for the next request's
+        except BaseException:  # ctrl-C: the pending answer would be mistaken for the answer to the next request
             self.close()
             raise
         if "error" in answer:
@@ -104,16 +104,16 @@ class WorkerProcess(Closing):
         return answer, result
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.kill()
         self._process.communicate()
 
 
 def how_it_ended(code: int) -> str:
-    """Say how a process ended, as the second half of a sentence.
+    """Describe how a process ended, as a verb phrase for a message.
 
     Args:
-        code: exit code; negative is the number of a signal, as `subprocess` has it.
+        code: the process's exit code; if a signal ended it, the signal's number, negated, as in `subprocess`.
     """
     if code >= 0:
         return f"ended with exit code {code}"

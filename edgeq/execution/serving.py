@@ -1,6 +1,6 @@
-"""The answering end of a pair of pipes: one loop for the worker program and for the agent on a device.
+"""The server's side of the message format: the request loop of the worker program and of the agent on a device.
 
-Uses nothing but the standard library, because the agent runs before anything is installed.
+Uses only the standard library, because the agent runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from edgeq.execution.frames import read_frame, write_frame
 __all__ = ["Operation", "Reply", "serve"]
 
 Reply = tuple[dict[str, Any], bytes]
-"""What answers a request: JSON data, and raw bytes that belong to it."""
+"""The answer to a request: JSON data, and raw bytes that belong to it."""
 
 Operation = Callable[[dict[str, Any], bytes], Reply]
-"""Called with a request and its raw bytes."""
+"""A function that handles a request: called with its JSON data and its raw bytes."""
 
 
 def serve(operations: Mapping[str, Operation], greeting: bytes = b"") -> NoReturn:
-    """Answer requests on standard output until standard input ends; then end the process, even in mid-operation.
+    """Answer requests on standard output until standard input closes; then end the process, even during an operation.
 
-    An operation that raises is answered with the error's message; the next request is answered as usual.
+    If an operation raises, the answer is the error's message, and the next request is served as usual.
 
     Args:
-        operations: by the name that a request has under ``do``.
-        greeting: written before the first answer.
+        operations: functions that handle requests, by the name that requests give under ``do``.
+        greeting: bytes to write before the first answer.
     """
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native libraries print must not get among the answers
+    os.dup2(2, 1)  # keep the output of native libraries out of the answers
     answers.write(greeting)
     answers.flush()
     requests: queue.Queue[Reply] = queue.Queue()
@@ -44,13 +44,13 @@ def serve(operations: Mapping[str, Operation], greeting: bytes = b"") -> NoRetur
         request, payload = requests.get()
         try:
             answer, result = operations[request["do"]](request, payload)
-        except Exception as error:  # the asking process reports it
+        except Exception as error:  # the requesting process reports it
             answer, result = {"error": _message(error)}, b""
         write_frame(answers, answer, result)
 
 
 def _read_requests(stream: IO[bytes], requests: queue.Queue[Reply]) -> None:
-    """Queue requests; when no more can come, end the process."""
+    """Queue requests; end the process when the stream closes."""
     try:
         while True:
             requests.put(read_frame(stream))

@@ -1,9 +1,11 @@
-"""The program that runs models outside of the process that asks for it: ``python -m edgeq.execution.worker``.
+"""The program of a worker process, which runs models for another process: ``python -m edgeq.execution.worker``.
 
-Runtimes cannot live together in one process, memory is a process's own, and native code that crashes must not take the
-asking process with it. The program answers requests (:mod:`edgeq.execution.frames`) until its standard input ends. A
-request about a model names it in full, under ``model``: path, runtime, threads, kernels. The model is loaded when it is
-first named, so a request that was lost together with its worker can be asked again of another.
+A separate process is needed because some runtimes cannot share a process, because its memory can be measured alone, and
+because a crash in native code must not end the requesting process.
+
+The program answers requests (:mod:`edgeq.execution.frames`) until its standard input closes. A request about a model
+describes it completely under ``model``: path, runtime, threads, kernels. The first request loads the model. So if a
+worker ends, its request can be repeated to another worker.
 """
 
 from __future__ import annotations
@@ -25,33 +27,33 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until standard input closes."""
     serve({"call": _call, "machine": _machine, "open": _open, "run": _run, "run_image": _run_image, "time": _time})
 
 
 def _call(request: dict[str, Any], payload: bytes) -> Reply:
-    """Call a function of edgeq's, ``module:name``, with the raw bytes and JSON arguments."""
+    """Call a function of edgeq, given as ``module:name``, with the raw bytes and JSON arguments."""
     module, _, name = request["function"].partition(":")
     function = getattr(importlib.import_module(module), name)
     return {"result": function(payload, **request["arguments"])}, b""
 
 
 def _machine(request: dict[str, Any], payload: bytes) -> Reply:
-    """This machine's hardware, system and runtimes, and its state."""
+    """Return this machine's properties and state."""
     from edgeq.execution.machine import read_machine
 
     return read_machine().to_json(), b""
 
 
 def _open(request: dict[str, Any], payload: bytes) -> Reply:
-    """Load a model; for a cold start its file is read from disk."""
+    """Load a model; if ``cold``, remove its file from the page cache first."""
     if request["cold"]:
         _drop_from_cache(request["model"]["path"])
     return _loaded(**request["model"]).facts, b""
 
 
 def _run(request: dict[str, Any], payload: bytes) -> Reply:
-    """Run an input tensor."""
+    """Run a model on an input tensor."""
     import numpy as np
 
     model = _loaded(**request["model"])
@@ -68,7 +70,7 @@ def _run(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _run_image(request: dict[str, Any], payload: bytes) -> Reply:
-    """Decode an image file and run it."""
+    """Decode and preprocess an image file, and run a model on it."""
     mean, std, channels, crop = request["preprocessing"]
     model = _classifier(tuple(mean), tuple(std), channels, crop, **request["model"])
     start = perf_counter()
@@ -82,14 +84,14 @@ def _run_image(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _output(output: Any, runtime: str, **seconds: float) -> Reply:
-    """An output as the network has it, the runtime and its version, and the time of each step."""
+    """Make the answer: the output tensor, not dequantized, the runtime's name and version, and each step's time."""
     times_ms = {step: round(1000 * duration, 3) for step, duration in seconds.items()}
     about = {"runtime": f"{runtime} {_version(runtime)}", "times_ms": times_ms}
     return {**about, "dtype": str(output.dtype), "shape": list(output.shape)}, output.tobytes()
 
 
 def _time(request: dict[str, Any], payload: bytes) -> Reply:
-    """Run a model on noise for some seconds, and a minimum number of times."""
+    """Run a model on noise for some seconds, but at least a minimum number of times."""
     model = _loaded(**request["model"])
     model.fill_inputs()
     times_ms: list[float] = []
@@ -105,11 +107,11 @@ def _time(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 class _LoadedModel:
-    """A model under one runtime.
+    """A model that is loaded by a runtime.
 
     Attributes:
-        interpreter: the runtime's.
-        facts: name of the runtime, the times of importing and loading, and whether XNNPACK took operators over.
+        interpreter: the runtime's ``Interpreter``.
+        facts: the attributes of `edgeq.execution.backend.LoadedModel`.
     """
 
     def __init__(self, path: str, runtime: str | None, threads: int, kernels: str) -> None:
@@ -130,7 +132,7 @@ class _LoadedModel:
         }
 
     def fill_inputs(self) -> None:
-        """Set the inputs to noise, once; zeros may be faster than images."""
+        """Set the inputs to noise, once. Zeros could make the model faster than it is on images."""
         import numpy as np
 
         rng = np.random.default_rng(0)
@@ -143,16 +145,16 @@ class _LoadedModel:
         self._filled = True
 
     def failure(self, error: Exception) -> ModelError:
-        """The error to raise when running the model raised `error`."""
+        """Return the error to raise if running the model raised `error`."""
         return ModelError(f"{self._path}: running the model failed ({one_line(error)})")
 
 
-_loaded = cache(_LoadedModel)  # the model that a request names, loaded once
+_loaded = cache(_LoadedModel)  # the model that a request describes, loaded once
 
 
 @cache
 def _classifier(mean: tuple[float, ...], std: tuple[float, ...], channels: str, crop: float, **model: Any) -> Model:
-    """The model that a request names, loaded once together with what it needs to take images."""
+    """Return the model that a request describes, loaded once, with its preprocessing of images."""
     from edgeq.runtime import Model
     from edgeq.tflite.metadata import Overrides
 
@@ -167,14 +169,17 @@ def _version(runtime: str) -> str:
 
 
 def _drop_from_cache(path: str) -> None:
-    """Drop a file from the page cache, so that it is read from disk as after a reboot."""
+    """Remove a file from the page cache, so that it is read from disk as after a reboot."""
     if hasattr(os, "posix_fadvise") and Path(path).is_file():
         with Path(path).open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _peak_rss_bytes() -> int | None:
-    """Peak resident memory of this program; getrusage would include the process it was forked from."""
+    """Return this process's peak resident memory; None if unknown.
+
+    ``getrusage`` would include the process that this one was forked from.
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:

@@ -1,4 +1,4 @@
-"""Pair the operators of two .tflite graphs, and run operators alone."""
+"""Pair the operators of two .tflite graphs, and run single operators or read inner activations."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Find the counterpart of each operator of a float model in an INT8 model, by the structure of the two graphs.
 
-Names do not help, because every converter makes its own. Operators correspond if they do the same and their inputs
-correspond, starting from the models' inputs. Operators that only pass values through (QUANTIZE, DEQUANTIZE, RESHAPE,
-the padding in front of a convolution) are skipped, so it does not matter which graph has them. Where several operators
-of one kind read the same tensor, the weights decide.
+Names do not help, because each converter gives its own. Two operators correspond if they have the same type and their
+inputs correspond, starting from the models' inputs. Transparent operators, which only pass values through (QUANTIZE,
+DEQUANTIZE, RESHAPE, the padding before a convolution), are skipped, so the graphs may differ in them. If several
+operators of one type read the same tensor, those with the most similar weights correspond.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 _TRANSPARENT = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "IDENTITY")
 _LEAST_CORRELATION = 0.5
-"""Of the weights of corresponding networks: INT8 rounding leaves at least 0.99, another training about 0."""
+"""Smallest median correlation of the weights of two models that correspond.
+
+INT8 rounding leaves a correlation of at least 0.99; networks from different trainings have one of about 0."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class OperatorPair:
     Attributes:
         reference: the float model's operator.
         candidate: the INT8 model's operator.
-        extra_channels: output channels of the candidate, in front of the common ones, that the reference lacks
-            (1 for the classifier of a model with a background class).
+        extra_channels: number of output channels that only the candidate has, before the common ones: 1 for the
+            classifier of a model with a background class that the float model does not have, else 0.
     """
 
     reference: Operator
@@ -49,7 +51,7 @@ class GraphPair:
     Attributes:
         reference: the float model.
         candidate: the INT8 model.
-        operators: all but the transparent ones, in the reference's order of execution.
+        operators: pairs of corresponding operators without the transparent ones, in the reference's order of execution.
     """
 
     reference: Graph
@@ -58,7 +60,7 @@ class GraphPair:
 
 
 def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
-    """Pair the operators of a float model with those of an INT8 model made from it by any converter.
+    """Pair the operators of a float model with those of an INT8 model that any converter made from it.
 
     Args:
         reference: the float model.
@@ -89,8 +91,8 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
         ]
         if not found:
             there = next((o for o in left if sorted(roots[1].of(candidate.activations(o))) == wanted), None)
-            instead = _described(candidate, there) if there else "nothing that reads the same tensor"
-            raise InputError(f"{where}: {_described(reference, operator)} of the first meets {instead} in the second")
+            instead = _described(candidate, there) if there else "no operator that reads the same tensor"
+            raise InputError(f"{where}: the first has {_described(reference, operator)}, but the second {instead}")
         likeness = [_likeness(reference, operator, candidate, match.candidate) for match in found]
         best = found[int(np.argmax(likeness))]
         if operator.name in WEIGHTED:
@@ -110,7 +112,7 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
 
 
 def _check_one_image(graph: Graph) -> None:
-    """Raise an InputError if an operator does not make one activation of one image, of a fixed shape."""
+    """Raise an InputError unless each operator computes one activation of batch size 1."""
     for operator in graph.operators:
         shape = graph.tensors[operator.outputs[0]].shape
         if len(operator.outputs) != 1 or not shape or shape[0] != 1:
@@ -144,22 +146,22 @@ def _is_transparent(graph: Graph, operator: Operator) -> bool:
 
 
 def _kind(graph: Graph, operator: Operator) -> str:
-    """An operator's name, the same for operators that compute the same under different names."""
+    """Return an operator's type; the same for types that compute the same here, such as a 1x1 CONV_2D of one pixel."""
     if operator.name not in ("CONV_2D", "AVERAGE_POOL_2D") or not graph.activations(operator):
         return operator.name
     shape = graph.tensors[graph.activations(operator)[0]].shape
     if operator.name == "CONV_2D":
         kernel = graph.tensors[operator.inputs[1]].shape
         return "FULLY_CONNECTED" if shape[1:3] == kernel[1:3] == (1, 1) else operator.name
-    # The mean over the whole input.
+    # An average pool over the whole input is a MEAN.
     window = (operator.options.filterHeight, operator.options.filterWidth)
     return "MEAN" if window == shape[1:3] else operator.name
 
 
 def _extra_channels(reference: Graph, operator: Operator, candidate: Graph, other: Operator) -> int | None:
-    """How many channels `other` has in front of those of `operator`; None if their shapes do not correspond."""
+    """Return how many channels `other` has before those of `operator`; None if their shapes do not correspond."""
     shapes = [
-        tuple(n for n in graph.tensors[o.outputs[0]].shape if n != 1)  # [1, 1, 1, 1000] is [1, 1000]
+        tuple(n for n in graph.tensors[o.outputs[0]].shape if n != 1)  # (1, 1, 1, 1000) is the same as (1, 1000)
         for graph, o in ((reference, operator), (candidate, other))
     ]
     if shapes[0] == shapes[1]:
@@ -173,7 +175,7 @@ def _extra_channels(reference: Graph, operator: Operator, candidate: Graph, othe
 
 
 def _likeness(reference: Graph, operator: Operator, candidate: Graph, other: Operator) -> float:
-    """Correlation of two operators' weights, in -1..1; 0 for operators without weights."""
+    """Return the correlation of two operators' weights, in -1..1; 0 for operators without weights."""
     if operator.name not in WEIGHTED or other.name not in WEIGHTED:
         return 0.0
     first, second = (_flat_weights(graph, o) for graph, o in ((reference, operator), (candidate, other)))

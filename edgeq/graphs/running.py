@@ -1,4 +1,4 @@
-"""Run parts of a graph in the runtime: one operator over many items, or a model that also returns inner tensors."""
+"""Run parts of a graph in the runtime: one operator on many items, or the whole graph with inner tensors as outputs."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from edgeq.tflite.graph import Graph, Operator
 __all__ = ["OperatorRunner", "TappedRunner"]
 
 _CHUNK_BYTES = 1 << 22
-"""Size of the activations that an operator processes at a time: they stay in the processor's cache."""
+"""Size of the activations that an operator processes at a time, small enough for the processor's cache."""
 
 _ITEM_BY_ITEM = (
     "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D",
     "SOFTMAX", "LOGISTIC", "HARD_SWISH", "RELU", "RELU6", "RELU_0_TO_1", "LEAKY_RELU", "PRELU", "TANH", "QUANTIZE",
     "DEQUANTIZE", "PAD", "MAXIMUM", "MINIMUM", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "ELU", "GELU",
 )  # fmt: skip
-"""Operators that treat the items of a batch alike. Others run one item at a time."""
+"""Operators that process the items of a batch independently. Others run one item at a time."""
 
 _RESHAPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 
 
 class OperatorRunner:
-    """One operator of a graph, run alone by the runtime's own kernel over any number of items."""
+    """Runs one operator of a graph alone, with the runtime's own kernel, on any number of items."""
 
     def __init__(self, graph: Graph, operator: Operator, runtime: str | None = None, threads: int = 1) -> None:
         """Prepare the operator.
 
         Args:
             graph: the operator's graph.
-            operator: one with a single output whose first dimension is the batch, 1.
+            operator: an operator with one output, whose first dimension is the batch, of size 1.
             runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
-            threads: how many the kernel may use.
+            threads: number of threads that the kernel may use.
 
         Raises:
             ModelError: the runtime cannot load the operator.
@@ -59,14 +59,14 @@ class OperatorRunner:
         self._interpreters: dict[int, Any] = {}
 
     def run(self, activations: Sequence[npt.NDArray[Any]], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """Run the operator.
+        """Run the operator on all items.
 
         Args:
-            activations: one array per input tensor, in the order of `inputs`, (items, ...) of its type.
-            out: array for the results; None allocates one.
+            activations: one array per input tensor in `inputs`, (items, ...) of the tensor's type.
+            out: array for the results, (items, ...) of the output's type; None to allocate one.
 
         Returns:
-            Array (items, ...) of the output's type.
+            The results, (items, ...) of the output's type.
 
         Raises:
             ModelError: the kernel failed.
@@ -90,7 +90,7 @@ class OperatorRunner:
         return out
 
     def _interpreter(self, batch: int) -> tuple[Any, list[int], int]:
-        """The interpreter for a number of items: the usual number, or the rest."""
+        """Return the interpreter for a batch size (the usual one, or the remainder), its inputs and its output."""
         if batch not in self._interpreters:
             content = one_operator(self._graph, self._operator, batch)
             interpreter = open_content(content, self.name, self._runtime, self._threads)
@@ -102,22 +102,22 @@ class OperatorRunner:
 
 
 class TappedRunner:
-    """A whole graph, run one item at a time, that returns inner tensors as well."""
+    """Runs a whole graph, one item at a time, and returns inner tensors."""
 
     def __init__(self, graph: Graph, tensors: Sequence[int], runtime: str | None = None, threads: int = 1) -> None:
         """Prepare the graph.
 
         Args:
-            graph: with one input.
+            graph: a graph with one input.
             tensors: indices of the activations to return.
             runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
-            threads: how many the kernels may use.
+            threads: number of threads that the kernels may use.
 
         Raises:
             ModelError: the runtime cannot load the graph.
         """
         self._path = graph.path
-        # The input cannot be an output as well, because no operator computes it.
+        # The input cannot be an output of the model, because no operator computes it: `run` returns it itself.
         self._given = graph.inputs[0]
         self._tensors = tuple(dict.fromkeys(tensors))
         computed = [index for index in self._tensors if index != self._given]
@@ -127,10 +127,14 @@ class TappedRunner:
         self._outputs = dict(zip(computed, outputs, strict=True))
 
     def run(self, tensor: npt.NDArray[Any]) -> dict[int, npt.NDArray[Any]]:
-        """Run one input tensor, of the graph's input shape and type.
+        """Run the graph on one input tensor.
+
+        Args:
+            tensor: the input, of the graph's input shape and type.
 
         Returns:
-            Each tensor by its index in the graph, (1, ...). These are views; delete them before the next run.
+            Each requested tensor by its index in the graph, (1, ...). They are views of the runtime's memory: delete
+            them before the next run.
 
         Raises:
             ModelError: the run failed.
@@ -147,6 +151,6 @@ class TappedRunner:
 
 
 def _even_batch(items: int, most: int) -> int:
-    """How many items to run at a time, if possible without a rest, which would need a second interpreter."""
+    """Return a batch size, if possible without a remainder, which would need a second interpreter."""
     even = next(batch for batch in range(min(most, items), 0, -1) if items % batch == 0)
     return even if 2 * even >= most else most

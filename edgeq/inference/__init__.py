@@ -1,4 +1,4 @@
-"""Classifying images with a model, on this host or on devices."""
+"""Classify images with a model, on this host or on devices."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Classifying one image, or one after the other while the next is decoded in the background.
+"""Classify one image, or many, decoding the next one in the background.
 
-NumPy and the runtime are imported where they are used: the first image is decoded while they are being loaded.
+NumPy and the runtime are imported inside functions, so that the first image can be decoded while they are being loaded.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["classify", "classify_all"]
 
-_MOST_THREADS = 4  # what a Raspberry Pi has; a small network gains nothing from more
-_PATIENCE_S = 1.0  # standard input may never end
+_MOST_THREADS = 4  # the cores of a Raspberry Pi; a small network gains nothing from more
+_PATIENCE_S = 1.0  # limits the wait for a background thread, because standard input may never end
 
 
 class _Loading(NamedTuple):
-    """How to load a model."""
+    """The options for loading a model; see `classify`."""
 
     runtime: str | None = None
     threads: int | None = None
@@ -54,22 +54,22 @@ def classify(
     """Classify one image.
 
     Args:
-        image: see :data:`edgeq.images.Source`.
-        model: a .tflite file, or a model that is loaded already, which is much faster for the second image.
-        top: how many predictions to keep.
-        runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
-        threads: how many the interpreter may use; None takes the cores, up to 4.
-        kernels: one of ``edgeq.runtime.KERNELS``.
-        overrides: what the caller knows better than the file.
+        image: the image, see :data:`edgeq.images.Source`.
+        model: a .tflite file, or a loaded `Model`. For several images, loading the model only once is much faster.
+        top: number of predictions to return.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``; None to use ``EDGEQ_RUNTIME``, else the fastest runtime.
+        threads: number of threads that the interpreter may use; None for the number of cores, up to 4.
+        kernels: a name in ``edgeq.runtime.KERNELS``.
+        overrides: preprocessing and labels to use instead of the file's.
 
     Returns:
-        The predictions, and how long each step took. Its ``error`` is None.
+        The predictions, and the time of each step. The result's ``error`` is None.
 
     Raises:
         ImageError: the image cannot be decoded.
         ModelError: the model cannot be loaded or run.
-        InputError: a loaded model comes with options for loading one, or the options do not fit the file.
-        RuntimeUnavailableError: no runtime, or not that one.
+        InputError: the options do not fit the file, or options for loading are given with a loaded model.
+        RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
     """
     results = _classify_each(iter([image]), model, top, _Loading(runtime, threads, kernels, overrides))
     result = next(results)
@@ -92,38 +92,39 @@ def classify_all(
     send_images: bool = False,
     progress: Progress = no_progress,
 ) -> Generator[Classification, None, None]:
-    """Classify one image after the other; the next is decoded in a thread meanwhile.
+    """Classify images one by one, and decode the next one in a background thread meanwhile.
 
-    Nothing happens before the first result is requested. `images` may be an endless generator, such as a camera's
-    frames; it is run in that thread. Close the iterator to stop early.
+    This is a generator: nothing happens before the first result is requested. `images` may itself be an endless
+    generator, such as a camera's frames; it runs in the background thread. Close this generator to stop early.
 
     Args:
-        images: a file, a folder, a pattern such as ``photos/*.jpg`` or ``-`` for standard input; or any number of
+        images: a file, a folder, a pattern such as ``photos/*.jpg``, or ``-`` for standard input; or an iterable of
             these and of other images, see :data:`edgeq.images.Source`.
-        model: a .tflite file, or a model that is loaded already.
-        top: how many predictions to keep per image.
-        runtime: a name in ``edgeq.runtime.RUNTIMES``; None takes ``EDGEQ_RUNTIME`` or the fastest.
-        threads: how many the interpreter may use; None takes the cores, up to 4.
-        kernels: one of ``edgeq.runtime.KERNELS``.
-        overrides: what the caller knows better than the file.
-        on: devices to run the model on, ``[user@]host[:port]``, all at the same time; they take no streams and no
-            endless generators. The results come device by device, when all are done.
-        send_images: whether devices decode the images, which must be files, instead of taking the tensors of this host.
-        progress: called while files travel to a device; of several devices, with how many are done.
+        model: a .tflite file, or a loaded `Model`.
+        top: number of predictions to return per image.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``; None to use ``EDGEQ_RUNTIME``, else the fastest runtime.
+        threads: number of threads that the interpreter may use; None for the number of cores, up to 4.
+        kernels: a name in ``edgeq.runtime.KERNELS``.
+        overrides: preprocessing and labels to use instead of the file's.
+        on: devices to run the model on, ``[user@]host[:port]``, all at the same time. The results of one device follow
+            those of another, after all devices have finished. Streams and endless generators are not supported.
+        send_images: whether devices decode the images, which must be files. Otherwise this host preprocesses them and
+            sends the tensors.
+        progress: called while files are sent to one device; for several devices, with the number that have finished.
 
     Yields:
-        A result per image, in order. An image that cannot be decoded, or a device that fails, is a result with an
-        ``error``, and the rest go on.
+        One result per image, in order. An image that cannot be decoded, or a device that fails, gives a result with an
+        ``error``; the others are not affected.
 
     Raises:
-        ModelError: the model cannot be loaded or run here.
-        InputError: a folder is empty, a loaded model comes with options for loading one, devices cannot take such
-            images, or the options do not fit the file.
-        RuntimeUnavailableError: no runtime, or not that one.
+        ModelError: the model cannot be loaded or run on this host.
+        InputError: a folder contains no images, the options do not fit the file, options for loading are given with a
+            loaded model, or devices do not support such images.
+        RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
     """
     sources = _sources([images] if isinstance(images, str | Path) else images)
     if on:
-        from edgeq.inference.on_devices import classify_on  # SSH, which this host does not need
+        from edgeq.inference.on_devices import classify_on  # imported here: only devices need SSH
 
         hosts = [on] if isinstance(on, str) else on
         loaded = _load(model, _Loading(overrides=overrides))
@@ -134,7 +135,7 @@ def classify_all(
 
 
 def _sources(images: Iterable[Source]) -> Iterator[Source]:
-    """The images, with folders and patterns expanded to their files."""
+    """Yield the images, with folders and patterns expanded to their files."""
     for image in images:
         if isinstance(image, str | Path):
             yield from expand([str(image)])[0]
@@ -145,7 +146,7 @@ def _sources(images: Iterable[Source]) -> Iterator[Source]:
 def _classify_each(
     sources: Iterator[Source], model: str | Path | Model, top: int, loading: _Loading
 ) -> Generator[Classification, None, None]:
-    """Classify images on this host; the first is decoded while the model loads, if the file states how."""
+    """Classify images on this host. The first one is decoded while the model loads, if the file has preprocessing."""
     metadata = read_metadata(model) if isinstance(model, str | Path) and Path(model).is_file() else None
     spec = metadata.preprocessing if metadata else None
     if spec is None:
@@ -161,7 +162,7 @@ def _classify_each(
             current, ahead = ahead, _Ahead(sources, spec)
             yield current.classified(model, top)
     except GeneratorExit:
-        ahead.join(_PATIENCE_S)  # the caller may close next what the images come from
+        ahead.join(_PATIENCE_S)  # the caller may close the images' source next
         raise
 
 
@@ -186,17 +187,17 @@ class _Ahead(Thread):
             self._decode_ms = (perf_counter() - start) * 1000
         except StopIteration:
             pass
-        except BaseException as error:  # it is raised in the thread that waits for this one
+        except BaseException as error:  # `wait` raises it in the thread that waits
             self._error = error
 
     def wait(self) -> bool:
         """Wait for the image.
 
         Returns:
-            Whether there is one, decoded or not.
+            Whether there is an image, even if it could not be decoded.
 
         Raises:
-            BaseException: what the source of the images raised.
+            BaseException: the exception that the source of the images raised.
         """
         self.join()
         if self._error is not None and (self._file is None or not isinstance(self._error, ImageError)):
@@ -204,7 +205,7 @@ class _Ahead(Thread):
         return self._file is not None
 
     def classified(self, model: Model, top: int) -> Classification:
-        """What the model says of the image."""
+        """Classify the image with a model."""
         if isinstance(self._error, ImageError):
             return Classification(self._file, error=self._error)
         assert self._image is not None
@@ -219,15 +220,15 @@ class _Ahead(Thread):
 
 
 def _read_stdin() -> BytesIO:
-    """All of standard input; without Python's buffer, whose lock a waiting thread would hold at exit."""
+    """Read all of standard input, without Python's buffer: a waiting thread would hold its lock at exit."""
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
         content = BytesIO(stream.readall())
-    content.name = "standard input"  # what messages call it
+    content.name = "standard input"  # for error messages
     return content
 
 
 def _load(model: str | Path | Model, loading: _Loading, metadata: ModelMetadata | None = None) -> Model:
-    """The model, loaded with these options if it is not loaded yet."""
+    """Return the model, loaded with these options if it is a file."""
     if not isinstance(model, str | Path):
         if loading != _Loading():
             raise InputError(

@@ -1,4 +1,4 @@
-"""Classifying images with a model that runs on devices."""
+"""Classify images with a model that runs on devices."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ def classify_on(
     send_images: bool,
     progress: Progress,
 ) -> Iterator[Classification]:
-    """Run a model on devices, on all of them at the same time.
+    """Classify images on several devices at the same time.
 
     Args:
         hosts: the devices, see :meth:`edgeq.device.address.Address.parse`.
         sources: the images.
-        model: the same model on this host, which prepares the images and reads the outputs.
-        top: how many predictions to keep per image.
-        runtime: of the devices; None takes the fastest of each.
-        threads: of the interpreter there.
-        kernels: one of ``edgeq.runtime.KERNELS``.
-        send_images: whether the devices decode the images, which must be files. Else tensors travel, so that all see
-            the same bytes.
-        progress: called while files travel; of several devices, with how many are done.
+        model: the model, loaded on this host, where it preprocesses the images and interprets the outputs.
+        top: number of predictions to return per image.
+        runtime: the runtime on the devices; None for the fastest one of each device.
+        threads: number of threads that the interpreter on a device may use.
+        kernels: a name in ``edgeq.runtime.KERNELS``.
+        send_images: whether the devices decode the images, which must be files. Otherwise this host preprocesses them
+            and sends the tensors, so that all devices get identical inputs.
+        progress: called while files are sent to one device; for several devices, with the number that have finished.
 
     Yields:
-        The results of one device after the other. A device that fails has one result, with the error and no file.
+        All results of one device, then those of the next. The last result of a device that fails has the error and no
+        file.
 
     Raises:
-        InputError: an image is a stream, or is to be sent and is no file; or a host is malformed.
+        InputError: an image is a stream, or an image to be sent is not a file; or a device's address is malformed.
     """
     for source in sources:
         if (isinstance(source, str) and source == "-") or hasattr(source, "read"):
@@ -61,7 +62,7 @@ def classify_on(
         for source in sources:
             try:
                 if send_images:
-                    decode(source)  # so that what is no image is not sent
+                    decode(source)  # raises an error for a file that is not an image, before it is sent
                     output, times_ms = backend.run_image(str(source), model.preprocessing)
                 else:
                     output = backend.run(model.tensor(model.preprocessing.pixels(source)))

@@ -111,7 +111,7 @@ class TestReplacing:
         else:
             colour_picture("red", 0).save(folder / name, format="png")
         before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-        message = f"{folder}: holds {name.rstrip('/')}, which is none of the images that edgeq synthesized"
+        message = f"{folder}: holds {name.rstrip('/')}, which edgeq did not synthesize"
         with pytest.raises(InputError, match=re.escape(message)), replacing_folder(folder):
             pytest.fail("nobody waits for minutes only to learn this")
         assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before

@@ -234,7 +234,7 @@ class TestErrors:
 
         image = keras.Input((SIDE, SIDE, 3))
         model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image)), name="plain")
-        with pytest.raises(InputError, match="plain: has no BatchNormalization, so it keeps no statistics") as caught:
+        with pytest.raises(InputError, match="plain: has no BatchNormalization, so it has no statistics") as caught:
             synthesize(WatchedNetwork(model, PREPROCESSING))
         assert "calibrate on photos" in str(caught.value)
         assert "the set that comes with edgeq" in str(caught.value)

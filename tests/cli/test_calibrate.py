@@ -136,7 +136,7 @@ class TestErrors:
         (tmp_path / "photo.jpg").write_text("mine")
         model = networks / "trained.keras"
         done = edgeq_here("calibrate", "synthesize", model, "--res", 24, *NORMALIZE, "--out", tmp_path)
-        assert f"{tmp_path}: holds photo.jpg, which is none of the images that edgeq synthesized" in error_of(done)
+        assert f"{tmp_path}: holds photo.jpg, which edgeq did not synthesize" in error_of(done)
         assert contents(tmp_path) == {"photo.jpg": b"mine"}
 
     def test_an_interruption_leaves_an_earlier_set(

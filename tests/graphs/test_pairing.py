@@ -93,7 +93,7 @@ class TestMismatches:
     def test_another_architecture(self, blocks: IntegerPair, colour_models: Path) -> None:
         other = read_graph(colour_models / "colours_int8.tflite")
         self.check(
-            read_graph(blocks.fp32), other, r"operator 0 \(CONV_2D to 16x16x8\) of the first meets operator 0 \("
+            read_graph(blocks.fp32), other, r"first has operator 0 \(CONV_2D to 16x16x8\), but the second operator 0 \("
         )
 
     def test_a_step_that_the_second_lacks(self, blocks: IntegerPair) -> None:
@@ -105,7 +105,7 @@ class TestMismatches:
         self.check(
             reference,
             candidate,
-            r"operator 13 \(SOFTMAX to 6\) of the first meets nothing that reads the same tensor in",
+            r"first has operator 13 \(SOFTMAX to 6\), but the second no operator that reads the same tensor",
         )
 
     def test_a_step_that_the_first_lacks(self, blocks: IntegerPair) -> None:
@@ -124,7 +124,7 @@ class TestMismatches:
             steps[6].inputs = np.array([steps[0].outputs[0], steps[6].inputs[1]])
 
         self.check(
-            read_graph(blocks.fp32), changed(blocks.int8, rewire), r"operator 6 \(ADD to 16x16x8\) of the first meets"
+            read_graph(blocks.fp32), changed(blocks.int8, rewire), r"first has operator 6 \(ADD to 16x16x8\), but the"
         )
 
     def test_other_weights(self, blocks: IntegerPair) -> None:
