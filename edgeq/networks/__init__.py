@@ -1,6 +1,6 @@
-"""Float networks: MobileNets built here, or a Keras model or SavedModel of the user's.
+"""Float networks: build a MobileNet, or open the user's Keras model or SavedModel.
 
-Importing this imports no TensorFlow; building or opening a network does.
+Importing this package does not import TensorFlow; building or opening a network does.
 """
 
 from __future__ import annotations

@@ -20,13 +20,13 @@ FAMILIES = (
 )
 OUTPUT_STRIDES = (4, 8, 16, 32)
 SMALLEST_PUBLISHED = 96
-"""Side in pixels of the smallest input of a published MobileNet, with its output stride of 32."""
+"""Side in pixels of the smallest input for which MobileNet weights were published; their output stride is 32."""
 
-_SMALLEST_MAP = 4  # side in cells; a smaller last feature map keeps little spatial information
+_SMALLEST_MAP = 4  # side in cells; a smaller last feature map has little spatial information left
 
 
 def choose_output_stride(height: int, width: int) -> int:
-    """The largest output stride that leaves a last feature map of 4x4 cells or more; 4 where none does.
+    """Choose the largest output stride with a last feature map of at least 4x4 cells; 4 if no stride has one.
 
     >>> choose_output_stride(224, 224), choose_output_stride(96, 96), choose_output_stride(32, 32)
     (32, 16, 8)
@@ -38,7 +38,7 @@ def choose_output_stride(height: int, width: int) -> int:
 
 
 def default_output_stride(height: int, width: int) -> int:
-    """The paper's 32 from `SMALLEST_PUBLISHED` pixels on, and what `choose_output_stride` gives below."""
+    """Return the default output stride: the paper's 32, or `choose_output_stride` for inputs below 96 pixels."""
     if min(height, width) >= SMALLEST_PUBLISHED:
         return OUTPUT_STRIDES[-1]
     return choose_output_stride(height, width)
@@ -46,17 +46,17 @@ def default_output_stride(height: int, width: int) -> int:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network without its weights.
+    """The architecture of a network: everything except its weights.
 
     Attributes:
         family: one of `FAMILIES`.
-        height: of the input, in pixels; `output_stride` or more.
-        width: of the input, in pixels; `output_stride` or more.
-        alpha: width multiplier, > 0.
-        output_stride: input pixels per cell of the last feature map, along a side: 4, 8, 16 or 32.
-        classes: how many scores it gives.
-        head: what stands between the last feature map and the scores. None: what the family has. 0: global
-            average pooling and the classifier. N: global average pooling, N units with ReLU, the classifier.
+        height: height of the input in pixels, at least `output_stride`.
+        width: width of the input in pixels, at least `output_stride`.
+        alpha: width multiplier, positive.
+        output_stride: input side divided by the side of the last feature map: 4, 8, 16 or 32.
+        classes: number of scores, one per class.
+        head: layers between the last feature map and the scores. None for the family's own head; 0 for global average
+            pooling and the classifier; N for global average pooling, N units with ReLU, and the classifier.
     """
 
     family: str = "mobilenet_v2"
@@ -89,7 +89,7 @@ class Architecture:
 
     @property
     def name(self) -> str:
-        """Prefix of the names of files made from it, such as ``mobilenet_v2_0.35_32_os8``."""
+        """Name of the network and prefix of the names of its files, such as ``mobilenet_v2_0.35_32_os8``."""
         size = str(self.height) if self.height == self.width else f"{self.width}x{self.height}"
         stride = "" if self.output_stride == OUTPUT_STRIDES[-1] else f"_os{self.output_stride}"
         head = "" if self.head is None else f"_head{self.head}"
@@ -102,12 +102,12 @@ class Architecture:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The preprocessing of the published weights; MobileNetV3 normalizes pixels in its first layer."""
+        """The preprocessing for the published weights. MobileNetV3 normalizes pixels in its first layer."""
         mean, std = NORMALIZATIONS["-1..1" if self.family == "mobilenet_v2" else "0..255"]
         return Preprocessing(self.height, self.width, mean, std, crop=default_crop(self.height, self.width))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data on all that sets it apart from other networks, for provenance."""
+        """Return the architecture as plain JSON data for provenance, without the input size and the classes."""
         facts = {"architecture": self.family, "alpha": float(self.alpha)}
         if self.output_stride != OUTPUT_STRIDES[-1]:
             facts["output_stride"] = self.output_stride

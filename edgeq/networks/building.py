@@ -1,4 +1,4 @@
-"""A network of edgeq's own with weights: ImageNet's, those that come with edgeq, a file's, or random ones."""
+"""Build a MobileNet with weights: ImageNet's, those of a bundled network, those in a file, or random ones."""
 
 from __future__ import annotations
 
@@ -36,20 +36,19 @@ def build_network(
     weights: str = "auto",
     seed: int = 0,
 ) -> Network:
-    """Build a MobileNet for an input of that size, and fill in weights.
+    """Build a MobileNet with the given input size, and load weights.
 
     Args:
         family: one of `FAMILIES`.
-        height: of the input, in pixels.
-        width: of the input, in pixels.
-        alpha: width multiplier; None takes what the weights have, else 1.0.
-        classes: how many; None takes what the weights have, else 1000.
-        output_stride: see `Architecture`; None takes `default_output_stride`.
+        height: height of the input in pixels.
+        width: width of the input in pixels.
+        alpha: width multiplier; None for that of the bundled weights if they are used, else 1.0.
+        classes: number of classes; None for that of the bundled weights if they are used, else 1000.
+        output_stride: see `Architecture`; None for `default_output_stride`.
         head: see `Architecture`.
-        weights: ``imagenet``; ``bundled``, those that come with edgeq; ``auto``, ImageNet's if
-            available, else the bundled ones if they fit; ``none``, random ones; or the path of a Keras weights
-            file.
-        seed: of random weights.
+        weights: ``imagenet``; ``bundled`` for those that come with edgeq; ``auto`` for ImageNet's if available, else
+            the bundled ones if they fit; ``none`` for random weights; or the path of a Keras weights file.
+        seed: random seed of random weights.
 
     Raises:
         InputError: a size, width multiplier or other argument is invalid.
@@ -85,8 +84,8 @@ def build_keras_model(architecture: Architecture, activation: str = "softmax") -
     """Build an architecture with Keras's random weights.
 
     Args:
-        architecture: what to build.
-        activation: of the scores: ``softmax`` for probabilities, ``linear`` for logits.
+        architecture: the architecture.
+        activation: activation of the scores: ``softmax`` for probabilities, ``linear`` for logits.
 
     Returns:
         A `keras.Model` from (N, height, width, 3) float32, in the range of `architecture.preprocessing`, to
@@ -102,15 +101,15 @@ def build_keras_model(architecture: Architecture, activation: str = "softmax") -
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Weights and the architecture that they are for.
+    """The chosen weights and their architecture.
 
     Attributes:
-        architecture: with the weights' width multiplier and classes.
-        path: of the weights file; None for random weights.
-        name: what they are called; None takes the file's name.
-        labels: the classes that they tell apart.
-        whole_pictures: whether they were trained on whole pictures rather than on their centres.
-        remark: what the user should know of the choice.
+        architecture: the architecture, with the weights' width multiplier and number of classes.
+        path: path of the weights file; None for random weights.
+        name: name of the weights in the provenance; None for the file's name.
+        labels: names of the classes, or empty.
+        whole_pictures: whether the weights were trained on whole images, so that no centre crop is needed.
+        remark: a note to the user on the choice, or empty.
     """
 
     architecture: Architecture
@@ -122,7 +121,13 @@ class _Chosen:
 
 
 def _automatic(wanted: Architecture, own_choice: bool) -> _Chosen:
-    """ImageNet's weights, or the bundled ones unless the user chose something that they are not for."""
+    """Choose ImageNet's weights if available, else the bundled ones.
+
+    Args:
+        wanted: the requested architecture.
+        own_choice: whether the user chose the width multiplier, the classes or the head. Then the bundled weights are
+            no substitute, and an error is raised.
+    """
     try:
         return _imagenet(wanted)
     except UnavailableWeightsError as error:
@@ -154,7 +159,7 @@ def _bundled(wanted: Architecture, alpha: float | None, classes: int | None) -> 
     if own or alpha not in (None, bundled.alpha) or classes not in (None, len(bundled.labels)):
         raise WeightsError(
             f"the weights that come with edgeq are for {bundled.family} of width multiplier {bundled.alpha} and "
-            f"{len(bundled.labels)} classes; leave --network, --alpha, --classes and --head away"
+            f"{len(bundled.labels)} classes; omit --network, --alpha, --classes and --head"
         )
     architecture = replace(wanted, alpha=bundled.alpha, classes=len(bundled.labels))
     return _Chosen(architecture, bundled.weights, bundled.name, bundled.labels, whole_pictures=True)
@@ -192,14 +197,14 @@ def _filled(chosen: _Chosen, seed: int) -> Network:
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Fill a Keras model with a weights file.
+    """Load a weights file into a Keras model.
 
     Raises:
-        WeightsError: they do not fit.
+        WeightsError: the weights do not fit.
     """
     try:
         model.load_weights(path)
-    except Exception as error:  # Keras and h5py raise nearly anything for files that do not fit
+    except Exception as error:  # Keras and h5py raise exceptions of many types for files that do not fit
         raise WeightsError(
             f"{path}: these weights do not fit this network; check --network, --alpha, --classes and --head "
             f"({one_line(error)})"
@@ -207,9 +212,9 @@ def load_weights(model: Any, path: Path) -> None:
 
 
 def randomize(model: Any, seed: int) -> None:
-    """Draw kernels that keep the signal's power from layer to layer (He et al. 2015, arXiv 1502.01852).
+    """Set random kernels that preserve the signal's power from layer to layer (He et al. 2015, arXiv 1502.01852).
 
-    Keras's own initial depthwise kernels let it fade to 1e-7, which no integer can represent.
+    With Keras's own initial depthwise kernels, the power falls to 1e-7, which integers cannot represent.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:

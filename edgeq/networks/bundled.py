@@ -1,4 +1,4 @@
-"""The trained networks that come with edgeq, each with a card that says what it is (``models/*.card.json``)."""
+"""The bundled networks: trained networks that come with edgeq, each with a model card (``models/*.card.json``)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _CARD = ".card.json"
 
 @dataclass(frozen=True)
 class Bundled:
-    """A network that comes with edgeq.
+    """A bundled network.
 
     Attributes:
         name: base name of its files.
-        weights: its weights file.
-        family: of its architecture.
+        weights: path of its weights file.
+        family: family of its architecture, one of `edgeq.networks.FAMILIES`.
         alpha: width multiplier.
-        output_stride: it was trained with.
-        labels: its classes.
-        sizes: smallest and largest input side that it is good at, in pixels.
-        fp32_top1: accuracy in [0, 1] on its test images, by size.
-        data: name of the data that it was trained on.
+        output_stride: output stride that it was trained with.
+        labels: names of its classes.
+        sizes: input sides in pixels for which it was trained and measured, in ascending order.
+        fp32_top1: top-1 accuracy of the float32 network on the test images, in [0, 1], by input side.
+        data: name of the data set that it was trained on.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Bundled:
 
 
 def bundled_networks() -> list[Bundled]:
-    """All of them, in the order of their names."""
+    """Read the cards of all bundled networks, sorted by name."""
     return [_read(path) for path in sorted(shipped("models").glob(f"*{_CARD}"))]
 
 
 def bundled_for(output_stride: int) -> Bundled:
-    """The one whose output stride is nearest.
+    """Return the bundled network whose output stride is nearest to the given one.
 
     Raises:
-        WeightsError: this installation lacks them.
+        WeightsError: this installation lacks the bundled networks.
     """
     networks = bundled_networks()
     if not networks:

@@ -1,4 +1,4 @@
-"""The head of a network: from the last feature map to one score per class."""
+"""The head of a network: the layers from the last feature map to one score per class."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["CLASSIFIER", "POOLING", "add_head"]
 
 POOLING = "global_average_pooling2d"
 CLASSIFIER = "predictions"
-"""Names of the layers in Keras's MobileNetV2."""
+"""Names of the head's layers, the same as in Keras's MobileNetV2."""
 
 
 def add_head(features: Any, architecture: Architecture, activation: str) -> Any:
-    """Global average pooling, the units that `architecture.head` asks for, and the classifier.
+    """Add global average pooling, a layer of `architecture.head` units (if any), and the classifier.
 
     Args:
-        features: (N, H, W, C) float32, the last feature map, symbolic.
-        architecture: whose `head` and `classes` count.
-        activation: of the scores.
+        features: the last feature map, (N, H, W, C) float32, symbolic.
+        architecture: the architecture; only its `head` and `classes` are used.
+        activation: activation of the scores.
 
     Returns:
-        (N, classes) float32, symbolic.
+        The scores, (N, classes) float32, symbolic.
     """
     from keras import layers
 

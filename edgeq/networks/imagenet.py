@@ -1,4 +1,4 @@
-"""ImageNet's weights and class names, through Keras's own cache and download."""
+"""ImageNet weights and class names, from Keras's cache or downloaded by Keras."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ IMAGENET_CLASSES = 1000
 _log = logging.getLogger(__name__)
 _V2_SIZES = dict.fromkeys((0.35, 0.5, 0.75, 1.0), (96, 128, 160, 192, 224)) | {1.3: (224,), 1.4: (224,)}
 _V3_ALPHAS = {"large": (0.75, 1.0), "small": (0.75, 1.0), "large_minimalistic": (1.0,), "small_minimalistic": (1.0,)}
-_PATIENCE_SECONDS = 15  # for a server that does not answer; Keras itself would wait for ever
+_PATIENCE_SECONDS = 15  # time-out for a server that does not answer; Keras has none
 
 
 def imagenet_weights(architecture: Architecture) -> Path:
-    """The file in Keras's cache with the weights for an architecture, which Keras fetches if it can.
+    """Return the file with an architecture's ImageNet weights in Keras's cache; Keras downloads it if necessary.
 
     Raises:
-        WeightsError: such weights were never published.
-        UnavailableWeightsError: they are neither in the cache nor to be downloaded.
+        WeightsError: no such weights were published.
+        UnavailableWeightsError: the weights are not in the cache and cannot be downloaded.
     """
     name, known = _file_name(architecture)
     if architecture.alpha not in known:
@@ -43,7 +43,7 @@ def imagenet_weights(architecture: Architecture) -> Path:
         try:
             with _limited_patience():
                 in_new_session(lambda: _fetch(architecture))
-        except Exception as error:  # Keras raises Exception itself, and its servers anything
+        except Exception as error:  # Keras raises `Exception`, and a failed download exceptions of many types
             reason = one_line(error)
     if not path.is_file():
         raise UnavailableWeightsError(
@@ -56,21 +56,21 @@ def imagenet_weights(architecture: Architecture) -> Path:
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """ImageNet's 1000 class names from Keras; none, and a log message, if the list is unavailable."""
+    """Return ImageNet's 1000 class names from Keras. If they are unavailable, log a message and return none."""
     import keras
     import numpy as np
 
     try:
         with _limited_patience():
             decoded = keras.applications.mobilenet_v2.decode_predictions(np.eye(IMAGENET_CLASSES), top=1)
-    except Exception as error:  # no connection and no imagenet_class_index.json: a network without names still works
+    except Exception as error:  # no connection and no cached file; a network works without names
         _log.info("ImageNet's class names are unavailable (%s)", one_line(error))
         return ()
     return tuple(str(best[0][1]).replace("_", " ") for best in decoded)
 
 
 def _file_name(architecture: Architecture) -> tuple[str, tuple[float, ...]]:
-    """Keras's name of the file, and the width multipliers that have files."""
+    """Return Keras's name of the weights file, and the width multipliers for which there are files."""
     alpha = float(architecture.alpha)
     if architecture.family == "mobilenet_v2":
         size = _published_size(architecture)
@@ -80,13 +80,13 @@ def _file_name(architecture: Architecture) -> tuple[str, tuple[float, ...]]:
 
 
 def _published_size(architecture: Architecture) -> int:
-    """The size that the weights were trained at: the input's where MobileNetV2's exist for it, else 224."""
+    """Return the input size whose weights to use: the network's own if MobileNetV2 weights exist for it, else 224."""
     height, width = architecture.height, architecture.width
     return height if height == width and height in _V2_SIZES.get(architecture.alpha, ()) else 224
 
 
 def _fetch(architecture: Architecture) -> None:
-    """Have Keras build the network with weights: it downloads them first."""
+    """Build the network with weights, so that Keras downloads them."""
     import keras
 
     options = {"alpha": float(architecture.alpha), "weights": "imagenet"}

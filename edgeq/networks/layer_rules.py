@@ -1,4 +1,4 @@
-"""Names and multiply-add counts of Keras layers in a summary."""
+"""Rules for Keras layers in a summary: their short names and their multiply-adds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeq.networks.tracing import Call, Leaf
 __all__ = ["multiply_adds", "step_of"]
 
 _SQUEEZE_AND_EXCITE = re.compile(r"squeeze|(?:^|_)se_")
-# Layers of Keras whose multiply-adds are known, by their short name.
+# Keras layers whose multiply-adds can be counted, by short name.
 _OPERATORS = {
     "dw": ("DepthwiseConv1D", "DepthwiseConv2D"),
     "separable": ("SeparableConv1D", "SeparableConv2D"),
@@ -22,7 +22,7 @@ _OPERATORS = {
 
 
 def _operator(layer: Any) -> str | None:
-    """Short name of a layer with a kernel; None if no rule is for it."""
+    """Return the short name of a layer with a kernel; None if there is no rule for it."""
     from keras import layers
 
     for word, names in _OPERATORS.items():
@@ -32,12 +32,15 @@ def _operator(layer: Any) -> str | None:
 
 
 def multiply_adds(call: Call) -> int | None:
-    """Multiply-adds of one call; None for a layer with a kernel that no rule is for, or with an unknown shape."""
+    """Count the multiply-adds of one call of a layer.
+
+    None if there is no rule for a layer with a kernel, or if the shape is unknown. 0 for a layer without a kernel.
+    """
     weights = sum(math.prod(kernel.shape) for kernel in call.leaf.kernels)
     if not weights:
         return 0
     operator = _operator(call.leaf.layer)
-    # Every cell of the output takes every weight once; in a transposed convolution, every cell of the input does.
+    # Each weight is used once per cell of the output; in a transposed convolution, once per cell of the input.
     tensors = call.inputs if operator == "transposed" else call.outputs
     if operator is None or not tensors:
         return None
@@ -47,7 +50,7 @@ def multiply_adds(call: Call) -> int | None:
 
 
 def step_of(leaf: Leaf) -> str:
-    """Name the operation of a layer in a block; empty for one that is not worth naming."""
+    """Return a short name of a layer's operation, such as ``dw 3x3/2``; empty for a layer not worth naming."""
     if _SQUEEZE_AND_EXCITE.search(leaf.layer.name):
         return "SE" if leaf.kernels else ""
     if "Pooling" in type(leaf.layer).__name__:

@@ -1,8 +1,8 @@
-"""MobileNetV2 (arXiv 1801.04381) as a functional Keras model, built from the paper's table 2.
+"""MobileNetV2 (arXiv 1801.04381) as a functional Keras model, built from table 2 of the paper.
 
-Layer names, their order and the shapes of their weights are those of `keras.applications.MobileNetV2`, so
-weights move freely between the two, and the same weights give the same outputs. Unlike Keras's builder it
-can keep more of a small image, by taking strides out (`output_stride`).
+Layer names, their order and the shapes of weights are the same as in `keras.applications.MobileNetV2`. So weights can
+be exchanged between the two, and the same weights give the same outputs. Unlike Keras's builder, this one can remove
+strides (`output_stride`), which keeps more spatial information of small images.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ STAGES = (
 STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
 
-# Keras's values, not those of the original slim code: what the published weights were normalised with.
+# Keras's values, with which the published weights are used; those of the original TensorFlow-Slim code differ.
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.999
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round a channel count to the nearest multiple of `divisor`, never below 90 % of it, never to nothing.
+    """Round a number of channels to a multiple of `divisor`: the nearest, or the next higher if that loses over 10 %.
 
     Args:
-        channels: the count wanted, usually a table entry times the width multiplier; > 0.
-        divisor: what the result is a multiple of. 8 suits the vector units of phones and boards.
+        channels: the number of channels, usually a table entry times the width multiplier; positive.
+        divisor: the divisor; 8 suits the vector units of phones and boards.
 
     Returns:
-        A positive multiple of `divisor` that is at least `0.9 * channels`.
+        A positive multiple of `divisor` that is at least ``0.9 * channels``.
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * channels else rounded + divisor
@@ -50,19 +50,19 @@ def mobilenet_v2(architecture: Architecture, activation: str = "softmax") -> Any
     """Build MobileNetV2 with Keras's random weights.
 
     Args:
-        architecture: the size, the width and the end of the network. The paper's output stride is 32. For
-            smaller ones, strides are taken out from the front: at 16 the stem keeps the full resolution, at 8
-            the stage with 24 channels too, at 4 the one with 32 as well. The weights stay the same.
-        activation: of the scores: ``softmax`` for probabilities, ``linear`` for logits.
+        architecture: input size, width multiplier, output stride and head. The paper's output stride is 32. For a
+            smaller one, the first strides are removed: for 16 that of the stem, for 8 also that of the stage with 24
+            channels, for 4 also that of the stage with 32 channels. The shapes of the weights do not change.
+        activation: activation of the scores: ``softmax`` for probabilities, ``linear`` for logits.
 
     Returns:
         A `keras.Model` from (N, height, width, 3) float32, in [-1, 1] for the published weights, to
-        (N, classes) float32. Its last feature map is the layer `out_relu`.
+        (N, classes) float32. The last feature map is the output of the layer `out_relu`.
     """
     import keras
     from keras import layers
 
-    # Walking from the front, the first strides are dropped until the rest multiply to the output stride.
+    # Remove strides, starting with the first layer, until the product of the others is the output stride.
     surplus = OUTPUT_STRIDES[-1] // architecture.output_stride
     alpha = architecture.alpha
 
@@ -83,13 +83,13 @@ def mobilenet_v2(architecture: Architecture, activation: str = "softmax") -> Any
     for expansion, stage_channels, repeats, stage_stride in STAGES:
         for repeat in range(repeats):
             prefix = f"block_{block}_" if block else "expanded_conv_"
-            # Keras truncates before it rounds, which decides a few of the uncommon widths.
+            # Truncate before rounding, as Keras does: this makes a difference for some uncommon width multipliers.
             out_channels = make_divisible(int(stage_channels * alpha))
             stride = 1 if repeat else stage_stride
             x = _inverted_residual(x, expansion, out_channels, keep(stride), prefix, shortcut=stride == 1)
             block += 1
 
-    # Section 5 of the paper: narrow networks keep the full last layer, wide ones widen it.
+    # Section 5 of the paper: width multipliers below 1 do not apply to the last layer.
     last_channels = make_divisible(LAST_CHANNELS * max(1.0, alpha))
     x = layers.Conv2D(last_channels, 1, use_bias=False, name="Conv_1")(x)
     x = _normalize(x, "Conv_1_bn")
@@ -99,10 +99,18 @@ def mobilenet_v2(architecture: Architecture, activation: str = "softmax") -> Any
 
 
 def _inverted_residual(x: Any, expansion: int, out_channels: int, stride: int, prefix: str, shortcut: bool) -> Any:
-    """Expand, filter each channel, project linearly (figure 4d): `(N, H, W, C)` to `(N, H/s, W/s, C')`.
+    """Add an inverted residual block (figure 4d), from (N, H, W, C) to (N, H/stride, W/stride, out_channels).
 
-    `shortcut` is whether the paper's block has no stride. One whose stride was taken out gets no shortcut, even
-    where its input is as wide as its output: the weights were trained without.
+    The block expands the channels, filters each of them, and projects them linearly.
+
+    Args:
+        x: the block's input, symbolic.
+        expansion: expansion factor of the channels.
+        out_channels: number of output channels.
+        stride: stride of the depthwise convolution, 1 or 2.
+        prefix: prefix of the layers' names.
+        shortcut: whether the block has stride 1 in the paper. A block whose stride was removed gets no shortcut, even
+            if it has as many input as output channels, because the weights were trained without one.
     """
     from keras import layers
 
@@ -127,10 +135,10 @@ def _inverted_residual(x: Any, expansion: int, out_channels: int, stride: int, p
 
 
 def _stride_2_padding(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros `((top, bottom), (left, right))` around a 3x3 filter with stride 2.
+    """Return the padding ``((top, bottom), (left, right))`` of a 3x3 convolution with stride 2.
 
-    They are the zeros of TensorFlow's "same", which on an even side are a single one, at the end. Keras has
-    them as a layer of their own, and so has this network: layer by layer, the two can be compared.
+    It is TensorFlow's "same" padding: 1 on both sides for an odd input side, and 1 at the end for an even one. It is a
+    separate layer, as in Keras's network, so that the two networks can be compared layer by layer.
     """
     return (height % 2, 1), (width % 2, 1)
 

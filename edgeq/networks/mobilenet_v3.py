@@ -1,7 +1,7 @@
-"""MobileNetV3 (arXiv 1905.02244), by Keras's own builders, for small inputs too.
+"""MobileNetV3 (arXiv 1905.02244) from Keras's own builders, also for small inputs.
 
-Keras's builders know no output stride other than 32 and refuse inputs below 32 pixels. For those, what they
-built is rebuilt, layer by layer, with the first strides taken out; the weights stay the same.
+Keras's builders support no output stride other than 32 and no inputs below 32 pixels. For these, the model from the
+builder is cloned layer by layer without the first strides. The shapes of the weights do not change.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def mobilenet_v3(architecture: Architecture, activation: str = "softmax") -> Any
     """Build MobileNetV3 with Keras's random weights. Its first layer normalizes pixel values 0 to 255.
 
     Args:
-        architecture: with a family that begins with ``mobilenet_v3``.
-        activation: of the scores: ``softmax`` for probabilities, ``linear`` for logits.
+        architecture: an architecture whose family starts with ``mobilenet_v3``.
+        activation: activation of the scores: ``softmax`` for probabilities, ``linear`` for logits.
 
     Returns:
         A `keras.Model` from (N, height, width, 3) float32 in [0, 255] to (N, classes) float32.
@@ -49,10 +49,11 @@ def mobilenet_v3(architecture: Architecture, activation: str = "softmax") -> Any
 
 
 def _with_output_stride(model: Any, input_shape: tuple[int, int, int], output_stride: int) -> Any:
-    """The same layers on another input, the first strides taken out until the rest multiply to `output_stride`.
+    """Clone a model for another input size, without the first strides.
 
-    Keras pads before a layer with stride 2 in a separate layer, like TensorFlow's "same". So here
-    padding layers do nothing, and those with strides pad "same", whether they keep the stride or not.
+    Strides are removed until the product of the others is `output_stride`. Before a layer with stride 2, Keras's model
+    has a padding layer that is equivalent to TensorFlow's "same" padding. The clone replaces it by an identity, and
+    gives the layer "same" padding, whether or not its stride is removed.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""The interface of a float network to the rest of edgeq."""
+"""`Network`, the form in which all other packages use a float network; and functions for TensorFlow and Keras."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ class Network:
     """A float image classifier that can be converted.
 
     Attributes:
-        name: first part of the names of its files, for instance ``mobilenet_v2_1.0_160``.
-        height: of the input, in pixels.
-        width: of the input, in pixels.
-        channels: of the input, 1 or 3.
-        outputs: how many scores it gives.
-        function: maps a float32 tensor (1, height, width, channels) to (1, outputs).
-        keeps_alive: what holds the variables that `function` uses.
-        parent: where it comes from: plain JSON data with the digest of its weights.
-        labels: one per class, or empty.
-        preprocessing: how images become its input; None where that is not known.
-        held_out: fingerprints of photos that it was not trained on, see `ModelMetadata`; calibration spares them.
-        remarks: sentences for the user on what was chosen.
+        name: the network's name and the prefix of the names of its files, for example ``mobilenet_v2_1.0_160``.
+        height: height of the input in pixels.
+        width: width of the input in pixels.
+        channels: number of input channels, 1 or 3.
+        outputs: number of scores.
+        function: function from a float32 tensor (1, height, width, channels) to scores, (1, outputs).
+        keeps_alive: the object that owns the variables that `function` uses, usually a `keras.Model`.
+        parent: provenance of the network: plain JSON data with the digest of its weights.
+        labels: the classes' names, one per class, or empty.
+        preprocessing: how images become the input; None if unknown.
+        held_out: fingerprints of the photos that were held out of training, see `ModelMetadata`; calibration does not
+            use them either.
+        remarks: notes to the user on the choices that were made; each is a sentence.
     """
 
     name: str
@@ -53,18 +54,18 @@ class Network:
 
     @property
     def classes(self) -> int:
-        """Number of classes; a single score is that of the second of two classes, as in `edgeq.Model`."""
+        """Number of classes: 2 for a single score, which is that of the second class, as in `edgeq.Model`."""
         return 2 if self.outputs == 1 else self.outputs
 
     def preprocessing_with(self, overrides: Overrides, source: str | None) -> Preprocessing:
-        """How images become its input: as the user says, or else as it was made.
+        """Return the preprocessing with the user's settings in place of the network's.
 
         Args:
-            overrides: what the user says.
-            source: what the error calls the network.
+            overrides: the user's settings.
+            source: the network's name in error messages.
 
         Raises:
-            InputError: neither tells the normalization.
+            InputError: neither the network nor the user states the normalization.
         """
         preprocessing = self.preprocessing
         if preprocessing is None:
@@ -82,15 +83,17 @@ class Network:
 
 
 def require_tensorflow() -> None:
-    """Import Keras with TensorFlow, whatever the environment or a user's keras.json says; both stay as they are.
+    """Import Keras with TensorFlow as its backend, whatever the environment and the user's keras.json say.
+
+    Neither of them is changed.
 
     Raises:
-        EdgeqError: TensorFlow is not installed, or Keras runs on something else in this process already.
+        EdgeqError: TensorFlow is not installed, or this process has already imported Keras with another backend.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise EdgeqError("this needs TensorFlow, which is not installed: pip install 'edgeq[convert]'")
     wanted = os.environ.get("KERAS_BACKEND")
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # read once, as Keras is imported
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # read only when Keras is imported
     try:
         import keras
     finally:
@@ -106,17 +109,18 @@ def require_tensorflow() -> None:
 
 
 def in_new_session(make: Callable[[], _Made]) -> _Made:
-    """Call a function that makes Keras layers, as if nothing had been built before: names, hence bytes, depend on that.
+    """Call a function that makes Keras layers in a new Keras session, so that files made from them are reproducible.
 
-    Keras keeps such state (numbers of layers, dtype policy, seeds, scopes) by thread. So a new thread needs no
-    `keras.backend.clear_session`, which would reset the caller's.
+    The names of layers depend on the layers made before in the same session. Keras keeps the session's state (layer
+    counters, dtype policy, seeds, scopes) per thread, so the function is called in a new thread.
+    `keras.backend.clear_session` would reset the caller's session.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(make).result()
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions of the packages that decide what is in a file that edgeq makes, for its provenance."""
+    """Return the versions of the packages that determine the content of a converted file, for its provenance."""
     import keras
     import numpy as np
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Opening a Keras model (.keras, .h5 of Keras 3 or 2) or a SavedModel folder of the user's."""
+"""Open a user's Keras model (.keras, or .h5 from Keras 3 or 2) or SavedModel folder."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from edgeq.tflite.metadata import read_metadata
 __all__ = ["open_network"]
 
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
-_LARGEST_PIXEL_SCALE = 0.02  # 1/127.5 and 1/255 are below
-_SMALLEST_PIXEL_MEAN = 2.0  # of 0..255; one of 0..1 or -1..1 is below
+_LARGEST_PIXEL_SCALE = 0.02  # a Rescaling layer with a smaller scale, such as 1/127.5 or 1/255, takes pixel values
+_SMALLEST_PIXEL_MEAN = 2.0  # a Normalization layer with a larger mean takes values in 0..255, not in 0..1 or -1..1
 
 
 @quiet()
 def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Network:
-    """Open an image classifier that was made elsewhere.
+    """Open the user's image classifier.
 
     Args:
         path: a .keras or .h5 file, or a SavedModel folder.
-        size: height and width of the input, for a network that leaves them open.
+        size: (height, width) of the input in pixels, for a network that does not fix them.
 
     Raises:
-        InputError: no such file, or `size` contradicts the network.
-        ModelError: it cannot be loaded, or is no image classifier.
+        InputError: the file does not exist, or the network has another or no input size.
+        ModelError: the network cannot be loaded, or is not an image classifier.
         EdgeqError: TensorFlow is not installed.
     """
     source = Path(path)
     if source.is_dir():
         if not (source / "saved_model.pb").is_file():
-            raise ModelError(f"{path}: a folder, but no SavedModel (no saved_model.pb in it)")
+            raise ModelError(f"{path}: is a folder, but not a SavedModel (no saved_model.pb in it)")
         require_tensorflow()
         return _from_saved_model(source, size)
     if not source.is_file():
@@ -56,7 +56,7 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
     import keras
 
     class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
-        """Keras 2 saved a ``groups`` that Keras 3 refuses; for a depthwise convolution it means nothing."""
+        """Accepts the argument ``groups``, which Keras 2 saved without effect and Keras 3 does not accept."""
 
         def __init__(self, *args: Any, groups: int = 1, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -66,8 +66,8 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
 
     try:
         model = in_new_session(load)
-    except Exception as error:  # Keras raises nearly anything on files it does not understand
-        reason = str(error).rpartition("Exception encountered: ")[2]  # Keras wraps it in the network's whole config
+    except Exception as error:  # Keras raises exceptions of many types for files that it cannot read
+        reason = str(error).rpartition("Exception encountered: ")[2]  # after the network's whole configuration
         raise ModelError(f"{path}: Keras cannot load this model ({one_line(reason)})") from None
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; needs one each")
@@ -83,7 +83,7 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
 
 
 def _rescales(model: Any) -> bool:
-    """Whether a layer that normalizes pixels stands before the first with a kernel, in this or a nested model."""
+    """Return whether a layer normalizes pixels before the first layer with weights, in this or a nested model."""
     for layer in model.layers:
         if _takes_pixels(layer) or (hasattr(layer, "layers") and _rescales(layer)):
             return True
@@ -93,7 +93,7 @@ def _rescales(model: Any) -> bool:
 
 
 def _takes_pixels(layer: Any) -> bool:
-    """Whether a layer normalizes pixel values 0 to 255, by its constants: one may as well take values in 0..1."""
+    """Return whether a layer normalizes pixel values 0 to 255, and not values in 0..1, judging by its constants."""
     if type(layer).__name__ == "Rescaling":
         return float(np.max(layer.scale)) <= _LARGEST_PIXEL_SCALE
     if type(layer).__name__ == "Normalization" and layer.mean is not None:
@@ -107,7 +107,7 @@ def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
     try:
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"]
-    except Exception as error:  # a missing signature is a KeyError, a damaged file anything
+    except Exception as error:  # a missing signature raises KeyError, a damaged file exceptions of many types
         raise ModelError(f"{path}: TensorFlow cannot load this SavedModel ({one_line(error)})") from None
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
@@ -125,7 +125,7 @@ def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
         size,
         function=lambda x: signature(**{input_name: x})[output_name],
         keeps_alive=loaded,
-        normalization=None,  # not to be seen in a SavedModel
+        normalization=None,  # unknown: a SavedModel does not show its layers
     )
 
 
@@ -139,7 +139,7 @@ def _network(
     keeps_alive: Any,
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None,
 ) -> Network:
-    """Check that these are the shapes of an image classifier."""
+    """Make a network, after checking that its shapes are those of an image classifier."""
     outputs = output_shape[-1] if output_shape else None
     one_per_picture = all(n in (1, None) for n in output_shape[:-1])
     if len(input_shape) != 4 or input_shape[3] not in (1, 3) or outputs is None or not one_per_picture:
@@ -154,7 +154,7 @@ def _network(
         height, width = size
     elif size is not None and size != (height, width):
         raise InputError(f"{path}: is made for {width}x{height} pixels, not {size[1]}x{size[0]}; omit --res")
-    metadata = read_metadata(path)  # a folder has none
+    metadata = read_metadata(path)  # empty for a SavedModel, which is a folder
     preprocessing = metadata.preprocessing
     if preprocessing is None and normalization is not None:
         channels = "L" if input_shape[3] == 1 else "RGB"
@@ -173,5 +173,5 @@ def _network(
         preprocessing=preprocessing,
         held_out=frozenset(metadata.held_out),
     )
-    # A .keras file of another maker may hold texts that are no labels.
+    # A .keras file from another tool may contain text files that are not labels.
     return network if len(network.labels) == network.classes else replace(network, labels=())

@@ -1,4 +1,4 @@
-"""Writing a network as a .keras file that brings its labels, its preprocessing and where it comes from."""
+"""Write a network as a .keras file that contains its labels, preprocessing and provenance."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ _KERAS_DATE = "1980-01-01@00:00:00"
 def save_network(model: Any, path: Path, metadata: ModelMetadata) -> None:
     """Write a Keras model and its metadata.
 
-    Keras reads the file like any other. A .keras file is a zip, and `metadata` are two more members of it, the
-    same as in a .tflite file. Times and addresses in memory are left out, so that the same network gives the same
-    bytes.
+    A .keras file is a zip archive. The metadata are two more members of it, the same as in a .tflite file, which Keras
+    ignores. Times and memory addresses are removed, so that the same network gives bit-identical files.
+
+    Args:
+        model: the `keras.Model`.
+        path: the file to write.
+        metadata: labels, preprocessing and provenance.
 
     Raises:
         InputError: the file cannot be written.
@@ -38,7 +42,7 @@ def save_network(model: Any, path: Path, metadata: ModelMetadata) -> None:
 
 
 def _numbered(config: Any, numbers: dict[int, int]) -> Any:
-    """Number the shared objects of a configuration in order, where Keras writes their addresses."""
+    """Replace the memory addresses that identify shared objects in a Keras configuration by consecutive numbers."""
     if isinstance(config, dict):
         return {
             key: numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else _numbered(value, numbers)

@@ -1,10 +1,12 @@
-"""The composition of a float network: its blocks, their parameters and multiply-adds.
+"""Summarize a float network: its blocks, their parameters and multiply-adds.
 
-A multiply-add is one product of a weight with an activation, added to a sum. Convolutions (grouped, depthwise,
-separable and transposed ones too) and dense layers have them; products with padding count, as a kernel may well
-compute them. Not counted are pooling, activations, additions, biases, products of two activations, and batch
-normalization, which conversion folds into the convolution before it. A layer that has a kernel but that no rule
-is for is named in `NetworkSummary.not_counted` instead of passing for nothing.
+A multiply-add is one product of a weight with an activation, added to a sum. Counted are the multiply-adds of
+convolutions (including grouped, depthwise, separable and transposed ones) and of dense layers. Products with padding
+count, because a kernel may compute them.
+
+Not counted are pooling, activation functions, additions, biases, products of two activations, and batch normalization,
+which conversion folds into the convolution before it. A layer with a kernel that has no counting rule is listed in
+`NetworkSummary.not_counted`.
 """
 
 from __future__ import annotations
@@ -27,26 +29,26 @@ from edgeq.quiet import quiet
 
 __all__ = ["Block", "NetworkSummary", "summarize", "summarize_model"]
 
-# What the names of a block's layers begin with in Keras's networks: block_1_ in MobileNetV2, expanded_conv_1_ in
-# MobileNetV3, block1a_ in EfficientNet, conv2_block1_ in ResNet.
+# Prefix of the names of a block's layers in Keras's networks: block_1_ in MobileNetV2, expanded_conv_1_ in MobileNetV3,
+# block1a_ in EfficientNet, conv2_block1_ in ResNet.
 _BLOCK = re.compile(r"(expanded_conv(?:_\d+)?|(?:conv\d+_)?block_?\d+[a-z]?)_")
 _HEAD = "head"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Layers that belong together.
+    """A block of a network: layers that belong together.
 
     Attributes:
-        name: what the layers' names have in common, or the name of the layer that has the weights.
-        kind: the operators in order, such as ``1x1, dw 3x3/2, SE, 1x1``: a convolution of 1x1, a depthwise one of
-            3x3 with stride 2, squeeze and excitation, and another convolution of 1x1.
-        output_shape: of one image, mostly (height, width, channels). None for a side that is known only when the
-            network runs; empty where the network does not run the layer.
-        parameters: how many numbers are stored.
-        trainable_parameters: how many of them training learns: all but the moving averages of batch
-            normalization and other statistics. That a layer is frozen now makes no difference.
-        multiply_adds: for one image.
+        name: the common prefix of the layers' names, or the name of the layer that has the weights.
+        kind: the operations in order, for example ``1x1, dw 3x3/2, SE, 1x1``: a 1x1 convolution, a 3x3 depthwise
+            convolution with stride 2, squeeze-and-excitation, and another 1x1 convolution.
+        output_shape: shape of the output for one image, usually (height, width, channels). None for a side that is
+            known only when the network runs; empty if the network does not run the layers.
+        parameters: number of stored values.
+        trainable_parameters: number of trainable values, that is, without the moving averages of batch normalization
+            and other statistics. The values of frozen layers count as trainable.
+        multiply_adds: number of multiply-adds for one image.
     """
 
     name: str
@@ -59,13 +61,13 @@ class Block:
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """A network's blocks and what they add up to.
+    """A network's blocks and their totals.
 
     Attributes:
-        name: of the network.
-        input_shape: of one image, (height, width, channels).
-        blocks: in the order in which they run.
-        not_counted: names of the layers with kernels whose multiply-adds no rule is for.
+        name: the network's name.
+        input_shape: shape of one image, (height, width, channels).
+        blocks: the blocks, in the order in which they run.
+        not_counted: names of the layers with kernels whose multiply-adds cannot be counted.
     """
 
     name: str
@@ -85,11 +87,11 @@ class NetworkSummary:
 
     @property
     def multiply_adds(self) -> int:
-        """For one image, without the layers of `not_counted`."""
+        """Number of multiply-adds for one image, without the layers in `not_counted`."""
         return sum(block.multiply_adds for block in self.blocks)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes and the totals."""
+        """Return the attributes and the totals as plain JSON data."""
         totals = ("parameters", "trainable_parameters", "multiply_adds")
         return asdict(self) | {name: getattr(self, name) for name in totals}
 
@@ -100,14 +102,14 @@ def summarize(
     """Count a network's parameters and multiply-adds, block by block; see `summarize_model`.
 
     Args:
-        source: a Keras model (.keras or .h5), a network that was built or opened, or an architecture, which needs no
-            weights for this.
-        size: (height, width) of the input in pixels, for a file that leaves it open.
+        source: a Keras model (.keras or .h5), a network that was built or opened, or an architecture (no weights are
+            needed).
+        size: (height, width) of the input in pixels, for a file that does not fix them.
         verbose: whether to let TensorFlow print its messages.
 
     Raises:
-        InputError: no such file, or its size is open or another one.
-        ModelError: it is not a Keras model, or cannot be loaded.
+        InputError: the file does not exist, or the network has another or no input size.
+        ModelError: the source is not a Keras model, or cannot be loaded.
         EdgeqError: TensorFlow is not installed.
     """
     no_layers = "a SavedModel has no layers to list; give the Keras model that it was made from"
@@ -125,20 +127,20 @@ def summarize(
 
 
 def summarize_model(model: Any, input_shape: tuple[int, int, int] | None = None) -> NetworkSummary:
-    """Count what a network has and what it does, block by block.
+    """Count a network's parameters and multiply-adds, block by block.
 
-    Layers whose names say that they are of one block are one block here, and what follows the last feature map
-    of such blocks is the block ``head``. Of the other layers, each that has a kernel, pools or changes the shape is
-    a block; the rest (batch normalization, activations, additions) belong to the block whose output they take.
+    Layers whose names have the same block prefix, such as ``block_1_``, form a block. In a network with such blocks,
+    the layers after the last feature map form the block ``head``. Of all other layers, each one that has a kernel,
+    pools or changes the shape is a block. The remaining layers (batch normalization, activations, additions) belong to
+    the block whose output they read.
 
     Args:
         model: a built `keras.Model` with one input.
-        input_shape: (height, width, channels), for a model that leaves its input size open.
+        input_shape: (height, width, channels), for a model that does not fix its input size.
 
     Raises:
-        InputError: the model is not built all through, has several inputs, leaves its input size open, or has
-            another one.
-        ModelError: it cannot run on such an input.
+        InputError: the model is not completely built, has several inputs, or has another or no input size.
+        ModelError: the model cannot run on such an input.
     """
     shape = _input_shape(model, input_shape)
     leaves = leaves_of(model)
@@ -183,14 +185,14 @@ class _Group:
 
     @property
     def leaves(self) -> list[Leaf]:
-        """Each once: a shared layer has several calls."""
+        """The layers, without duplicates: a shared layer has several calls."""
         return list({id(call.leaf): call.leaf for call in self.calls}.values())
 
 
 def _grouped(calls: list[Call]) -> list[_Group]:
-    """Sort calls into groups, which are in the order of their first calls."""
+    """Group calls into blocks, which are in the order of their first calls."""
     groups: dict[Any, _Group] = {}
-    made_by: dict[int, Any] = {}  # from a tensor's id to the key of its group; `calls` keeps the tensors alive
+    made_by: dict[int, Any] = {}  # key of the group that computes a tensor, by its id; `calls` keeps the tensors alive
     in_blocks = in_head = False
     for call in calls:
         leaf = call.leaf
@@ -209,20 +211,20 @@ def _grouped(calls: list[Call]) -> list[_Group]:
             producers = [made_by[id(tensor)] for tensor in call.inputs if id(tensor) in made_by]
             if producers and not (changes_shape or step_of(leaf)):
                 key = max(producers, key=list(groups).index)
-        if key in groups or adds_something:  # else a layer such as Rescaling, with nothing before it
+        if key in groups or adds_something:  # otherwise a layer such as Rescaling, with no block before it
             groups.setdefault(key, _Group(name, leaf.parent)).calls.append(call)
             made_by |= {id(tensor): key for tensor in call.outputs}
     return list(groups.values())
 
 
 def _block_of(leaf: Leaf) -> str | None:
-    """The block that a layer's name, or the name of what it is in, says it is of."""
+    """Return the block prefix in a layer's name or its parent's name, or None."""
     match = _BLOCK.match(f"{leaf.layer.name}_") or _BLOCK.match(f"{leaf.parent}_")
     return match[1] if match else None
 
 
 def _leaves_feature_map(call: Call) -> bool:
-    """Whether it reduces a feature map to a vector, or takes a vector."""
+    """Return whether a call pools a feature map globally, or outputs a vector."""
     pools = type(call.leaf.layer).__name__.startswith("Global")
     return pools or any(len(output.shape) < 4 for output in call.outputs)
 
@@ -232,8 +234,8 @@ def _block(group: _Group, qualified: bool, stored: set[int]) -> Block:
 
     Args:
         group: the calls.
-        qualified: whether another group has the same name.
-        stored: ids of the variables that earlier groups have; those of this one are added.
+        qualified: whether to add the parent's name, because another group has the same name.
+        stored: ids of the variables of earlier groups, which are not counted again; those of this group are added.
     """
 
     def size(variables: list[Any]) -> int:

@@ -1,6 +1,6 @@
-"""The layers of a Keras model as they run: what goes into each and what comes out.
+"""Trace a Keras model: record each run of a layer with its inputs and outputs.
 
-Importing this imports no TensorFlow; tracing a model does.
+Importing this module does not import TensorFlow; tracing a model does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeq.errors import ModelError, one_line
 
 __all__ = ["Call", "Leaf", "leaves_of", "trace"]
 
-# Layers whose variables, however many dimensions they have, are looked up in or used element by element.
+# Layers whose variables are not kernels, whatever their number of dimensions: they are looked up or used elementwise.
 _ELEMENTWISE = (
     "Embedding",
     "GroupNormalization",
@@ -27,13 +27,13 @@ _ELEMENTWISE = (
 
 @dataclass(frozen=True)
 class Leaf:
-    """A layer, as far as it does something by itself and not through layers inside of it.
+    """A layer that computes something itself, not only through the layers inside it.
 
     Attributes:
         layer: the Keras layer.
-        parent: name of the model or layer that it is in; empty for the model itself.
-        learned: its variables that training learns.
-        kept: its other variables, such as the moving averages of batch normalization.
+        parent: name of the model or layer that contains it; empty for the model itself.
+        learned: the layer's trainable variables, even if the layer is frozen now.
+        kept: the layer's other variables, such as the moving averages of batch normalization.
     """
 
     layer: Any
@@ -43,7 +43,7 @@ class Leaf:
 
     @property
     def kernels(self) -> list[Any]:
-        """Its variables that activations are multiplied with and summed up over."""
+        """The layer's variables that take part in a convolution or matrix product."""
         if type(self.layer).__name__ in _ELEMENTWISE:
             return []
         return [variable for variable in self.learned + self.kept if len(variable.shape) > 1]
@@ -55,8 +55,8 @@ class Call:
 
     Attributes:
         leaf: the layer.
-        inputs: symbolic tensors, with a batch of 1.
-        outputs: symbolic tensors, with a batch of 1.
+        inputs: the inputs, symbolic tensors with batch size 1.
+        outputs: the outputs, symbolic tensors with batch size 1.
     """
 
     leaf: Leaf
@@ -65,20 +65,21 @@ class Call:
 
 
 def leaves_of(model: Any) -> list[Leaf]:
-    """What does something in a `keras.Model`, at any depth, each once.
+    """List the layers of a `keras.Model` that compute something, at any depth, without duplicates.
 
-    A wrapper or a recurrent layer is one leaf with all that is in it, as it does not show how often it runs that.
+    A wrapper or a recurrent layer is one leaf together with all layers inside it, because it does not show how often it
+    runs them.
     """
     return list(_leaves_of(model, "", set()))
 
 
 def trace(model: Any, shape: tuple[int, ...], leaves: list[Leaf]) -> list[Call]:
-    """Run a `keras.Model` on one symbolic image.
+    """Run a `keras.Model` on one symbolic image, and record the calls of its layers.
 
     Args:
-        model: with one input.
-        shape: of the image, without the batch.
-        leaves: of the model; their calls are noted.
+        model: a model with one input.
+        shape: shape of the image, without the batch dimension.
+        leaves: the model's layers whose calls to record.
 
     Returns:
         The calls, in the order in which they ended.
@@ -96,7 +97,7 @@ def trace(model: Any, shape: tuple[int, ...], leaves: list[Leaf]) -> list[Call]:
             noting.enter_context(_noting_calls(leaf, calls))
         try:
             run.get_concrete_function(tf.TensorSpec((1, *shape), dtype))
-        except Exception as error:  # layers raise anything on shapes that do not suit them
+        except Exception as error:  # layers raise exceptions of many types for shapes that they do not support
             raise ModelError(f"{model.name}: cannot run on an input of {shape} ({one_line(error)})") from None
     return calls
 
@@ -109,7 +110,8 @@ def _leaves_of(layer: Any, parent: str, seen: set[int]) -> Iterator[Leaf]:
     seen.add(id(layer))
     inner = layer._flatten_layers(include_self=False, recursive=False)
     whole = isinstance(layer, layers.Wrapper | layers.RNN)
-    # A frozen layer's variables say that they are not trainable. Only these lists keep what they were made as.
+    # The variables of a frozen layer report that they are not trainable. Only these private lists tell which of them
+    # were created as trainable.
     owners = layer._flatten_layers() if whole else [layer]
     learned = [variable for owner in owners for variable in owner._trainable_variables]
     kept = [variable for owner in owners for variable in owner._non_trainable_variables]
@@ -133,7 +135,7 @@ def _noting_calls(leaf: Leaf, calls: list[Call]) -> Iterator[None]:
         calls.append(Call(leaf, tensors((args, kwargs)), tensors(outputs)))
         return outputs
 
-    attributes = vars(leaf.layer)  # assigned as usual, Keras would track it as a part of the layer
+    attributes = vars(leaf.layer)  # if set as an attribute, Keras would track it as a part of the layer
     attributes["call"] = call
     try:
         yield

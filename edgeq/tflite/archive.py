@@ -1,6 +1,7 @@
-"""The zip archive that may follow the model in a .tflite file.
+"""Read and write the zip archive that may follow the model in a .tflite file.
 
-TFLite Metadata calls its members "associated files". Interpreters ignore it, and the standard library reads it.
+TFLite Metadata calls the archive's members "associated files". Interpreters ignore the archive, and Python's zipfile
+can read it.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ if TYPE_CHECKING:
 
 __all__ = ["join", "open_archive", "split"]
 
-_LONGEST_END = 22 + 65535  # bytes: a zip's last record with the longest comment
+_LONGEST_END = 22 + 65535  # bytes: the last record of a zip file, with the longest possible comment
 
 
 def open_archive(file: IO[bytes]) -> zipfile.ZipFile | None:
-    """Open the archive in a .tflite file, or in any other file with a zip at its end.
+    """Open the archive in a .tflite file, or in any other file that ends with a zip archive.
 
     Args:
-        file: open for reading; it must stay open as long as the archive is read.
+        file: the file, open for reading; it must stay open as long as the archive is used.
 
     Returns:
-        The archive, or None where the file has none.
+        The archive, or None if the file has none.
 
     Raises:
         zipfile.BadZipFile: the archive is damaged.
     """
-    # The mark of a zip's end where it would have to be (APPNOTE.TXT, 4.3.16). Importing zipfile takes 6 % of the
-    # start on a Raspberry Pi, which files without an archive need not wait for.
+    # Look for the signature of a zip's last record (APPNOTE.TXT, 4.3.16) before importing zipfile, which takes 6 % of
+    # the start-up time on a Raspberry Pi.
     file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_END))
     if b"PK\5\6" not in file.read():
         return None
@@ -44,15 +45,15 @@ def open_archive(file: IO[bytes]) -> zipfile.ZipFile | None:
 
 
 def split(content: bytes, path: str | Path) -> tuple[bytes, dict[str, bytes]]:
-    """Split a .tflite file into the model and what is in the archive behind it.
+    """Split a .tflite file into the model and the members of the archive behind it.
 
     Args:
-        content: of the file.
-        path: what to call it in messages.
+        content: the file's content.
+        path: the file's name in messages.
 
     Returns:
-        The model: the flatbuffer, and the buffers that follow it where the file keeps some outside. Then the
-        archive's members by name, in their order; empty where there is no archive.
+        The model (the flatbuffer, and any buffers that the file stores after it); and the content of the archive's
+        members, by name and in order, empty if there is no archive.
 
     Raises:
         ModelError: the archive is damaged.
@@ -69,14 +70,17 @@ def split(content: bytes, path: str | Path) -> tuple[bytes, dict[str, bytes]]:
 
 
 def join(model: bytes, members: Mapping[str, bytes]) -> bytes:
-    """Put an archive behind a model, the inverse of `split`.
+    """Append an archive to a model; the inverse of `split`.
 
-    Members are stored uncompressed, as the readers of TFLite's Task Library and of MediaPipe need it, in the order of
-    their names and without times, so that equal arguments give equal bytes.
+    Members are stored uncompressed, as TFLite's Task Library and MediaPipe require. They are sorted by name and have
+    fixed times, so the same arguments give bit-identical results.
 
     Args:
-        model: a .tflite flatbuffer, with its outside buffers if it has any; it stays where it is.
-        members: content of each member by name.
+        model: a .tflite flatbuffer, with any buffers that are stored after it.
+        members: content of each member, by name.
+
+    Returns:
+        The content of the .tflite file.
     """
     import zipfile
 

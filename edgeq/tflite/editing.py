@@ -1,4 +1,4 @@
-"""Change the numbers of a graph in place: the file keeps its length and all its other bytes."""
+"""Change constants and quantization parameters of a graph in place. All other bytes of the file stay unchanged."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ __all__ = ["GraphEditor"]
 
 
 class GraphEditor:
-    """Writes constants and quantization parameters of a graph, into the file's bytes and into the graph."""
+    """Writes constants and quantization parameters, both to a copy of the file's content and to the graph."""
 
     def __init__(self, graph: Graph) -> None:
         """Prepare a graph for editing.
 
         Args:
-            graph: what to edit; its `tensors` and `model` change with every write.
+            graph: the graph to edit; its `tensors` and `model` change with every write.
         """
         self.graph = graph
         self._content = bytearray(graph.content)
         root = flatbuffer.root(self._content)
         self._buffers = root.tables(schema.Model.BUFFERS)
         self._tensors = root.tables(schema.Model.SUBGRAPHS)[0].tables(schema.Subgraph.TENSORS)
-        # Converters store equal constants once, also for tensors that mean different things.
+        # Converters store equal constants only once, so unrelated tensors can share a buffer.
         self._uses = Counter(tensor.buffer for part in graph.model.subgraphs for tensor in part.tensors)
 
     @property
     def content(self) -> bytes:
-        """The file as it is now."""
+        """The edited content of the file."""
         return bytes(self._content)
 
     def owns_data(self, index: int) -> bool:
-        """Tell whether a constant may change: one tensor alone uses its bytes, and one operator alone reads it."""
+        """Return whether a constant can be changed safely: no other tensor uses its data, and one operator reads it."""
         buffer = self.graph.model.subgraphs[0].tensors[index].buffer
         return self._uses[buffer] == 1 and len(self.graph.consumers.get(index, ())) == 1
 
@@ -47,8 +47,8 @@ class GraphEditor:
         """Write a constant's values.
 
         Args:
-            index: of the tensor.
-            data: of the tensor's shape and type.
+            index: the tensor's index.
+            data: the new values, of the tensor's shape and type.
         """
         tensor = self.graph.tensors[index]
         assert tensor.data is not None
@@ -58,7 +58,7 @@ class GraphEditor:
         raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
         start, length = self._buffers[number].vector(schema.Buffer.DATA)
         buffer = self.graph.model.buffers[number]
-        if not length:  # outside the flatbuffer
+        if not length:  # the data is outside the flatbuffer
             start = buffer.offset
         self._content[start : start + raw.size] = raw.tobytes()
         buffer.data = raw
@@ -68,9 +68,9 @@ class GraphEditor:
         """Write a tensor's quantization parameters.
 
         Args:
-            index: of the tensor.
-            scale: as many as the tensor has now (one, or one per channel), above 0.
-            zero_point: as many as `scale`; None leaves it.
+            index: the tensor's index.
+            scale: the new scales, positive; as many as the tensor has now (one, or one per channel).
+            zero_point: the new zero points, as many as `scale`; None to leave them unchanged.
         """
         tensor = self.graph.tensors[index]
         table = self._tensors[index].table(schema.Tensor.QUANTIZATION)

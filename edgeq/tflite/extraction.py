@@ -1,4 +1,4 @@
-"""Make .tflite models out of parts of a graph: one operator, or the whole graph with inner tensors as outputs."""
+"""Make .tflite models from parts of a graph: one operator, or the whole graph with inner tensors as outputs."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ def one_operator(graph: Graph, operator: Operator, batch: int) -> bytes:
 
     Args:
         graph: the operator's graph.
-        operator: one whose inputs are (1, ...) and which treats the items of a batch alike.
-        batch: items that the model takes at a time.
+        operator: an operator whose inputs have batch size 1; for a larger `batch`, it must process the items of a batch
+            independently.
+        batch: the new model's batch size.
 
     Returns:
-        A .tflite flatbuffer. Its inputs are the operator's activations in their order, each once; its outputs are
-        the operator's.
+        A .tflite flatbuffer. Its inputs are the operator's input activations in order, without duplicates; its outputs
+        are the operator's outputs.
     """
     inputs = tuple(dict.fromkeys(graph.activations(operator)))
     return _build(graph, [operator], inputs, operator.outputs, batch)
 
 
 def with_outputs(graph: Graph, tensors: Sequence[int]) -> bytes:
-    """Make a model (a .tflite flatbuffer) of the whole graph whose outputs are the given tensors, in their order."""
+    """Make a model of the whole graph whose outputs are the given tensors, in this order; return its flatbuffer."""
     return _build(graph, graph.operators, graph.inputs, tensors, 1)
 
 
 def _build(
     graph: Graph, operators: Sequence[Operator], inputs: Sequence[int], outputs: Sequence[int], batch: int
 ) -> bytes:
-    """Copy operators and all their tensors into a new model whose activations hold `batch` items."""
+    """Copy operators and all their tensors into a new model whose activations have batch size `batch`."""
     schema = load_schema()
     source = graph.model.subgraphs[0]
     used = sorted({i for o in operators for i in (*o.inputs, *o.outputs) if i != ABSENT} | {*inputs, *outputs})
     renumbered = {index: number for number, index in enumerate(used)} | {ABSENT: ABSENT}
-    buffers, tensors = [schema.BufferT()], []  # buffer 0 is that of tensors without data
+    buffers, tensors = [schema.BufferT()], []  # buffer 0 is for tensors without data
     for index in used:
         tensor, copy = source.tensors[index], schema.TensorT()
         copy.name, copy.type, copy.quantization = tensor.name, tensor.type, tensor.quantization

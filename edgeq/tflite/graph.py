@@ -1,4 +1,4 @@
-"""The main graph of a .tflite file as operators and tensors, read with the classes generated from TFLite's schema."""
+"""Read the main graph of a .tflite file as operators and tensors, with the classes generated from TFLite's schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMPY_TYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits i
 _NUMPY_TYPES += ("float16", "float32", "float64", "complex64", "complex128")
 
 ABSENT = -1
-"""Index of an optional tensor that an operator does without, such as a missing bias."""
+"""Index that stands for an optional input that an operator does not have, such as a missing bias."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Tensor:
     """A tensor of a graph.
 
     Attributes:
-        index: its number in the graph.
-        name: as in the file.
-        shape: with the batch, for instance (1, 112, 112, 32).
-        quantization: type, scale and zero point.
+        index: the tensor's index in the graph.
+        name: the tensor's name in the file.
+        shape: the tensor's shape, including the batch dimension, for example (1, 112, 112, 32).
+        quantization: the tensor's type, scale and zero point.
         data: a constant's values, of `shape`; None for an activation.
     """
 
@@ -43,22 +43,22 @@ class Tensor:
     data: npt.NDArray[Any] | None
 
     def dequantize(self) -> npt.NDArray[np.float64]:
-        """Turn a constant's values into real numbers, of `shape`."""
+        """Return a constant's values as real numbers, an array of `shape`."""
         assert self.data is not None
         return self.quantization.dequantize(self.data)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operation of a graph.
+    """An operator of a graph.
 
     Attributes:
-        index: its position in the order of execution.
-        name: as in the schema, for instance ``CONV_2D``.
-        version: of the operator; a runtime supports versions up to one of its own.
-        inputs: indices of its input tensors, including constants and `ABSENT`.
-        outputs: indices of its output tensors.
-        options: the schema's object for its kind, or None.
+        index: the operator's position in the order of execution.
+        name: the operator's type, named as in the schema, for example ``CONV_2D``.
+        version: the operator's version. A runtime supports each type of operator up to some version.
+        inputs: indices of the input tensors, including constants and `ABSENT`.
+        outputs: indices of the output tensors.
+        options: the schema's object with the options of this type of operator, or None.
     """
 
     index: int
@@ -73,11 +73,11 @@ class Graph:
     """The main graph of a .tflite file.
 
     Attributes:
-        path: what to call the file in messages.
-        content: the file's bytes.
-        model: the whole model as the schema's ``ModelT``.
-        tensors: by index.
-        operators: in the order of execution.
+        path: the file's name in messages.
+        content: the file's content.
+        model: the whole model, an object of the schema's class ``ModelT``.
+        tensors: the tensors, by index.
+        operators: the operators, in the order of execution.
         inputs: indices of the input tensors.
         outputs: indices of the output tensors.
     """
@@ -86,12 +86,12 @@ class Graph:
         """Read a model.
 
         Args:
-            content: of a .tflite file.
-            path: what to call the file in messages.
+            content: the content of a .tflite file.
+            path: the file's name in messages.
 
         Raises:
             ModelError: the content is damaged.
-            RuntimeUnavailableError: ai-edge-litert, which has the schema's classes, is missing.
+            RuntimeUnavailableError: ai-edge-litert, which provides the schema's classes, is not installed.
         """
         schema = load_schema()
         self.path = str(path)
@@ -103,24 +103,24 @@ class Graph:
             self.outputs = tuple(int(i) for i in main.outputs)
             self.tensors = [self._tensor(index, tensor) for index, tensor in enumerate(main.tensors)]
             self.operators = tuple(self._operator(index, operator) for index, operator in enumerate(main.operators))
-        except Exception as error:  # damaged tables surface as struct.error, IndexError, TypeError, ...
-            raise ModelError(f"{path}: damaged, its tables make no sense ({type(error).__name__})") from None
+        except Exception as error:  # damaged tables raise struct.error, IndexError, TypeError and others
+            raise ModelError(f"{path}: the file is damaged: its tables are invalid ({type(error).__name__})") from None
 
     def is_constant(self, index: int) -> bool:
-        """Tell whether a tensor is constant or `ABSENT`."""
+        """Return whether a tensor is constant or `ABSENT`."""
         return index == ABSENT or self.tensors[index].data is not None
 
     def activations(self, operator: Operator) -> tuple[int, ...]:
-        """Indices of those inputs of an operator that are computed, in their order."""
+        """Return the indices of an operator's inputs that are activations, in order."""
         return tuple(index for index in operator.inputs if not self.is_constant(index))
 
     def dtypes(self, indices: Iterable[int]) -> set[str]:
-        """NumPy names of the types of some tensors; `ABSENT` ones have none."""
+        """Return the NumPy names of the types of tensors, ignoring `ABSENT`."""
         return {self.tensors[index].quantization.dtype for index in indices if index != ABSENT}
 
     @cached_property
     def consumers(self) -> dict[int, tuple[Operator, ...]]:
-        """The operators that read each tensor, by its index."""
+        """The operators that read each tensor, by tensor index."""
         readers: dict[int, list[Operator]] = {}
         for operator in self.operators:
             for index in dict.fromkeys(operator.inputs):
@@ -129,18 +129,18 @@ class Graph:
 
     @cached_property
     def producers(self) -> dict[int, Operator]:
-        """The operator that computes each tensor, by its index; constants and inputs have none."""
+        """The operator that computes each tensor, by tensor index; constants and the graph's inputs have none."""
         return {index: operator for operator in self.operators for index in operator.outputs}
 
     def open_shape(self, index: int) -> tuple[int, ...]:
-        """A tensor's shape with -1 for each dimension that the file leaves open."""
+        """Return a tensor's shape, with -1 for each dynamic dimension."""
         signature = self.model.subgraphs[0].tensors[index].shapeSignature
         if signature is None or not len(signature):
             return self.tensors[index].shape
         return tuple(int(n) for n in signature)
 
     def buffer(self, index: int) -> bytes | npt.NDArray[np.uint8] | None:
-        """A buffer's bytes, from inside or outside the flatbuffer; None for an empty buffer."""
+        """Return a buffer's bytes, from inside or outside the flatbuffer; None if the buffer is empty."""
         buffer = self.model.buffers[index]
         if buffer.data is not None and len(buffer.data):
             data: npt.NDArray[np.uint8] = np.asarray(buffer.data, np.uint8)
@@ -155,7 +155,7 @@ class Graph:
         quantization, parameters = Quantization(dtype), tensor.quantization
         if parameters is not None and parameters.scale is not None:
             zero_points = () if parameters.zeroPoint is None else parameters.zeroPoint
-            # A one-dimensional tensor has only axis 0, whatever old files say.
+            # A one-dimensional tensor has only axis 0, but old files may state another.
             axis = parameters.quantizedDimension if len(shape) > 1 else 0
             quantization = Quantization.from_file(dtype, parameters.scale, zero_points, axis)
         raw = self.buffer(tensor.buffer)
@@ -185,7 +185,7 @@ def read_graph(path: str | Path) -> Graph:
     """Read the main graph of a .tflite file.
 
     Raises:
-        ModelError: there is no such file, or it is no .tflite model.
+        ModelError: the file does not exist, or is not a .tflite model.
         RuntimeUnavailableError: ai-edge-litert is not installed.
     """
     check_file(path)
@@ -193,7 +193,7 @@ def read_graph(path: str | Path) -> Graph:
 
 
 def load_schema() -> Any:
-    """Import the module of classes generated from TFLite's schema, which ai-edge-litert carries.
+    """Import the module of classes generated from TFLite's schema, which is part of ai-edge-litert.
 
     Raises:
         RuntimeUnavailableError: ai-edge-litert is not installed.
@@ -202,7 +202,7 @@ def load_schema() -> Any:
         from ai_edge_litert import schema_py_generated
     except ImportError:
         raise RuntimeUnavailableError(
-            "looking into a .tflite file needs ai-edge-litert (pip install 'edgeq[convert]')"
+            "reading the graph of a .tflite file needs ai-edge-litert (pip install 'edgeq[convert]')"
         ) from None
     return schema_py_generated
 
@@ -214,7 +214,7 @@ def _operator_names() -> dict[int, str]:
 
 @cache
 def _dtype_names() -> dict[int, str]:
-    """NumPy names of the schema's tensor types, without those that NumPy lacks."""
+    """Return the NumPy names of the schema's tensor types, without types that NumPy lacks."""
     names = {number: name.lower() for number, name in _names_of("TensorType").items()}
     return {number: name for number, name in names.items() if name in _NUMPY_TYPES}
 

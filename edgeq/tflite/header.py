@@ -1,4 +1,4 @@
-"""Tell whether a file is a .tflite model at all, by its first bytes."""
+"""Check by a file's first bytes whether it is a .tflite model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["check_file"]
 
 
 def check_file(path: str | Path) -> None:
-    """Check that a file can be read and begins as a .tflite model does.
+    """Check that a file can be read and has the file identifier of a .tflite model.
 
     Raises:
-        ModelError: it cannot, or does not.
+        ModelError: the file cannot be read, or has another identifier.
     """
     try:
         with Path(path).open("rb") as file:

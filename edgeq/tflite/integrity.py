@@ -1,7 +1,7 @@
-"""Tell a truncated model from a whole one: tflite-runtime and tensorflow crash on a truncated one.
+"""Detect truncated .tflite files, on which tflite-runtime and tensorflow crash.
 
-ai-edge-litert verifies a file itself. For the other runtimes, everything that a model's tables point to must lie
-within the file. An interrupted copy is then reported as an error instead of a segmentation fault.
+ai-edge-litert verifies files itself. For the other runtimes, this module checks that everything that a file's tables
+point to is within the file. An interrupted copy then causes an error message instead of a segmentation fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ __all__ = ["is_whole"]
 
 
 def is_whole(path: str | Path) -> bool:
-    """Tell whether everything that a .tflite file's tables point to is in the file; reads little but the tables."""
+    """Return whether everything that a .tflite file's tables point to is within the file.
+
+    Reads the tables, but not the weights, so it is fast.
+    """
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             return _tables_fit(content)

@@ -1,8 +1,8 @@
-"""Metadata that travels inside a .tflite file, so that a user of the model needs no other file.
+"""Metadata inside a .tflite file, so that a user of the model needs no other file.
 
-edgeq keeps two members in the zip archive behind the model (`edgeq.tflite.archive`): ``labels.txt``, one label per
-line, as every tool expects it, and ``edgeq.json``, everything else. From files of other tools, the label file and the
-normalization of the standard TFLite Metadata are read.
+edgeq stores two members in the zip archive behind the model (:mod:`edgeq.tflite.archive`): ``labels.txt`` has one label
+per line, as all tools expect, and ``edgeq.json`` has everything else. In files from other tools, edgeq reads the label
+file and the normalization in the standard TFLite Metadata.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ LABELS_MEMBER = "labels.txt"
 METADATA_MEMBER = "edgeq.json"
 _FORMAT_VERSION = 1
 FINGERPRINT_LENGTH = 16
-"""Hexadecimal digits kept of the SHA-256 of an image file that a model was calibrated on."""
+"""Number of hexadecimal digits of an image file's SHA-256 digest that are stored as its fingerprint."""
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model says about itself.
+    """The metadata in a model's file.
 
     Attributes:
-        labels: one per class, in the order of the outputs; empty where unknown.
-        preprocessing: how images become inputs; None where the file does not say.
-        output: ``probabilities`` or ``logits``; None where unknown.
-        provenance: where the file comes from: network, format, digests of parent and calibration set, tool
-            versions; plain JSON data.
-        held_out: fingerprints of the photos that the network was not trained on; calibration prefers them.
+        labels: the classes' names, one per class, in the order of the outputs; empty if unknown.
+        preprocessing: how images become inputs; None if the file does not state it.
+        output: ``probabilities`` or ``logits``; None if unknown.
+        provenance: how the file was made: network, format, digests of the source and of the calibration set, versions
+            of tools; plain JSON data.
+        held_out: fingerprints of the photos that were held out of training for evaluation; calibration does not use
+            them either.
     """
 
     labels: tuple[str, ...] = ()
@@ -57,12 +58,12 @@ class ModelMetadata:
 
     @property
     def calibrated_on(self) -> frozenset[str]:
-        """Fingerprints of the image files that the model was calibrated or refined on: the start of their SHA-256."""
+        """Fingerprints of the image files that the model was calibrated or refined on: the start of their digests."""
         records = (self.provenance.get(key) or {} for key in ("calibration", "refinement"))
         return frozenset(fingerprint for record in records for fingerprint in record.get("fingerprints", ()))
 
     def to_members(self) -> dict[str, bytes]:
-        """The zip members that hold this, by name."""
+        """Return the content of the zip members that store this metadata, by name."""
         document: dict[str, Any] = {
             "format_version": _FORMAT_VERSION,
             "preprocessing": self.preprocessing and self.preprocessing.to_json(),
@@ -79,13 +80,13 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a user states in place of the file; None keeps what the file says.
+    """Settings of the user that replace those in a file. None keeps the file's.
 
     Attributes:
         normalization: mean and std, see :func:`edgeq.preprocessing.parse_normalization`.
-        channels: ``RGB``, ``BGR`` or ``L``.
-        crop: share of the picture that the centre crop keeps, in (0, 1].
-        labels: one per class.
+        channels: channel order, ``RGB``, ``BGR`` or ``L``.
+        crop: side of the centre crop, as a fraction of the largest box that fits into the image; in (0, 1].
+        labels: the classes' names, one per class.
     """
 
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
@@ -94,7 +95,7 @@ class Overrides:
     labels: tuple[str, ...] | None = None
 
     def applied(self, preprocessing: Preprocessing) -> Preprocessing:
-        """Return a preprocessing with these values in place of its own."""
+        """Return a copy of a preprocessing in which these settings replace its own."""
         mean, std = self.normalization or (preprocessing.mean, preprocessing.std)
         channels = self.channels or preprocessing.channels
         crop = preprocessing.crop if self.crop is None else self.crop
@@ -102,20 +103,20 @@ class Overrides:
 
 
 def read_metadata(path: str | Path) -> ModelMetadata:
-    """Read what a .tflite file says about itself.
+    """Read the metadata in a .tflite file.
 
-    Labels are also found in files of other tools, which keep them in a zip member of any name ending in .txt.
+    In files from other tools, only labels are found, in a zip member whose name ends in .txt.
 
     Returns:
-        The metadata, an empty `ModelMetadata` for a file without any and for one that cannot be read at all.
+        The metadata; empty if the file has none or cannot be opened.
 
     Raises:
-        ModelError: the file carries metadata of edgeq's that cannot be read.
+        ModelError: the file's archive or its metadata is damaged, or a newer edgeq wrote it.
     """
     try:
         with Path(path).open("rb") as file:
             return _read(file, path)
-    except OSError:  # the runtime that is to load the file says why
+    except OSError:  # loading the model reports the reason
         return ModelMetadata()
 
 
@@ -149,9 +150,10 @@ def read_standard_normalization(path: str | Path) -> tuple[tuple[float, ...], tu
     """Read mean and std from a file's standard TFLite Metadata.
 
     Returns:
-        Both in pixel values (0 to 255), one or one per channel; None where the file does not state them.
+        Mean and std in pixel values (0 to 255), one entry or one per channel each; None if the file does not state
+        them.
     """
-    from edgeq.tflite import flatbuffer, schema  # only for files of other tools
+    from edgeq.tflite import flatbuffer, schema  # imported here: only files from other tools need them
 
     content = Path(path).read_bytes()
     try:
@@ -169,12 +171,12 @@ def read_standard_normalization(path: str | Path) -> tuple[tuple[float, ...], tu
                         schema.NormalizationOptions.STD
                     )
     except (struct.error, IndexError):
-        return None  # no metadata, or none that can be read: the quantization may still tell
+        return None  # no metadata, or damaged: the normalization may still be derived from the quantization
     return None
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """Parse one label per line; a leading index (``7  frog`` or ``7: frog``, counted from 0 in order) is dropped."""
+    """Parse one label per line. If all lines start with their index (``7  frog`` or ``7: frog``), it is dropped."""
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
@@ -185,7 +187,10 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
-    """Read labels from a text file, or from a folder of photos: the names of its sub-folders, sorted.
+    """Read labels from a text file, one per line, or from a folder of photos, one sub-folder per class.
+
+    Returns:
+        The labels; those from a folder are sorted.
 
     Raises:
         InputError: there are no labels, or they cannot be read.

@@ -1,8 +1,8 @@
 """Write metadata into a .tflite file: the standard TFLite Metadata and edgeq's own zip members.
 
-The standard part is a FlatBuffer (metadata_schema.fbs 1.1.0, file identifier M001) from which other tools, such as
+The standard metadata is a FlatBuffer (metadata_schema.fbs 1.1.0, file identifier M001), from which other tools, such as
 MediaPipe and Android's ML Model Binding, read normalization and labels. It is written table by table with the
-``flatbuffers`` package, because no maintained package carries the generated classes alone.
+``flatbuffers`` package, because no maintained package provides the generated classes on their own.
 """
 
 from __future__ import annotations
@@ -35,23 +35,26 @@ def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
     Args:
         model: a .tflite flatbuffer without metadata.
         name: the model's name in the standard metadata.
-        metadata: what the file is to say.
+        metadata: the metadata to write.
 
     Returns:
-        The content of a .tflite file; identical for identical arguments.
+        The content of a .tflite file; the same arguments give bit-identical content.
     """
     main = load_schema().ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
-    # Other readers take labels as one per value, which those of a single sigmoid's two classes are not.
+    # Other readers expect one label per output value, but a single sigmoid output has two classes.
     labelled = len(metadata.labels) == np.prod(main.tensors[main.outputs[0]].shape)
     return join(_add_standard_metadata(model, _standard_metadata(name, metadata, labelled)), metadata.to_members())
 
 
 def repack(content: bytes, metadata: ModelMetadata) -> bytes:
-    """Replace edgeq's metadata in a file that carries an archive; the model and other members stay as they are.
+    """Replace edgeq's metadata in a .tflite file. The model and the archive's other members stay unchanged.
 
     Args:
-        content: of the .tflite file.
-        metadata: what the file is to say.
+        content: the file's content.
+        metadata: the metadata to write.
+
+    Returns:
+        The new content.
 
     Raises:
         ModelError: the archive is damaged.
@@ -61,7 +64,7 @@ def repack(content: bytes, metadata: ModelMetadata) -> bytes:
 
 
 def _add_standard_metadata(model: bytes, metadata: bytes) -> bytes:
-    """Add a metadata flatbuffer to a model's buffers, under the name that readers look for."""
+    """Add the standard metadata, a flatbuffer, to a model, under the name that readers look for."""
     schema = load_schema()
     graph = schema.ModelT.InitFromPackedBuf(model, 0)
     buffer = schema.BufferT()
@@ -74,9 +77,9 @@ def _add_standard_metadata(model: bytes, metadata: bytes) -> bytes:
 
 
 def _standard_metadata(name: str, metadata: ModelMetadata, labelled: bool) -> bytes:
-    """The ModelMetadata table of metadata_schema.fbs for an image classifier.
+    """Build the ModelMetadata table of metadata_schema.fbs for an image classifier.
 
-    Comments give each field's number and name in the schema.
+    The dictionaries map field numbers to values; comments give the fields' names in the schema.
     """
     builder = flatbuffers.Builder(1024)
     classes_files = [_file(builder, LABELS_MEMBER, "one label a line", _LABELS_TYPE)] if labelled else []
@@ -110,7 +113,7 @@ def _standard_metadata(name: str, metadata: ModelMetadata, labelled: bool) -> by
 
 
 def _image(builder: Any, preprocessing: Preprocessing | None) -> int:
-    """The TensorMetadata table of the image input."""
+    """Build the TensorMetadata table of the image input."""
     fields: dict[int, Any] = {
         0: builder.CreateString("image"),  # name
         1: builder.CreateString("the image to classify"),  # description
@@ -134,7 +137,7 @@ def _image(builder: Any, preprocessing: Preprocessing | None) -> int:
 
 
 def _file(builder: Any, name: str, description: str, kind: int) -> int:
-    """An AssociatedFile table."""
+    """Build an AssociatedFile table."""
     return _table(
         builder,
         {
@@ -146,7 +149,15 @@ def _file(builder: Any, name: str, description: str, kind: int) -> int:
 
 
 def _table(builder: Any, fields: dict[int, Any]) -> int:
-    """Write a table: field number to offset, or to (number type, scalar). Gives the table's offset."""
+    """Write a table.
+
+    Args:
+        builder: the FlatBuffer builder.
+        fields: for each field number, the value's offset, or the number type and value of a scalar.
+
+    Returns:
+        The table's offset.
+    """
     builder.StartObject(max(fields) + 1)
     for number, value in fields.items():
         if isinstance(value, tuple):
@@ -157,7 +168,7 @@ def _table(builder: Any, fields: dict[int, Any]) -> int:
 
 
 def _vector(builder: Any, offsets: Sequence[int]) -> int:
-    """Write a vector of tables."""
+    """Write a vector of tables; return its offset."""
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)

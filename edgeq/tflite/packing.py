@@ -13,16 +13,16 @@ def pack_model(model: Any, size_bytes: int) -> bytes:
     """Serialize a whole model.
 
     Args:
-        model: the schema's ``ModelT``.
-        size_bytes: an estimate of the result's size; a good one saves copies while it grows.
+        model: the model, an object of the schema's class ``ModelT``.
+        size_bytes: an estimate of the result's size; a good estimate avoids reallocations.
 
     Returns:
         The flatbuffer.
     """
-    import flatbuffers  # a device lacks it, and cannot read a graph either
+    import flatbuffers  # imported here: devices lack it
 
     class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-        """Aligns byte vectors: Python's object API ignores the schema's ``force_align``."""
+        """Aligns byte vectors, because Python's object API ignores the schema's ``force_align``."""
 
         def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803
             return super().StartVector(elemSize, numElems, _BUFFER_ALIGNMENT if elemSize == 1 else alignment)

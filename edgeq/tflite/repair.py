@@ -1,8 +1,8 @@
-"""Repair old models that current runtimes cannot load because of one meaningless field.
+"""Repair old models that current runtimes cannot load because of an invalid field.
 
-In TFLite models of 2020 and before, the ``quantized_dimension`` of a bias may be that of its weights (3). Current
-runtimes validate the field and do not load such a file ("quantized_dimension must be in range [0, 1)"). A tensor of
-one dimension has only axis 0.
+In TFLite models from 2020 and before, the ``quantized_dimension`` of a bias may be that of its weights (3), although a
+tensor of one dimension has only axis 0. Current runtimes validate the field and do not load such a file
+("quantized_dimension must be in range [0, 1)").
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def repaired_model(path: str | Path, complaint: str) -> bytes | None:
 
     Args:
         path: the .tflite file that failed to load.
-        complaint: the runtime's message.
+        complaint: the runtime's error message.
 
     Returns:
-        The repaired file's content, of the same length; None if the message is about something else.
+        The repaired file's content, of the same length; None if the message reports another error.
     """
     if "quantized_dimension must be in range" not in complaint:
         return None

@@ -1,6 +1,6 @@
-"""Field numbers of the FlatBuffer tables that edgeq reads, that is, their positions in the schemas.
+"""Field numbers of the FlatBuffer tables that edgeq reads. A field's number is its position in the schema's table.
 
-One class per table of TFLite's schema.fbs (version 3) and of TFLite Metadata's metadata_schema.fbs (1.1.0).
+There is one class per table of TFLite's schema.fbs (version 3) and TFLite Metadata's metadata_schema.fbs (1.1.0).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class TensorMetadata:
 
 class ProcessUnit:
     TYPE, OPTIONS = 0, 1
-    IS_NORMALIZATION = 1  # a value of `TYPE`
+    IS_NORMALIZATION = 1  # value of the field `TYPE` for normalization options
 
 
 class NormalizationOptions:

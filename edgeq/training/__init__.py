@@ -1,6 +1,6 @@
-"""Training: a head on a frozen network, its top blocks, or all of it from scratch.
+"""Train a network: its head, its head and top blocks, or all layers from scratch.
 
-Importing this imports no TensorFlow; training does.
+Importing this package does not import TensorFlow; training does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random crops, flips, rotations and colours, in one resampling."""
+"""Augment training photos with random crops, flips, rotations (all in one resampling) and colours."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LARGEST_ASPECT_CHANGE = 4 / 3
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training picture may be changed.
+    """The limits of random augmentation.
 
     Attributes:
-        smallest_crop: a crop keeps this share of the area at least, in (0, 1].
-        reach: by this share of the picture's side a crop may lie outside of it, where the picture is mirrored.
-        rotation: at most, either way, in degrees.
-        colour: brightness, contrast and saturation change by at most this share.
-        flips: whether half of the pictures are mirrored.
+        smallest_crop: smallest area of a crop, as a fraction of the photo's area; in (0, 1].
+        reach: how far a crop may extend beyond the photo, as a fraction of its side. Outside, the photo is mirrored.
+        rotation: largest rotation in either direction, in degrees.
+        colour: largest relative change of contrast and saturation; brightness changes by at most half of it.
+        flips: whether to mirror half of the photos.
     """
 
     smallest_crop: float = 0.6
@@ -32,15 +32,15 @@ class Augmentation:
     flips: bool = True
 
     def apply(self, images: Any, preprocessing: Preprocessing, seed: Any) -> Any:
-        """Change each picture at random, and normalize it.
+        """Augment each photo at random, and normalize it.
 
         Args:
-            images: (N, H, W, C) uint8.
-            preprocessing: its size and its normalization are those of the result; its crop does not count.
+            images: the photos, (N, H, W, C) uint8.
+            preprocessing: determines the size and the normalization of the result; its crop is ignored.
             seed: (2,) int32; the same seed gives the same result.
 
         Returns:
-            (N, height, width, C) float32, in the range of `preprocessing`.
+            (N, height, width, C) float32, normalized.
         """
         import tensorflow as tf
 
@@ -72,7 +72,7 @@ class Augmentation:
 
 
 def _resample(images: Any, boxes: tuple[Any, ...], preprocessing: Preprocessing) -> Any:
-    """Cut boxes (the arguments of `_transforms`) out of pictures, bilinear; outside, the pictures are mirrored."""
+    """Crop boxes (see `_transforms`) from images and resize them, bilinear; beyond the edges, images are mirrored."""
     import tensorflow as tf
 
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -86,11 +86,19 @@ def _resample(images: Any, boxes: tuple[Any, ...], preprocessing: Preprocessing)
 
 
 def _transforms(boxes: tuple[Any, ...], rows: int, columns: int) -> Any:
-    """Where each pixel of the result lies in the picture: (N, 8) float32, as ImageProjectiveTransformV3 takes it.
+    """Return the transforms from pixels of the result to positions in the image, for ImageProjectiveTransformV3.
 
-    Each of `boxes`, (N,) float32 all of them, is a part: top, left, height and width in the picture's pixels, -1
-    for a mirrored box or else 1, and an angle in radians. The result's pixel (column + 1/2, row + 1/2), less its
-    centre, is scaled to the box, mirrored, rotated, and put at the box's centre.
+    A pixel's position relative to the result's centre is scaled to the box, mirrored and rotated. Then the box's centre
+    is added. Pixel centres are at half-integer positions.
+
+    Args:
+        boxes: top, left, height and width of the box in the image's pixels, -1 for a mirrored box or else 1, and the
+            angle in radians; (N,) float32 each.
+        rows: height of the result.
+        columns: width of the result.
+
+    Returns:
+        (N, 8) float32.
     """
     import tensorflow as tf
 
@@ -99,7 +107,7 @@ def _transforms(boxes: tuple[Any, ...], rows: int, columns: int) -> Any:
     cosine, sine = tf.cos(angle), tf.sin(angle)
     a0, a1 = cosine * step_x, -sine * step_y
     b0, b1 = sine * step_x, cosine * step_y
-    middle_x, middle_y = (columns - 1) / 2, (rows - 1) / 2  # in pixels counted from 0
+    middle_x, middle_y = (columns - 1) / 2, (rows - 1) / 2  # the result's centre, in pixel indices from 0
     a2 = left + width / 2 - 0.5 - a0 * middle_x - a1 * middle_y
     b2 = top + height / 2 - 0.5 - b0 * middle_x - b1 * middle_y
     nothing = tf.zeros_like(a0)

@@ -1,4 +1,4 @@
-"""What a training went through: as JSON for programs, as a picture of its learning curve for people."""
+"""The history of a training: its epochs as JSON, and its learning curve as an image."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Epoch", "History", "draw_learning_curve"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What was measured in one epoch.
+    """The measurements of one epoch.
 
     Attributes:
-        cycle: of which it is part: ``head``, ``fine-tune`` or ``from scratch``.
-        number: in its cycle, from 1.
-        loss: mean cross entropy on the augmented training pictures, labels smoothed.
-        top1: accuracy on the augmented training pictures, in [0, 1], while the weights still changed.
-        validation_loss: mean cross entropy on the validation pictures.
-        validation_top1: accuracy on the validation pictures, in [0, 1].
-        seconds: since its cycle began.
+        cycle: name of the phase that the epoch belongs to: ``head``, ``fine-tune`` or ``from scratch``.
+        number: number of the epoch in its phase, from 1.
+        loss: mean cross-entropy on the augmented training photos with smoothed labels.
+        top1: top-1 accuracy on the augmented training photos during the epoch, in [0, 1].
+        validation_loss: mean cross-entropy on the validation photos after the epoch.
+        validation_top1: top-1 accuracy on the validation photos after the epoch, in [0, 1].
+        seconds: training time since the phase began.
     """
 
     cycle: str
@@ -36,29 +36,29 @@ class Epoch:
     seconds: float
 
     def is_better_than(self, other: Epoch) -> bool:
-        """By accuracy on the validation pictures, then by loss on them."""
+        """Return whether this epoch has a higher validation accuracy or, if that is equal, a lower validation loss."""
         ours, theirs = (self.validation_top1, -self.validation_loss), (other.validation_top1, -other.validation_loss)
         return ours > theirs
 
     def to_array(self) -> npt.NDArray[np.float64]:
-        """Its numbers, (6,) float64."""
+        """Return the attributes except `cycle` as a (6,) float64 array."""
         return np.array(list(asdict(self).values())[1:], np.float64)
 
     @classmethod
     def from_array(cls, cycle: str, values: npt.NDArray[np.float64]) -> Epoch:
-        """Undo `to_array`."""
+        """Make an epoch from the array that `to_array` returns."""
         number, *others = values.tolist()
         return cls(cycle, int(number), *others)
 
 
 @dataclass
 class History:
-    """All epochs of a training, and what it was.
+    """The history of a training.
 
     Attributes:
-        settings: plain JSON data: data, network, and all that decides the result.
-        epochs: in the order of time.
-        result: plain JSON data on the network that was kept.
+        settings: everything that determines the result (photos, network, plan), as plain JSON data.
+        epochs: all epochs, in order.
+        result: facts about the network of the best epoch, as plain JSON data.
     """
 
     settings: dict[str, Any]
@@ -66,18 +66,18 @@ class History:
     result: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The text of the history file."""
+        """Return the text of the history file."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> History:
-        """Read what `to_json` wrote."""
+        """Make a history from the text that `to_json` returns."""
         data = json.loads(text)
         return cls(data["settings"], [Epoch(**epoch) for epoch in data["epochs"]], data["result"])
 
 
 def draw_learning_curve(history: History, path: Path, title: str) -> None:
-    """Draw loss and accuracy over the epochs, cycle after cycle, as PNG."""
+    """Draw loss and accuracy over the epochs of all phases as a PNG file."""
     from matplotlib.figure import Figure
 
     epochs = history.epochs

@@ -1,4 +1,4 @@
-"""Two ways of training: all layers on pixels, or the top of a trained network on the outputs of its frozen layers."""
+"""The two ways to train: all layers from scratch, or the top of a trained network on the outputs of frozen layers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from edgeq.training.transfer import Views, compute_views, cut_at_pooling, cut_be
 __all__ = ["Phases", "TrainingJob", "from_scratch", "transfer"]
 
 Phases = Iterator[tuple[Phase, Examples, Validate]]
-"""Phases in order, each with a function that makes its inputs and one that measures it."""
+"""The phases in order, each with a function that makes its inputs and one that returns validation loss and top-1."""
 
 _WEIGHT_DECAY = {"head": 0.01, "fine-tune": 0.01, "from scratch": 0.05}
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What both ways of training work on.
+    """The input of both ways to train.
 
     Attributes:
-        model: the network; gives logits.
-        architecture: of the network.
+        model: the network, which outputs logits.
+        architecture: the network's architecture.
         plan: how to train.
-        photos: names and classes.
-        training: pixels, (N, H, W, 3) uint8, with edges for crops.
-        validation: pixels, (M, height, width, 3) uint8.
+        photos: the photos' files and classes.
+        training: pixels of the training photos, (N, H, W, 3) uint8, with a margin for random crops.
+        validation: pixels of the validation photos, (M, height, width, 3) uint8.
     """
 
     model: Any
@@ -50,18 +50,18 @@ class TrainingJob:
 
     @property
     def validation_labels(self) -> npt.NDArray[np.int64]:
-        """(M,) class indices."""
+        """Class indices of the validation photos, (M,) int64."""
         return np.array([photo.class_index for photo in self.photos.validation], np.int64)
 
     def plain(self, part: slice) -> npt.NDArray[np.uint8]:
-        """Training photos as inference sees them, without the edges: (n, height, width, 3) uint8."""
+        """Decode a slice of the training photos with the preprocessing of inference: (n, height, width, 3) uint8."""
         preprocessing = self.architecture.preprocessing
         return np.stack([preprocessing.pixels(photo.path) for photo in self.photos.training[part]])
 
     def phase(
         self, name: str, model: Any, trained: list[Any], kept: list[Any], begun_with: Epoch | None = None
     ) -> Phase:
-        """Make a phase of `plan` on the training photos."""
+        """Make a phase with the plan's settings, on the training photos; for the arguments see `Phase`."""
         plan = self.plan
         fine = name == "fine-tune"
         settings = PhaseSettings(
@@ -77,7 +77,7 @@ class TrainingJob:
 
 
 def from_scratch(job: TrainingJob) -> Phases:
-    """Train all layers, on pixels with new augmentation in each epoch."""
+    """Train all layers on photos with new augmentation in each epoch."""
     import tensorflow as tf
 
     model, preprocessing = job.model, job.architecture.preprocessing
@@ -99,7 +99,7 @@ def from_scratch(job: TrainingJob) -> Phases:
 
 
 def transfer(job: TrainingJob, scratch: Path, progress: Progress) -> Phases:
-    """Train the head on the outputs of the frozen layers, then the top blocks with it."""
+    """Train the head on the outputs of the frozen layers, then the head and the top blocks together."""
     import keras
 
     model, plan = job.model, job.plan

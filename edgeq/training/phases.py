@@ -1,4 +1,4 @@
-"""One phase of training: an optimizer, a learning rate that rises and falls, and the best epoch."""
+"""A phase of training: an optimizer, a learning rate schedule, and the best epoch."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from edgeq.training.history import Epoch
 __all__ = ["Examples", "Phase", "PhaseSettings", "Validate", "measure", "one_cycle"]
 
 Examples = Callable[[npt.NDArray[np.int64], int], Any]
-"""Makes the inputs (N, ...) float32 of a step from the indices of its pictures in the training set, and the number of
-the step over all epochs."""
-Validate = Callable[[], tuple[float, float]]
-"""Measures loss and top-1 on held-out pictures."""
+"""Function that makes the inputs of a step, (N, ...) float32.
 
-_WARM_UP = 0.08  # share of the steps
-_START = 0.05  # share of the highest learning rate
+Its arguments are the indices of the step's photos in the training set, and the number of the step over all epochs."""
+Validate = Callable[[], tuple[float, float]]
+"""Function that returns loss and top-1 accuracy on the validation photos."""
+
+_WARM_UP = 0.08  # fraction of the steps in which the learning rate rises
+_START = 0.05  # initial learning rate, as a fraction of the highest
 
 
 @dataclass(frozen=True)
 class PhaseSettings:
-    """How a phase trains.
+    """The settings of a phase.
 
     Attributes:
-        epochs: at most.
-        learning_rate: at the top of the phase.
-        weight_decay: of AdamW (arXiv 1711.05101), multiplied by the learning rate in each step.
-        batch: pictures per step.
-        label_smoothing: share of a label's weight that is spread over all classes, in [0, 1).
-        largest_gradient: gradients are clipped to this norm over all variables.
-        patience: epochs without an improvement after which training ends.
-        seed: of the order of the pictures.
+        epochs: largest number of epochs.
+        learning_rate: peak learning rate.
+        weight_decay: weight decay of AdamW (arXiv 1711.05101), multiplied by the learning rate in each step.
+        batch: number of photos per step.
+        label_smoothing: fraction of a label's weight that is spread over all classes, in [0, 1).
+        largest_gradient: norm over all variables to which gradients are clipped.
+        patience: number of epochs without improvement after which the phase ends.
+        seed: random seed of the order of the photos.
     """
 
     epochs: int
@@ -53,14 +54,14 @@ class PhaseSettings:
 
 
 def one_cycle(highest: float, steps: int) -> Any:
-    """The learning rate of each step: it rises in a straight line, then falls to 0 along a cosine.
+    """Make a learning rate schedule that rises linearly, then falls to 0 along a cosine.
 
     Args:
-        highest: learning rate, reached after 8 % of the steps.
-        steps: of the whole phase.
+        highest: highest learning rate, reached after 8 % of the steps.
+        steps: number of steps in the whole phase.
 
     Returns:
-        A Keras schedule, called with the number of the step.
+        A Keras learning rate schedule.
     """
     import keras
 
@@ -71,17 +72,18 @@ def one_cycle(highest: float, steps: int) -> Any:
 
 
 class Phase:
-    """Trains variables of a network, one epoch at a time; its state can be saved after each epoch and resumed.
+    """Trains variables of a network, one epoch at a time. Its state can be saved after each epoch, and resumed.
 
     Args:
-        name: of the phase, for the history.
-        model: gives logits (N, classes) from inputs; called as ``model(x, training=True)``.
-        trained: the variables that learn.
-        kept: all variables that make up the result, the trained ones among them.
-        labels: (N,) integers, of the training set.
-        classes: how many there are.
-        settings: how to train.
-        begun_with: the epoch whose values the variables have; it stays the best until this phase has a better one.
+        name: name of the phase, for the history.
+        model: model from inputs to logits, (N, classes); called as ``model(x, training=True)``.
+        trained: the variables to train.
+        kept: all variables that belong to the result, including the trained ones.
+        labels: class indices of the training set, (N,) integers.
+        classes: number of classes.
+        settings: the phase's settings.
+        begun_with: the earlier epoch whose values the variables have. It remains the best epoch until this phase has a
+            better one.
     """
 
     def __init__(
@@ -101,14 +103,15 @@ class Phase:
         self.name, self.model, self.settings = name, model, settings
         self.epochs_done, self.seconds = 0, 0.0
         self.best = begun_with
-        self._best_number = 0  # of this phase's best epoch; 0 while none is better than what it began with
+        self._best_number = 0  # number of this phase's best epoch; 0 if none is better than `begun_with`
         self._trained, self._kept = trained, kept
         self._labels = tf.one_hot(labels, classes)
         steps = settings.epochs * max(1, len(labels) // settings.batch)
         self._optimizer = keras.optimizers.AdamW(
             one_cycle(settings.learning_rate, steps), settings.weight_decay, global_clipnorm=settings.largest_gradient
         )
-        # Only full convolutions and classifiers decay, as in the TensorFlow-Slim code of MobileNet's authors.
+        # Weight decay applies only to kernels that are not depthwise, as in the TensorFlow-Slim code of MobileNet's
+        # authors.
         spared = [v for v in trained if len(v.shape) == 1 or "depthwise" in v.path]
         self._optimizer.exclude_from_weight_decay(spared)
         self._optimizer.build(trained)
@@ -117,17 +120,17 @@ class Phase:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the last `patience` ones brought no improvement."""
+        """Whether all epochs are done, or the last `patience` epochs brought no improvement."""
         settings = self.settings
         return self.epochs_done >= settings.epochs or self.epochs_done - self._best_number >= settings.patience
 
     def train_epoch(self, examples: Examples, validate: Validate, progress: Callable[[int, int], None]) -> Epoch:
-        """Pass over the training set once, then measure.
+        """Train on the whole training set once, then validate.
 
         Args:
-            examples: makes a step's inputs.
-            validate: measures loss and top-1 on held-out pictures.
-            progress: called with (steps done, steps in all).
+            examples: makes the inputs of a step.
+            validate: returns loss and top-1 accuracy on the validation photos.
+            progress: called with (steps done, number of steps).
 
         Raises:
             FloatingPointError: the loss is NaN or infinite.
@@ -156,19 +159,19 @@ class Phase:
         return epoch
 
     def take_best(self) -> None:
-        """Restore the best epoch's values."""
+        """Set the variables to the values of the best epoch."""
         for variable, value in zip(self._kept, self._best_values, strict=True):
             variable.assign(value)
 
     def save(self, path: Path) -> None:
-        """Write everything needed to continue from here; an interrupted write leaves the old file."""
+        """Save the state to a file, from which `resume` continues; if interrupted, the old file remains."""
         state = [variable.numpy() for variable in self._state()]
         with replacing([path]) as (part,), part.open("wb") as file:
             best = self.best.to_array() if self.best and self._best_number else np.zeros(0)
             np.savez(file, *state, *self._best_values, best=best, progress=[self.epochs_done, self.seconds])
 
     def resume(self, path: Path) -> None:
-        """Continue from what `save` wrote."""
+        """Restore the state from a file that `save` wrote."""
         variables = self._state()
         with np.load(path) as saved:
             values = [saved[f"arr_{i}"] for i in range(len(variables) + len(self._kept))]
@@ -185,7 +188,7 @@ class Phase:
         return [*self._kept, *self._optimizer.variables]
 
     def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
-        """Indices of all pictures in random order, in batches; the last few that fill none are left out."""
+        """Yield the indices of all photos in random order, in batches, without the remainder that fills no batch."""
         count, batch = len(self._labels), self.settings.batch
         order = np.random.default_rng((self.settings.seed, self.epochs_done)).permutation(count)
         size = min(batch, count)
@@ -210,13 +213,13 @@ class Phase:
 def measure(
     model: Any, inputs: Callable[[slice], Any], labels: npt.NDArray[np.integer[Any]], batch: int = 128
 ) -> tuple[float, float]:
-    """Mean cross entropy and top-1 accuracy in [0, 1].
+    """Measure the mean cross-entropy and the top-1 accuracy, in [0, 1], of a model.
 
     Args:
-        model: gives logits; called as ``model(x, training=False)``.
-        inputs: makes the inputs of a slice of the pictures.
-        labels: (N,) integers.
-        batch: pictures at a time.
+        model: model that outputs logits; called as ``model(x, training=False)``.
+        inputs: function that makes the inputs for a slice of the photos.
+        labels: class indices, (N,) integers.
+        batch: number of photos to process at a time.
     """
     import keras
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""A folder of photos, one sub-folder per class, split by seed into training and validation."""
+"""Read a folder of photos, one sub-folder per class, and split it into training and validation photos."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeq.tflite.metadata import read_labels
 
 __all__ = ["Photo", "PhotoSet", "decode_photos", "read_photos"]
 
-_ROOM_FOR_CROPS = 0.875  # decoded training photos are that much larger than what the network sees
+_ROOM_FOR_CROPS = 0.875  # side of the network's input, as a fraction of the side of decoded training photos
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Photo:
     """One photo.
 
     Attributes:
-        path: the file.
-        class_index: of its sub-folder, in alphabetical order.
-        digest: SHA-256 of its content, in hexadecimal.
+        path: the photo's file.
+        class_index: index of its class, which is the position of its sub-folder in alphabetical order.
+        digest: SHA-256 digest of its content, in hexadecimal.
     """
 
     path: Path
@@ -41,14 +41,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photos to train on, and photos that are held out.
+    """Photos to train on, and held-out photos.
 
     Attributes:
-        folder: where they come from.
-        classes: the names of its sub-folders, sorted.
-        training: photos whose errors change the weights.
-        validation: photos whose errors choose the best epoch, and nothing else.
-        skipped: files that could not serve, each with the reason.
+        folder: the folder that the photos come from.
+        classes: names of the classes: the folder's sub-folders, sorted.
+        training: photos to train on.
+        validation: held-out photos, which are used only to choose the best epoch.
+        skipped: files that could not be used, each with the reason.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class PhotoSet:
 
     @property
     def sha256(self) -> str:
-        """Digest of all photos with their classes and their side of the split."""
+        """SHA-256 digest of all photos' digests, their classes, and the split, in hexadecimal."""
         sides = (f"{photo.digest} {photo.class_index}" for photo in self.training + self.validation)
         return hashlib.sha256("\n".join([*self.classes, str(len(self.training)), *sides]).encode()).hexdigest()
 
@@ -67,21 +67,22 @@ class PhotoSet:
 def read_photos(
     folder: str | Path, validation_share: float = 0.2, seed: int = 0, progress: Progress = no_progress
 ) -> PhotoSet:
-    """Find the photos below a folder and split them, class by class.
+    """Find the photos in a folder and split each class into training and validation photos.
 
-    A photo's content and the seed decide on its place in a class's queue, whose front is held out. So renaming
-    files moves none to the other side, adding one moves at most one, and equal files, of which only the first is
-    taken, never stand on both.
+    The photos of a class are sorted by a hash of their content and the seed, and the first ones are held out. So
+    renaming files does not change the split, and adding a photo moves at most one other to the other side. Of identical
+    files, only the first is used, so none is on both sides.
 
     Args:
-        folder: with one sub-folder per class, each searched recursively.
-        validation_share: of each class's photos, in (0, 1); at least one photo stands on either side.
-        seed: of the split.
+        folder: folder with one sub-folder per class, each of which is searched recursively.
+        validation_share: fraction of each class's photos to hold out, in (0, 1); at least one photo per class is on
+            each side.
+        seed: random seed of the split.
         progress: called with ("Reading photos", done, total).
 
     Raises:
-        InputError: no such folder, fewer than two classes, a class with fewer than two photos, or one whose name
-            cannot be a label.
+        InputError: the folder does not exist, there are fewer than two classes, a class has fewer than two photos, or a
+            class's name cannot be a label.
     """
     root = require_folder(folder)
     classes = read_labels(root)
@@ -127,21 +128,21 @@ def read_photos(
 def decode_photos(
     photos: PhotoSet, preprocessing: Preprocessing, scratch: Path, progress: Progress = no_progress
 ) -> tuple[PhotoSet, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Decode all photos once, into files that are mapped into memory.
+    """Decode all photos into files that are mapped into memory.
 
     Args:
-        photos: what to decode.
-        preprocessing: of the network. Validation photos get exactly what it says; training photos keep their
-            edges and some more pixels, for the crops of augmentation.
+        photos: the photos.
+        preprocessing: the network's preprocessing. It is applied to validation photos. Training photos are decoded
+            without the centre crop and in a larger size, for the random crops of augmentation.
         scratch: folder for the two files.
         progress: called with ("Decoding photos", done, total).
 
     Returns:
-        The photos less those that are no images (named in its `skipped`), and the pixels of its training and
-        of its validation photos: (N, height, width, channels) uint8.
+        The photos without those that cannot be decoded, which are added to `skipped`; the pixels of the training
+        photos; and those of the validation photos: (N, height, width, channels) uint8 each.
 
     Raises:
-        InputError: a class has no photo left on one side.
+        InputError: a class has no training or no validation photo left.
     """
     roomy = replace(
         preprocessing,

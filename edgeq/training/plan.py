@@ -1,4 +1,4 @@
-"""How to train: all that decides the result, next to the photos."""
+"""The training plan: everything that determines the result, except the photos."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["TrainingPlan"]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How to train. The defaults are for transfer learning; `from_scratch` has those for random weights.
+    """How to train. The defaults are for transfer learning; `from_scratch` has defaults for random weights.
 
     Example:
         >>> plan = TrainingPlan(epochs=5, fine_tune=4)
         >>> small = TrainingPlan.from_scratch(architecture=Architecture(height=32, width=32, output_stride=8))
 
     Attributes:
-        architecture: of the result, less its classes, which the photos have.
-        alpha: width multiplier; None takes what the weights have.
-        weights: where the layers begin: see `build_network`; ``none`` trains all of them from scratch.
-        fine_tune: how many of the top blocks learn after the head has; 0 for none.
-        epochs: of the head, or of training from scratch.
-        fine_tune_epochs: of the top blocks.
-        batch: pictures per step.
-        learning_rate: at the top of the first phase.
-        fine_tune_rate: at the top of the second.
-        views: of each photo that the frozen layers see: a plain one and augmented ones.
+        architecture: architecture of the network; its number of classes is replaced by that of the photos.
+        alpha: width multiplier; None for that of the weights. Training from scratch uses `architecture.alpha`.
+        weights: initial weights, see `build_network`; ``none`` to train all layers from scratch.
+        fine_tune: number of top blocks to train together with the head, after the head alone; 0 for none.
+        epochs: largest number of epochs of the head, or of training from scratch.
+        fine_tune_epochs: largest number of epochs of fine-tuning.
+        batch: number of photos per step.
+        learning_rate: peak learning rate of the first phase.
+        fine_tune_rate: peak learning rate of fine-tuning.
+        views: number of views of each photo that the frozen layers process: the photo itself and augmented ones.
         flips: whether augmentation mirrors photos.
-        validation_share: of the photos that are held out.
-        patience: epochs without a better one after which a phase ends.
-        seed: of the split, the augmentation, the order and the first weights.
+        validation_share: fraction of the photos that are held out for validation.
+        patience: number of epochs without improvement after which a phase ends.
+        seed: random seed of the split, the augmentation, the order of the photos and the initial weights.
     """
 
     architecture: Architecture = field(default_factory=Architecture)
@@ -53,24 +53,24 @@ class TrainingPlan:
 
     @classmethod
     def from_scratch(cls, **options: Any) -> TrainingPlan:
-        """Plan to train all layers from random weights: 60 epochs in batches of 64, without stopping early.
+        """Make a plan to train all layers from random weights: 60 epochs, batch size 64, no early stopping.
 
         Args:
-            options: attributes with other values than that.
+            options: attributes of the plan that replace these defaults.
         """
         chosen: dict[str, Any] = {"weights": "none", "epochs": 60, "batch": 64, "learning_rate": 0.002} | options
         return cls(**{"patience": chosen["epochs"]} | chosen)
 
     @property
     def is_from_scratch(self) -> bool:
-        """Whether no layer begins with trained weights."""
+        """Whether all layers start with random weights."""
         return self.weights == "none"
 
     @property
     def augmentation(self) -> Augmentation:
-        """How training photos are changed at random."""
+        """The augmentation of the training photos."""
         return Augmentation(flips=self.flips)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: plans of equal data train alike."""
+        """Return the plan as plain JSON data."""
         return asdict(self)

@@ -1,7 +1,4 @@
-"""The directory of an unfinished training: its history, its state and the outputs of the frozen layers.
-
-An interruption costs one epoch at most.
-"""
+"""The folder of an unfinished training, from which it can be resumed. An interruption loses at most one epoch."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _OURS = (_HISTORY, _LOCK, "*.npy", "*.npz", "*.part")
 
 
 def can_resume(out: str | Path) -> bool:
-    """Whether a training of that .keras file was interrupted and can be resumed."""
+    """Return whether there is an interrupted training of a .keras file, which can be resumed."""
     return (_folder_of(Path(out)) / _HISTORY).is_file()
 
 
@@ -36,14 +33,14 @@ def _folder_of(target: Path) -> Path:
 
 
 class RunDirectory:
-    """The folder of a training that has not finished: its history, its state, the outputs of frozen layers.
+    """The folder of an unfinished training: its history, its state, and the outputs of the frozen layers.
 
-    Use it as ``with RunDirectory.enter(...) as run_directory``. The folder is deleted when the block ends normally, or
-    fails before it has made anything worth keeping.
+    Use it as ``with RunDirectory.enter(...) as run_directory``. The folder is deleted if the block succeeds, or if it
+    fails before there is any progress worth keeping.
 
     Attributes:
-        folder: where it is.
-        history: of all that was done so far.
+        folder: path of the folder.
+        history: the training's history so far.
     """
 
     def __init__(self, folder: Path, history: History) -> None:
@@ -54,13 +51,13 @@ class RunDirectory:
         """Start a training, or continue an interrupted one.
 
         Args:
-            target: the .keras file; the folder stands beside it.
-            settings: everything that decides the result.
-            resume: whether to continue.
+            target: the .keras file to train; the folder is beside it.
+            settings: everything that determines the result, as JSON data.
+            resume: whether to continue an interrupted training.
 
         Raises:
-            InputError: there is an interrupted training and `resume` is false, or there is none (or one with
-                other settings) and it is true; another training is running in the folder; or it is none of edgeq's.
+            InputError: `resume` is false, but there is an interrupted training; `resume` is true, but there is none, or
+                one with other settings; another training is running in the folder; or the folder contains other files.
         """
         folder = _folder_of(target)
         run_directory = cls(folder, History(_plain(settings)))
@@ -86,10 +83,10 @@ class RunDirectory:
         return run_directory
 
     def settle(self, settings: dict[str, Any]) -> None:
-        """Add settings to the history that are known only later; a resumed training must have the same.
+        """Add settings that become known only during the training to the history.
 
         Raises:
-            InputError: it is not.
+            InputError: a resumed training has other settings.
         """
         if settings.keys() <= self.history.settings.keys():
             self._compare(settings)
@@ -105,16 +102,23 @@ class RunDirectory:
         progress: Progress,
         on_epoch: Callable[[Epoch], None],
     ) -> None:
-        """Train a phase to its end, from where it stopped, and restore its best epoch.
+        """Train a phase to its end, from where it was interrupted, and restore its best epoch.
+
+        Args:
+            phase: the phase.
+            examples: makes the inputs of a step.
+            validate: returns loss and top-1 accuracy on the validation photos.
+            progress: called with (stage, steps done, number of steps).
+            on_epoch: called after each epoch.
 
         Raises:
-            InputError: the loss became NaN, or the disk is full.
+            InputError: the loss became NaN or infinite, or the disk is full.
         """
         state = self.folder / f"{phase.name.replace(' ', '-')}.state.npz"
         if state.exists():
             phase.resume(state)
         stage = f"Training ({phase.name})"
-        # An epoch may have been written to the history and not to the state.
+        # The last epoch may have been written to the history, but not to the state.
         self.history.epochs = [e for e in self.history.epochs if e.cycle != phase.name or e.number <= phase.epochs_done]
         while not phase.finished:
             try:
@@ -129,12 +133,12 @@ class RunDirectory:
         phase.take_best()
 
     def discard(self, keep: str = "") -> None:
-        """Delete the folder and what edgeq has put there, except for the file named `keep`."""
+        """Delete the training's files, except the one named `keep`, and the folder if it is then empty."""
         remove_leftovers(self.folder)
         for path in _files(self.folder):
             if path.name != keep and any(path.match(pattern) for pattern in _OURS):
                 path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # it does not exist, or holds other files
+        with contextlib.suppress(OSError):  # the folder does not exist, or contains other files
             self.folder.rmdir()
 
     def __enter__(self) -> RunDirectory:
@@ -146,10 +150,10 @@ class RunDirectory:
         self._lock_file.close()
 
     def _lock(self) -> None:
-        """Keep other trainings out until this one ends, however it ends.
+        """Lock the folder against other trainings until this process ends or closes the lock file.
 
         Raises:
-            InputError: one is running there, or the folder cannot be made.
+            InputError: another training is running there, or the folder cannot be created.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -162,11 +166,11 @@ class RunDirectory:
             raise InputError(
                 f"{self.folder}: another training is running there; wait until it has finished, or choose another --out"
             ) from None
-        except OSError:  # a file system without locks
+        except OSError:  # the file system does not support locks
             pass
 
     def _holds_work(self) -> bool:
-        """Whether an epoch, or one pass of the frozen layers, is done."""
+        """Return whether at least one epoch, or one pass of the frozen layers, is complete."""
         started = self.folder / _HISTORY
         if not started.is_file():
             return False
@@ -193,5 +197,5 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back, with lists for tuples."""
+    """Return the settings as they are read back from JSON, with lists instead of tuples."""
     return History.from_json(History(settings).to_json()).settings

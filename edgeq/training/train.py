@@ -1,4 +1,4 @@
-"""The whole way: from a folder of photos to a trained network in a .keras file, with its history beside it."""
+"""Train a network on a folder of photos, and write it as a .keras file with its history beside it."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gave.
+    """The result of a training.
 
     Attributes:
         network: the .keras file.
-        history: the JSON file.
-        curve: the picture of the learning curve.
-        held_out: the list of the validation photos with their classes, as `edgeq compare --data` takes it.
-        photos: what it was trained on.
-        best: the epoch that was kept.
-        seconds: of all epochs.
-        remarks: sentences on what was chosen for the user.
+        history: the JSON file with the history.
+        curve: the PNG file with the learning curve.
+        held_out: the CSV file that lists the validation photos and their classes, for `edgeq compare --data`.
+        photos: the training and validation photos.
+        best: the epoch whose weights were kept.
+        seconds: total time of all epochs.
+        remarks: notes to the user on the choices that were made; each is a sentence.
     """
 
     network: Path
@@ -71,9 +71,9 @@ def train(
 ) -> Trained:
     """Train a network on a folder of photos.
 
-    An interrupted training keeps its progress in the folder ``OUT.training``, for `resume`. Logs, before the first
-    epoch, which weights were chosen. Keras's session and dtype policy, and the global seeds of Python, NumPy and
-    TensorFlow, stay as they are.
+    An interrupted training leaves its progress in the folder ``OUT.training``, from which `resume` continues it. The
+    choice of weights is logged before the first epoch. Keras's session and dtype policy, and the global random states
+    of Python, NumPy and TensorFlow, are not changed.
 
     Example:
         >>> trained = edgeq.train("photos/", "flowers.keras", edgeq.TrainingPlan(epochs=5))
@@ -81,17 +81,17 @@ def train(
         0.932
 
     Args:
-        folder: of the photos, one sub-folder per class.
-        out: the .keras file to write; NAME.history.json, NAME.history.png and NAME.validation.csv go beside
+        folder: folder of photos, one sub-folder per class.
+        out: the .keras file to write; NAME.history.json, NAME.history.png and NAME.validation.csv are written beside
             it.
-        plan: how to train; None takes the defaults of `TrainingPlan`.
-        resume: go on from where an interrupted training of the same plan and photos stopped.
+        plan: how to train; None for the defaults of `TrainingPlan`.
+        resume: whether to continue an interrupted training with the same plan and photos.
         progress: called with (stage, done, total).
         on_epoch: called after each epoch.
 
     Raises:
-        InputError: photos, sizes or files that cannot serve, or a learning rate that leads nowhere.
-        WeightsError: the weights to begin with are unavailable.
+        InputError: the photos, a size or a file is unusable, or the loss became NaN or infinite.
+        WeightsError: the initial weights are unavailable.
         EdgeqError: TensorFlow or matplotlib is not installed.
     """
     plan = plan or TrainingPlan()
@@ -116,7 +116,7 @@ def train(
             _log.info(sentence)
         model = _begin(architecture, source, plan.seed)
         if plan.fine_tune:
-            cut_before_blocks(model, plan.fine_tune)  # so many there must be, before the photos are decoded
+            cut_before_blocks(model, plan.fine_tune)  # check the number of blocks before decoding the photos
         photos, training, validation = decode_photos(photos, architecture.preprocessing, run_directory.folder, progress)
         job = TrainingJob(model, architecture, plan, photos, training, validation)
         phases = transfer(job, run_directory.folder, progress) if source else from_scratch(job)
@@ -132,7 +132,7 @@ def train(
 
 
 def _results(target: Path, folder: str | Path) -> tuple[Path, Path, Path, Path]:
-    """The files to write, checked before they take hours to make."""
+    """Return the paths of the files to write, after checking them, because the training may take hours."""
     if target.suffix != ".keras":
         raise InputError(f"{target}: must end in .keras")
     if Path(folder).resolve() in target.resolve().parents:
@@ -153,7 +153,7 @@ def _require_matplotlib() -> None:
 
 
 def _source(plan: TrainingPlan) -> Network:
-    """The network whose layers the new one begins with."""
+    """Build the network with trained weights, from which the new network's layers are initialized."""
     architecture = plan.architecture
     return build_network(
         architecture.family,
@@ -166,13 +166,13 @@ def _source(plan: TrainingPlan) -> Network:
 
 
 def _begun_with(source: Network | None) -> dict[str, Any]:
-    """What names the first weights, for history and provenance."""
+    """Return name and digest of the initial weights, for history and provenance."""
     facts = source.parent if source else {"weights": "random"}
     return {key: facts[key] for key in ("weights", "sha256") if key in facts}
 
 
 def _begin(architecture: Architecture, source: Network | None, seed: int) -> Any:
-    """The network that will learn: what it shares with the source has the source's weights, the rest is random."""
+    """Build the network to train. Layers that the source has too get its weights; the others get random ones."""
     random.seed(seed)
     model = in_new_session(lambda: build_keras_model(architecture, "linear"))
     if source is None:
@@ -191,7 +191,7 @@ def _begin(architecture: Architecture, source: Network | None, seed: int) -> Any
 
 @contextlib.contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Restore Python's random numbers after the block: Keras draws the seeds of its layers from them."""
+    """Restore the state of Python's `random` after the block, because Keras draws the seeds of layers from it."""
     before = random.getstate()
     try:
         yield
@@ -200,7 +200,7 @@ def _own_randomness() -> Iterator[None]:
 
 
 def _result(photos: PhotoSet, best: Epoch) -> dict[str, Any]:
-    """What the history says of the network that was kept."""
+    """Return the facts about the best epoch's network, for the history."""
     return {
         "classes": list(photos.classes),
         "training_photos": len(photos.training),
@@ -213,7 +213,7 @@ def _result(photos: PhotoSet, best: Epoch) -> dict[str, Any]:
 def _write(
     job: TrainingJob, paths: tuple[Path, Path, Path, Path], history: History, best: Epoch, begun_with: dict[str, Any]
 ) -> None:
-    """Write the network and what goes beside it, all or none."""
+    """Write the network and the files beside it, all or none."""
     import keras
     import tensorflow as tf
 
@@ -243,5 +243,5 @@ def _write(
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """The way from a folder to a file, also where either is reached by a symbolic link."""
+    """Return the path of a file relative to a folder, correct even if either is reached by a symbolic link."""
     return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())

@@ -1,8 +1,8 @@
-"""Transfer learning: what is frozen runs once, and what learns sees its outputs again and again.
+"""Transfer learning: run the frozen layers once, store their outputs, and train the other layers on these.
 
-A network is cut in two. The front half is frozen, BatchNormalization included, so what it makes of a picture
-never changes: it is computed once for some augmented views of each photo, and kept in a file. Epochs then cost
-only the back half.
+A network is cut in two. The front half is frozen, including its BatchNormalization, so its output for a given image
+never changes. It is computed once for some augmented views of each photo and stored in files. Each epoch then runs only
+the back half.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Views", "compute_views", "cut_at_pooling", "cut_before_blocks", "fre
 
 _BLOCK = re.compile(r"(block_\d+|expanded_conv(?:_\d+)?)_")
 _BATCH = 32
-_LARGEST_HALF = 65504.0  # of float16
+_LARGEST_HALF = 65504.0  # largest finite float16
 
 
 def cut_at_pooling(model: Any) -> Any:
-    """The output of the last global average pooling, which all but the head has been through."""
+    """Return the tensor where the head begins: the output of the last global average pooling."""
     import keras
 
     poolings = [layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
@@ -38,10 +38,10 @@ def cut_at_pooling(model: Any) -> Any:
 
 
 def cut_before_blocks(model: Any, count: int) -> Any:
-    """The input of the last `count` inverted residual blocks, which is the output of the block before them.
+    """Return the input tensor of the last `count` inverted residual blocks.
 
     Raises:
-        InputError: it has fewer blocks.
+        InputError: the model has too few blocks; the first one always stays frozen.
     """
     names = list(dict.fromkeys(match[1] for layer in model.layers if (match := _BLOCK.match(layer.name))))
     if count >= len(names):
@@ -54,7 +54,7 @@ def cut_before_blocks(model: Any, count: int) -> Any:
 
 
 def freeze_norms(model: Any) -> None:
-    """Keep every BatchNormalization in inference mode for good: a handful of photos would spoil its statistics."""
+    """Keep every BatchNormalization in inference mode. Its statistics would get worse on a small number of photos."""
     import keras
 
     for layer in model.layers:
@@ -64,18 +64,19 @@ def freeze_norms(model: Any) -> None:
 
 @dataclass(frozen=True)
 class Views:
-    """What a frozen half made of the photos.
+    """The outputs of the frozen layers for all photos.
 
     Attributes:
-        training: (N, ...) float16 for each view of the photos: a plain one, then augmented ones.
-        validation: (M, ...) float16.
+        training: outputs for the training photos, (N, ...) float16: one array for the photos themselves, then one for
+            each augmented view of them.
+        validation: outputs for the validation photos, (M, ...) float16.
     """
 
     training: tuple[npt.NDArray[np.float16], ...]
     validation: npt.NDArray[np.float16]
 
     def examples(self, seed: int) -> Callable[[npt.NDArray[np.int64], int], Any]:
-        """Draws one view of each photo of a step."""
+        """Return a function that makes a step's inputs: a random view of each of its photos."""
 
         def draw(places: npt.NDArray[np.int64], step: int) -> Any:
             views = np.random.default_rng((seed, step)).integers(len(self.training), size=len(places))
@@ -85,11 +86,11 @@ class Views:
         return draw
 
     def validation_inputs(self, part: slice) -> Any:
-        """The validation photos of a slice, float32."""
+        """Return the outputs for a slice of the validation photos, as float32."""
         return self.validation[part].astype(np.float32)
 
     def through(self, model: Any) -> Views:
-        """What a further frozen model makes of these, kept in memory."""
+        """Run another frozen model on all outputs; the results are kept in memory."""
 
         def run(values: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
             starts = range(0, len(values), _BATCH)
@@ -111,17 +112,17 @@ def compute_views(
     scratch: Path,
     progress: Progress,
 ) -> Views:
-    """Run the frozen half over all photos, or take what an interrupted training has left of that.
+    """Run the frozen layers on all photos. Results that an interrupted training left behind are reused.
 
     Args:
-        front: the frozen half.
-        plain: decodes a slice of the training photos as inference sees them, (n, height, width, C) uint8.
-        training: (N, H, W, C) uint8, with edges for crops.
-        validation: (M, height, width, C) uint8.
-        preprocessing: of the network.
-        augmentation: of all views but the first.
-        count: views of each training photo.
-        seed: of the augmentation.
+        front: the frozen half of the network.
+        plain: decodes a slice of the training photos with the preprocessing of inference, (n, height, width, C) uint8.
+        training: pixels of the training photos, (N, H, W, C) uint8, with a margin for random crops.
+        validation: pixels of the validation photos, (M, height, width, C) uint8.
+        preprocessing: the network's preprocessing.
+        augmentation: augmentation of all views except the first.
+        count: number of views of each training photo.
+        seed: random seed of the augmentation.
         scratch: folder for the results.
         progress: called with ("Running the frozen layers", done, total).
     """
@@ -140,7 +141,7 @@ def compute_views(
                 places = slice(start, min(start + _BATCH, photos))
                 kept[places] = _halved(run(inputs(places)))
                 progress("Running the frozen layers", done + places.stop, total)
-            del kept  # written out
+            del kept  # unmap it, which writes it to the file
             part.replace(finished)
         done += photos
         result: npt.NDArray[np.float16] = np.load(finished, mmap_mode="r")

@@ -378,7 +378,7 @@ class TestErrors:
         [
             pytest.param(["missing.keras"], "missing.keras: no such model", id="source-missing"),
             pytest.param(["odd.onnx"], "odd.onnx: neither a Keras model", id="source-of-another-kind"),
-            pytest.param(["none"], "none: a folder, but no SavedModel", id="source-any-folder"),
+            pytest.param(["none"], "none: is a folder, but not a SavedModel", id="source-any-folder"),
             pytest.param(["odd.keras"], "odd.keras: Keras cannot load this model", id="source-damaged"),
             pytest.param(["COLOURS", "--normalize", "2"], "normalization '2': must be one of", id="normalization-odd"),
             pytest.param(["COLOURS", "--alpha", "0.5"], "--alpha: only for networks that edgeq", id="source-and-alpha"),

@@ -98,7 +98,7 @@ class TestErrors:
         [
             (("missing.keras",), "missing.keras: no such model"),
             (("model.tflite",), "model.tflite: is a TFLite model already"),
-            ((".",), "no SavedModel"),
+            ((".",), "not a SavedModel"),
             (("m.keras", "--alpha", 1.0, "--network", "mobilenet_v2"), "--alpha, --network: only for networks that"),
             (("--res", 16, "--output-stride", 32), "too small for an output stride of 32"),
             (("--alpha", 0), "width multiplier 0.0: must be positive"),

@@ -394,7 +394,7 @@ class TestBundledWeights:
         known = bundled_for(32)
         message = (
             f"the weights that come with edgeq are for {known.family} of width multiplier {known.alpha} and "
-            f"{len(known.labels)} classes; leave --network, --alpha, --classes and --head away"
+            f"{len(known.labels)} classes; omit --network, --alpha, --classes and --head"
         )
         with pytest.raises(WeightsError, match=f"^{re.escape(message)}$"):
             build_network(**other, height=96, width=96, weights="bundled")

@@ -351,7 +351,7 @@ class TestWrongFiles:
             open_network(tmp_path / "net.keras")
 
     def test_a_folder_of_something_else(self, photos: Path) -> None:
-        with pytest.raises(ModelError, match=r"a folder, but no SavedModel \(no saved_model.pb in it\)"):
+        with pytest.raises(ModelError, match=r"is a folder, but not a SavedModel \(no saved_model.pb in it\)"):
             open_network(photos)
 
     def test_a_damaged_saved_model(self, tmp_path: Path) -> None:
