@@ -1,4 +1,4 @@
-"""Bundles: a folder with everything that a board needs to run a model; and C arrays for microcontrollers."""
+"""Bundle a model with everything that a board needs to run it, or write it as a C array for microcontrollers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting a model, what runs it and what proves that it runs right into one folder or zip."""
+"""Make a bundle: a folder or zip with a model, a program that runs it, and a self-test."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _TEMPLATES = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was made, and passed its own test.
+    """A bundle that was written and passed its self-test.
 
     Attributes:
-        path: the folder or zip.
-        size_bytes: of all files.
-        files: their names, sorted.
+        path: the folder or zip file.
+        size_bytes: total size of the bundled files, before compression.
+        files: paths of the bundled files, relative to the bundle, sorted.
     """
 
     path: Path
@@ -46,20 +46,22 @@ class Bundle:
 def bundle(
     model: str | Path, out: str | Path, *, wheels: str | None = None, overrides: Overrides | None = None
 ) -> Bundle:
-    """Put a model and all that runs it into one folder or zip, and run its self-test; write nothing if that fails.
+    """Write a model and everything needed to run it as a folder or zip file.
+
+    The self-test of the bundle is run first; if it fails, nothing is written.
 
     Args:
-        model: an image classifier, a .tflite file.
-        out: a folder, or a zip by its name's end; an older bundle is replaced.
-        wheels: platform whose packages to include, such as ``linux_aarch64-cp311``; None leaves them to the package
-            index.
-        overrides: what the caller knows better than the file.
+        model: the .tflite file of an image classifier.
+        out: the folder or, if the name ends in .zip, the zip file to write; an existing bundle is replaced.
+        wheels: platform whose packages to include, such as ``linux_aarch64-cp311``; None to include none, so that the
+            board installs them from the package index.
+        overrides: preprocessing and labels to use instead of the file's.
 
     Raises:
         ModelError: the file is not an image classifier.
-        InputError: something else is in the way, the files cannot be written, or there is no such platform.
+        InputError: `out` exists and is not a bundle, the files cannot be written, or the platform is malformed.
         DeviceError: the wheels are unavailable.
-        EdgeqError: the bundle does not give what the model gives.
+        EdgeqError: the bundle's outputs in the self-test differ from the model's.
     """
     platform = Platform.parse(wheels) if wheels else None
     target = Path(out)
@@ -84,20 +86,20 @@ def bundle(
         if as_zip:
             _zip(folder, part, target.stem)
         else:
-            _require_replaceable(target)  # minutes have passed
+            _require_replaceable(target)  # again, because minutes may have passed
     return made
 
 
 def _require_replaceable(target: Path) -> None:
-    """Raise an `InputError` if a folder holds something of the user's."""
+    """Raise an `InputError` if the target is a file, or a folder with anything but a bundle."""
     if target.exists():
         names = {path.name for path in target.iterdir()} if target.is_dir() else {"a file"}
         if names and not {"run.py", "model.json"} <= names:
-            raise InputError(f"{target}: holds something else than a bundle; give a new or empty folder")
+            raise InputError(f"{target}: holds something other than a bundle; give a new or empty folder")
 
 
 def _write_model(model: Model, folder: Path) -> None:
-    """The file itself, its labels, and all that run.py has to know."""
+    """Write the model's file, its labels, and the facts that run.py needs."""
     spec = model.preprocessing
     name = _plain(model.path.name)
     shutil.copyfile(model.path, folder / name)
@@ -119,7 +121,7 @@ def _write_model(model: Model, folder: Path) -> None:
 
 
 def _write_self_test(model: Model, folder: Path) -> None:
-    """A few pictures, losslessly, and the outputs that the reference kernels give of them."""
+    """Write a few images as PNG, and the model's outputs for them, computed on this host by the reference kernels."""
     folder.mkdir()
     expected = {}
     side = 2 * max(model.preprocessing.width, model.preprocessing.height)
@@ -145,7 +147,7 @@ def _write_text_files(folder: Path, model: Path, tflite_runtime: bool) -> None:
 
 
 def _check(folder: Path) -> None:
-    """Run the self-test of the bundle, which has its own implementation."""
+    """Run the bundle's self-test: run.py, which implements preprocessing anew, recomputes the stored outputs."""
     command = [sys.executable, "-B", str(folder / "run.py"), "--self-test"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
@@ -154,7 +156,7 @@ def _check(folder: Path) -> None:
 
 
 def _zip(folder: Path, target: Path, root: str) -> None:
-    """All of a folder below `root`; the same files give the same bytes."""
+    """Zip all files of a folder, in a folder named `root`; the same files give bit-identical archives."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             info = member_info(f"{root}/{path.relative_to(folder).as_posix()}")
@@ -162,5 +164,5 @@ def _zip(folder: Path, target: Path, root: str) -> None:
 
 
 def _plain(name: str) -> str:
-    """A file's name with nothing in it that a shell or systemd would read as more than a name."""
+    """Return a file's name without characters that have a special meaning for a shell or systemd."""
     return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip("-.") or "model"

@@ -1,4 +1,4 @@
-"""A model as a C array, as TensorFlow Lite for Microcontrollers takes it: there are no files there."""
+"""Write a model as a C array for TensorFlow Lite for Microcontrollers, which has no file system."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _BYTES_A_LINE = 12
 
 
 def write_c_array(model: str | Path, folder: str | Path, overrides: Overrides | None = None) -> tuple[Path, Path]:
-    """Write ``NAME.h`` and ``NAME.c``, which both C and C++ compile.
+    """Write a model as ``NAME.h`` and ``NAME.c``, which are valid C and C++.
 
-    The array holds the flatbuffer alone: what edgeq appends to a file for other programs only costs flash here.
+    The array contains only the flatbuffer, without the archive behind it, which would waste flash memory.
 
     Args:
-        model: an image classifier.
-        folder: where the two files go.
-        overrides: what the caller knows better than the file.
+        model: the .tflite file of an image classifier.
+        folder: folder for the two files.
+        overrides: preprocessing and labels to use instead of the file's.
 
     Returns:
-        Their paths.
+        The paths of the header and of the source file.
 
     Raises:
-        ModelError: no image classifier.
+        ModelError: the model is not an image classifier.
         InputError: the files cannot be written.
     """
     loaded = Model(model, overrides=overrides)
@@ -111,7 +111,7 @@ const unsigned char {name}_data[{upper}_SIZE] = {{
 
 
 def _c_text(text: str) -> str:
-    """Escape text for a C string: UTF-8, special characters as three octal digits."""
+    """Escape text for a C string literal: as UTF-8, with special characters as three octal digits."""
     return "".join(
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode()
     )

@@ -32,7 +32,12 @@ class Classifier:
     """The model of this folder, ready to run."""
 
     def __init__(self, threads: int = 4, reference: bool = False) -> None:
-        """Load the model; `reference` selects TFLite's slow kernels, whose outputs are bit-identical everywhere."""
+        """Load the model.
+
+        Args:
+            threads: number of threads that the interpreter may use.
+            reference: whether to use TFLite's reference kernels, which are slow, but bit-identical on every machine.
+        """
         self.facts = json.loads((HERE / "model.json").read_text("utf-8"))
         self.labels = (HERE / "labels.txt").read_text("utf-8").splitlines()
         self.table = np.array(self.facts["input_table"], self.facts["input_type"])  # (256, 1 or channels)
@@ -43,19 +48,19 @@ class Classifier:
         (self.input,), (self.output,) = self.interpreter.get_input_details(), self.interpreter.get_output_details()
 
     def tensor(self, photo: str | Path) -> Any:
-        """Preprocess a photo to the input tensor, of the input's shape and type."""
+        """Preprocess a photo; return the input tensor, of the input's shape and type."""
         pixels = self.pixels(Path(photo))
         values = self.table[:, 0][pixels] if self.table.shape[1] == 1 else self.table[pixels, range(pixels.shape[2])]
         return (values.transpose(2, 0, 1) if self.facts["layout"] == "NCHW" else values).reshape(self.input["shape"])
 
     def invoke(self, tensor: Any) -> Any:
-        """Run the network and return its raw output, of the output's shape and type."""
+        """Run the model; return its output tensor, not dequantized, of the output's shape and type."""
         self.interpreter.set_tensor(self.input["index"], tensor)
         self.interpreter.invoke()
         return self.interpreter.get_tensor(self.output["index"])
 
     def probabilities(self, output: Any) -> Any:
-        """Probabilities of the classes: (classes,) float64."""
+        """Turn an output tensor into probabilities of the classes: (classes,) float64."""
         real = output.astype(np.float64).reshape(-1)
         scale, zero_point = self.output["quantization"]
         if scale:
@@ -68,7 +73,7 @@ class Classifier:
         return exponentials / exponentials.sum()
 
     def pixels(self, photo: Path) -> Any:
-        """The middle of a photo at the network's size: (height, width, channels) uint8, upright."""
+        """Decode a photo, rotate it upright, crop its centre and resize it: (height, width, channels) uint8."""
         size = (self.facts["width"], self.facts["height"])
         with Image.open(photo) as image:
             self.reduce(image)
@@ -81,14 +86,14 @@ class Classifier:
         return pixels[:, :, ::-1] if self.facts["channels"] == "BGR" else pixels
 
     def crop_box(self, width: float, height: float) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the middle of a picture that the network sees."""
+        """Return the centre crop of an image of that size: (left, top, right, bottom) in pixels."""
         wide, high = self.facts["width"], self.facts["height"]
         scale = min(width / wide, height / high) * self.facts["crop"]
         left, top = max(0.0, (width - wide * scale) / 2), max(0.0, (height - high * scale) / 2)
         return left, top, min(left + wide * scale, width), min(top + high * scale, height)
 
     def reduce(self, image: Image.Image) -> None:
-        """Let a JPEG be decoded at 1/8, 1/4 or 1/2, where that is exact and still twice as large as needed."""
+        """Make Pillow decode a JPEG at 1/8, 1/4 or 1/2 of its size, if exact and still twice as large as needed."""
         if image.format not in ("JPEG", "MPO"):
             return
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -104,7 +109,7 @@ class Classifier:
 
 
 def import_runtime() -> Any:
-    """The first TFLite runtime that is installed."""
+    """Import the first TFLite runtime that is installed."""
     for name in RUNTIMES:
         try:
             return importlib.import_module(name)
@@ -114,7 +119,7 @@ def import_runtime() -> Any:
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert to 8 bits per channel; transparent pixels lie on white, 16-bit grey is scaled."""
+    """Convert an image to 8 bits per channel, with transparent pixels on white and 16-bit grey scaled."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) / 257.0).round().astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -125,7 +130,10 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def self_test() -> int:
-    """Run the photos of selftest/ under the reference kernels, and compare with the host's outputs."""
+    """Run the images in selftest/ with the reference kernels, and compare the outputs with those stored there.
+
+    Integer outputs must be identical, float outputs equal within `FLOAT_TOLERANCE`. Returns the exit code.
+    """
     classifier = Classifier(reference=True)
     expected = json.loads((HERE / "selftest" / "expected.json").read_text("utf-8"))
     for name, output in expected.items():
@@ -142,7 +150,7 @@ def self_test() -> int:
 
 
 def main() -> int:
-    """Read the command line and do as it says; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", nargs="*", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=5, help="how many classes to print (default 5)")
@@ -158,7 +166,7 @@ def main() -> int:
     for photo in options.photos:
         try:
             tensor = classifier.tensor(photo)
-        except Exception as error:  # Pillow raises nearly anything on damaged files
+        except Exception as error:  # Pillow raises exceptions of many types for damaged files
             print(f"run.py: {photo}: cannot read ({error})", file=sys.stderr)
             failed = True
             continue

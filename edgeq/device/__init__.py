@@ -1,4 +1,4 @@
-"""Boards over SSH: connection, setup, packages, and the agent that runs on them."""
+"""Use devices over SSH: connection, set-up, packages, and the agent that runs on the device."""
 
 from __future__ import annotations
 

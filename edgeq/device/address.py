@@ -1,4 +1,4 @@
-"""Addresses of devices, as users write them."""
+"""Parse the addresses of devices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Address:
     """The address of a device.
 
     Attributes:
-        host: a name (also one of ``~/.ssh/config``), or an IP address.
-        user: to log in as; None leaves it to ssh.
-        port: None leaves it to ssh.
+        host: a host name, a name in ``~/.ssh/config``, or an IP address.
+        user: user name to log in with; None to use ssh's default.
+        port: port to connect to; None to use ssh's default.
     """
 
     host: str
@@ -35,10 +35,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read ``[user@]host[:port]``; an IPv6 address stands in brackets where a port follows.
+        """Parse ``[user@]host[:port]``. An IPv6 address with a user or a port must be in brackets.
 
         Raises:
-            InputError: it is not of that form. Nothing that ssh would take for an option is.
+            InputError: the text does not have this form. No text that ssh could mistake for an option has it.
         """
         found = _FORM.fullmatch(text)
         if not found and re.fullmatch(r"[0-9A-Fa-f:.]+:[0-9A-Fa-f:.]*", text):
@@ -50,7 +50,7 @@ class Address:
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments for ssh."""
+        """The command-line arguments for ssh."""
         user = ["-l", self.user] if self.user else []
         port = ["-p", str(self.port)] if self.port else []
         return [*user, *port, "--", self.host]

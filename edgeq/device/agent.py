@@ -1,9 +1,11 @@
-"""The device's end of a connection: keeps files, and starts the worker processes that run models.
+"""The agent: the program on a device that stores files and starts the worker processes that run models.
 
-At the start of each connection the source of this module and of those that it imports from edgeq is sent to a plain
-``python3``, so it uses only the standard library. The workers run the copy of edgeq that was installed on the device.
-Every request is complete in itself and can be repeated after a broken connection. Requests name files by their digests,
-and all files are kept below one folder. When standard input ends, so do the process and its workers.
+At the start of each connection, the source of this module and of the edgeq modules that it imports is sent to a plain
+``python3`` on the device. So it uses only the standard library. The workers run the edgeq that is installed on the
+device.
+
+Each request contains everything needed to serve it, so it can be repeated after a broken connection. Files are stored
+in one folder, and requests refer to them by their digests. When standard input closes, the agent and its workers end.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ __all__ = ["main"]
 
 HOME = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edgeq"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_workers: dict[str, WorkerProcess] = {}  # by the model and its options
+_workers: dict[str, WorkerProcess] = {}  # by the model and its options, as JSON text
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until standard input closes."""
     by_a_worker = dict.fromkeys(("open", "run", "run_image", "time"), _by_a_worker)
     keeping_files = {"probe": _probe, "have": _have, "put": _put, "install": _install, "remove": _remove}
     serve({**keeping_files, **by_a_worker, "close": _close, "machine": _machine}, GREETING)
@@ -54,21 +56,21 @@ def _probe(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _kept(sha256: str) -> Path:
-    """The path of the file with that digest."""
+    """Return the path at which the file with that digest is stored."""
     if not _DIGEST.fullmatch(sha256):
         raise DeviceError(f"{sha256!r} is not a digest")
     return HOME / "files" / sha256
 
 
 def _have(request: dict[str, Any], payload: bytes) -> Reply:
-    """Return the number of bytes of a file that have arrived; None if it is complete."""
+    """Return how many bytes of a file have arrived; None if the file is complete."""
     path = _kept(request["sha256"])
     part = path.with_suffix(".part")
     return {"bytes": None if path.exists() else part.stat().st_size if part.exists() else 0}, b""
 
 
 def _put(request: dict[str, Any], payload: bytes) -> Reply:
-    """Add the next bytes to a file; after the last ones its digest is checked."""
+    """Append the next bytes to a file; after the last ones, check its digest."""
     path = _kept(request["sha256"])
     part = path.with_suffix(".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,7 @@ def _put(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _install(request: dict[str, Any], payload: bytes) -> Reply:
-    """Unpack archives that were sent into a folder, which replaces the old one."""
+    """Replace a folder with the content of archives that were sent before."""
     name = {"packages": "packages", "code": "code"}[request["folder"]]
     new, old = HOME / f"{name}.new", HOME / f"{name}.old"
     for leftover in (new, old):
@@ -111,7 +113,7 @@ def _install(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _remove(request: dict[str, Any], payload: bytes) -> Reply:
-    """Delete everything that edgeq installed or sent."""
+    """Delete everything that edgeq installed or sent; return the number of bytes freed."""
     freed = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file())
     if HOME.exists():
         shutil.rmtree(HOME)
@@ -119,12 +121,12 @@ def _remove(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _worker(name: str) -> WorkerProcess:
-    """Start a process that runs the installed edgeq."""
+    """Start a worker process that runs the installed edgeq."""
     return WorkerProcess(name, [str(HOME / "code"), str(HOME / "packages")])
 
 
 def _by_a_worker(request: dict[str, Any], payload: bytes) -> Reply:
-    """Pass the request to the model's worker process, which is started if it is not alive."""
+    """Pass a request to the model's worker process, which is started if it is not running."""
     key, path = json.dumps(request["model"]), str(_kept(request["model"]["path"]))
     worker = _workers.get(key)
     if worker is None or not worker.alive:
@@ -144,6 +146,6 @@ def _close(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _machine(request: dict[str, Any], payload: bytes) -> Reply:
-    """The device's hardware, system and runtimes, and its state."""
+    """Return the device's properties and state."""
     with _worker("the worker process") as worker:
         return worker.ask("machine")

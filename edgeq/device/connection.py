@@ -1,7 +1,8 @@
-"""One connection to a device by the OpenSSH client, with the user's configuration.
+"""Connect to a device with the OpenSSH client.
 
-ssh takes care of ``~/.ssh/config``, keys, agent, jumps and known hosts. It never asks questions (BatchMode), so an
-unknown or changed host key is an error. ``EDGEQ_SSH`` names another client or options, such as ``ssh -F other_config``.
+ssh uses the user's configuration: ``~/.ssh/config``, keys, agent, jump hosts and known hosts. It never prompts
+(BatchMode), so an unknown or changed host key is an error. The environment variable ``EDGEQ_SSH`` sets another client
+or options, such as ``ssh -F other_config``.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ __all__ = ["Connection"]
 
 _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 _REMOTE = 'exec python3 -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"'
-"""The command line on the device, always the same; the agent's program and its data come over standard input."""
+"""The command to run on the device. It reads the agent's program, and then requests, from standard input."""
 
 _SOURCES = ("errors", "execution.frames", "execution.serving", "execution.process", "device.agent")
-"""The agent's program: modules in the order of their imports, the agent last."""
+"""The modules of the agent's program, in the order of their imports, the agent last."""
 
-_NO_PYTHON = (126, 127)  # exit codes of shells
-_TOO_OLD = 3  # exit code of the agent's program
-_SSH_FAILED = 255
-_PATIENCE_S = 5
+_NO_PYTHON = (126, 127)  # exit codes of a shell that cannot run python3
+_TOO_OLD = 3  # exit code of the agent's program if Python is too old
+_SSH_FAILED = 255  # exit code of ssh for its own errors
+_PATIENCE_S = 5  # how long to wait for ssh to end
 _LONGEST_GREETING = 1 << 20  # bytes that a login may print
 
 
@@ -38,11 +39,11 @@ class Connection:
     """A Python process on a device that runs :mod:`edgeq.device.agent`."""
 
     def __init__(self, address: Address) -> None:
-        """Connect.
+        """Connect, and start the agent.
 
         Raises:
             ConnectionLostError: the device cannot be reached.
-            DeviceError: the login failed, its host key has changed, or it has no Python.
+            DeviceError: the login failed, the host key is unknown or has changed, or Python is missing or too old.
         """
         self.address = address
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe could fill up while nothing reads it)
@@ -68,12 +69,12 @@ class Connection:
         """Send a request to the agent and wait for its answer.
 
         Args:
-            request: JSON data.
-            payload: raw bytes that belong to it.
-            compressed: whether they are worth compressing on the way.
+            request: the request, as JSON data.
+            payload: raw bytes that belong to the request.
+            compressed: whether to compress the payload.
 
         Returns:
-            Its answer, and the bytes that belong to it.
+            The answer, and the raw bytes that belong to it.
 
         Raises:
             ConnectionLostError: the connection broke.
@@ -112,25 +113,25 @@ class Connection:
             seen += byte
 
     def _explain(self) -> NoReturn:
-        """Raise the error that says why the connection ended."""
+        """Raise an error that explains why the connection ended."""
         self.close()
         self._errors.seek(0)
         raise _explained(str(self.address), self._process.returncode, self._errors.read().decode(errors="replace"))
 
 
 def _explained(device: str, code: int, said: str) -> DeviceError:
-    """The error for a connection that ended.
+    """Return the error that explains why a connection ended.
 
     Args:
-        device: as the user named it.
-        code: ssh's exit code: 255 for its own failures, else the remote shell's.
+        device: the device as the user named it.
+        code: ssh's exit code: 255 for its own errors, else that of the remote command.
         said: everything that ssh wrote to standard error.
     """
     lines = [line for line in said.splitlines() if line.strip()] or [f"ssh ended with exit code {code}"]
     last = one_line(lines[-1])
     refusals = {
         "REMOTE HOST IDENTIFICATION HAS CHANGED": "its host key has changed, which may be an attack; if it was "
-        "installed anew, remove the old key (ssh-keygen -R), ssh to it once and check the new key",
+        "reinstalled, remove the old key (ssh-keygen -R), ssh to it once and check the new key",
         "Host key verification failed": "its host key is not known yet; ssh to it once and check the key",
         "Permission denied": f"refuses the login ({last}); copy your key to it with ssh-copy-id",
     }
@@ -146,7 +147,7 @@ def _explained(device: str, code: int, said: str) -> DeviceError:
 
 
 def _program() -> bytes:
-    """The agent as one program for a plain Python: the sources of its modules, registered under their names."""
+    """Return the agent as one program for a plain Python, which contains and registers the agent's modules."""
     package = Path(__file__).parents[1]
     lines = [
         "import sys, types",

@@ -1,4 +1,4 @@
-"""A connected device: files are sent to it, and its agent is asked to do something."""
+"""A connected device, to which files are sent and whose agent runs requests."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from edgeq.progress import Progress, no_progress
 __all__ = ["Device"]
 
 _CHUNK_BYTES = 1 << 18
-_WORTH_COMPRESSING = 0.9  # of a file's first bytes; photos do not shrink
-_KEPT = re.compile(r"\S*/files/([0-9a-f]{64})")  # where the device has a file
-_WAITS_S = (1.0, 3.0, 10.0)  # before connecting again
+_WORTH_COMPRESSING = 0.9  # a file is compressed if its first chunk shrinks to less than this; photos do not
+_KEPT = re.compile(r"\S*/files/([0-9a-f]{64})")  # path of a file on the device, in a message
+_WAITS_S = (1.0, 3.0, 10.0)  # waiting times before connecting again
 
 
 class Device(Closing):
-    """A device, connected as ``with Device(address) as device``.
+    """A connected device; used as ``with Device(address) as device``.
 
-    If the connection breaks, the request is repeated on a new one, a few times: every request is complete in itself,
-    and only the missing rest of a file is sent. Several threads may ask; they are answered one after the other.
+    If the connection breaks, the request is repeated over a new connection, up to three times. A file transfer then
+    continues where it stopped. Several threads may use a device; their requests are served one by one.
 
     Attributes:
-        address: of the device.
-        progress: called while files travel.
+        address: the device's address.
+        progress: called while files are sent.
     """
 
     def __init__(self, host: str, progress: Progress = no_progress) -> None:
-        """Connect.
+        """Connect to a device.
 
         Args:
-            host: as users name it, see :meth:`edgeq.device.address.Address.parse`.
-            progress: called while files travel.
+            host: the device's address, see :meth:`edgeq.device.address.Address.parse`.
+            progress: called while files are sent.
 
         Raises:
-            InputError: the host is malformed.
-            DeviceError: it cannot be reached or used; :class:`edgeq.errors.ConnectionLostError` where trying again
-                may help.
+            InputError: the address is malformed.
+            DeviceError: the device cannot be reached or used; a :class:`edgeq.errors.ConnectionLostError` if trying
+                again may help.
         """
         self.address, self.progress = Address.parse(host), progress
         self._connection: Connection | None = Connection(self.address)
         self._given_up, self._lock = False, threading.Lock()
-        self._sent: dict[str, str] = {}  # names on the host, by digest
+        self._sent: dict[str, str] = {}  # paths on the host of the files that were sent, by digest
 
     def close(self) -> None:
         """End the connection and the processes that it started on the device."""
@@ -61,23 +61,26 @@ class Device(Closing):
 
     @property
     def connected(self) -> bool:
-        """Whether there was a connection after the last request."""
+        """Whether the connection was open after the last request."""
         return self._connection is not None
 
     def give_up(self) -> None:
-        """Break the connection for good; a thread that waits for an answer gets a `ConnectionLostError`."""
+        """Close the connection and do not reconnect. A thread that waits for an answer gets a `ConnectionLostError`."""
         self._given_up = True
         if self._connection is not None:
             self._connection.kill()
 
     def ask(self, do: str, payload: bytes = b"", compressed: bool = False, **request: Any) -> tuple[Any, bytes]:
-        """Ask the agent to do one of its operations; repeated if the connection breaks.
+        """Request an operation from the agent, and wait for the answer; try again if the connection breaks.
 
         Args:
             do: name of the operation.
             payload: raw bytes that belong to the request.
-            compressed: whether they are worth compressing on the way.
-            request: JSON data.
+            compressed: whether to compress the payload.
+            request: further arguments, as JSON data.
+
+        Returns:
+            The answer, and the raw bytes that belong to it.
 
         Raises:
             DeviceError: the operation failed, or the device is unreachable.
@@ -94,30 +97,30 @@ class Device(Closing):
                     raise
             except DeviceError as error:
                 raise DeviceError(self._with_host_names(str(error))) from None
-            except BaseException:  # ctrl-C: the pending answer would be taken for the next request's
+            except BaseException:  # ctrl-C: the pending answer would be mistaken for the answer to the next request
                 self.close()
                 raise
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
     def probe(self) -> dict[str, Any]:
-        """Architecture, Python, free space and what is installed."""
+        """Return the device's architecture, its Python version, its free disk space and what is installed."""
         found: dict[str, Any] = self.ask("probe")[0]
         return found
 
     def machine(self) -> Machine:
-        """The device's hardware, system and runtimes, and its state."""
+        """Return the device's properties and state."""
         return Machine.from_json(self.ask("machine")[0])
 
     def send(self, path: str | Path) -> str:
-        """Send a file, unless the device has it.
+        """Send a file, unless the device has it already.
 
         Returns:
-            The digest by which the device has it.
+            The file's digest, by which the agent stores it.
 
         Raises:
-            InputError: it cannot be read.
-            DeviceError: it does not arrive, for instance as the disk is full.
+            InputError: the file cannot be read.
+            DeviceError: the file cannot be sent, for example because the device's disk is full.
         """
         try:
             sha256 = sha256_of_file(path)
@@ -129,15 +132,15 @@ class Device(Closing):
         return sha256
 
     def send_content(self, content: bytes, sha256: str, name: str) -> None:
-        """Send bytes, or what the device lacks of them.
+        """Send bytes, or the part of them that the device does not have yet.
 
         Args:
-            content: what to send.
-            sha256: its digest, by which the device has it.
-            name: what progress calls it.
+            content: the bytes to send.
+            sha256: the content's digest, by which the agent stores it.
+            name: the content's name in the progress.
 
         Raises:
-            DeviceError: it does not arrive, for instance as the disk is full.
+            DeviceError: the content cannot be sent, for example because the device's disk is full.
         """
         compressed = len(zlib.compress(content[:_CHUNK_BYTES], 1)) < _WORTH_COMPRESSING * len(content[:_CHUNK_BYTES])
         offset = self.ask("have", sha256=sha256)[0]["bytes"]
@@ -149,5 +152,5 @@ class Device(Closing):
             offset = None if last else offset + len(chunk)
 
     def _with_host_names(self, message: str) -> str:
-        """Replace the device's names of files in a message by those on the host."""
+        """Replace paths of files on the device in a message by their paths on the host."""
         return _KEPT.sub(lambda found: self._sent.get(found[1], found[1]), message)

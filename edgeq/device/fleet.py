@@ -1,4 +1,4 @@
-"""Work on several devices at the same time."""
+"""Run a function on several devices at the same time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 @dataclass
 class Outcome(Generic[T]):
-    """The result of one device's work, or its error.
+    """The outcome on one device: a result or an error.
 
     Attributes:
-        device: as the user named it.
-        result: what its work gave; None where it failed.
-        error: why it failed.
+        device: the device as the user named it.
+        result: the function's result; None if it failed.
+        error: why it failed, or None.
     """
 
     device: str
@@ -34,18 +34,18 @@ class Outcome(Generic[T]):
 
 
 def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progress = no_progress) -> list[Outcome[T]]:
-    """Set up devices if needed and let all work at the same time; one that fails does not stop the others.
+    """Call a function for several devices at the same time. A device that fails does not stop the others.
 
     Args:
-        hosts: as users name them, see :meth:`edgeq.device.address.Address.parse`.
-        work: called with each device, connected.
-        progress: of a single device its own; of several, how many are done.
+        hosts: addresses of the devices, see :meth:`edgeq.device.address.Address.parse`.
+        work: function to call with each device, which is connected and set up.
+        progress: called with the progress of a single device; for several, with the number that have finished.
 
     Returns:
-        One outcome per device, in the order of `hosts`.
+        One outcome per device, in the order of `hosts`, without duplicates.
 
     Raises:
-        InputError: a host is malformed.
+        InputError: an address is malformed.
     """
     outcomes: list[Outcome[T]] = [Outcome(str(Address.parse(host))) for host in dict.fromkeys(hosts)]
     devices: list[Device] = []
@@ -70,7 +70,7 @@ def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progres
         for done, thread in enumerate(threads):
             progress("Devices", done, len(threads))
             thread.join()
-    except BaseException:  # ctrl-C reaches only this thread
+    except BaseException:  # ctrl-C interrupts only this thread
         interrupted.set()
         for device in devices:
             device.give_up()

@@ -1,4 +1,4 @@
-"""Set up a device: everything comes from the host, so the device needs no network."""
+"""Set up a device. The host sends everything, so the device needs no internet access."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["SetUp", "connected", "remove", "send_code", "set_up"]
 
 _ARCHITECTURES = ("aarch64", "armv7l", "x86_64")
 _OLDEST_GLIBC = (2, 28)
-_SPARE_BYTES = 50_000_000  # for models and photos
+_SPARE_BYTES = 50_000_000  # disk space to leave for models and photos
 _CLICK = "click>=8.1,<9"
 
 
@@ -31,8 +31,8 @@ class SetUp:
     """The result of setting up a device.
 
     Attributes:
-        home: the folder on it that holds everything.
-        installed: file names of the packages that were installed; empty if the device had them.
+        home: the folder on the device that contains everything.
+        installed: file names of the packages that were installed; empty if the device had them already.
     """
 
     home: str
@@ -41,15 +41,15 @@ class SetUp:
 
 @contextlib.contextmanager
 def connected(host: str, progress: Progress = no_progress) -> Iterator[Device]:
-    """Connect to a device and set it up if needed; the connection ends with the context.
+    """Connect to a device and set it up if needed; leaving the context closes the connection.
 
     Args:
-        host: as users name it, see :meth:`edgeq.device.address.Address.parse`.
-        progress: called while files travel.
+        host: the device's address, see :meth:`edgeq.device.address.Address.parse`.
+        progress: called while files are sent.
 
     Raises:
-        InputError: the host is malformed.
-        DeviceError: it cannot be reached, or cannot run models.
+        InputError: the address is malformed.
+        DeviceError: the device cannot be reached, or cannot run models.
     """
     with Device(host, progress) as device:
         set_up(device)
@@ -57,17 +57,16 @@ def connected(host: str, progress: Progress = no_progress) -> Iterator[Device]:
 
 
 def set_up(device: Device, wheels: Path | None = None) -> SetUp:
-    """Install what a device needs to run models: packages, and this version of edgeq.
+    """Install what a device needs to run models, unless it has it already: packages, and this version of edgeq.
 
-    They lie in a folder of the login's home (``~/.local/share/edgeq``) and change nothing else. What is there
-    already stays.
+    Everything is in one folder of the user's home on the device, ``~/.local/share/edgeq``. Nothing else is changed.
 
     Args:
-        device: that is connected.
-        wheels: folder of wheels to take the packages from; None downloads them on the host from pip's package index.
+        device: a connected device.
+        wheels: folder of wheels to take the packages from; None to download them on the host from pip's package index.
 
     Raises:
-        DeviceError: no runtime supports the device, or the packages are unavailable.
+        DeviceError: there is no runtime for the device, or the packages are unavailable.
     """
     found = device.probe()
     platform = _platform(device, found)
@@ -89,14 +88,14 @@ def set_up(device: Device, wheels: Path | None = None) -> SetUp:
 
 
 def send_code(device: Device, installed: str | None = None) -> None:
-    """Install this version of edgeq's sources; without packages they can describe the device but not run models.
+    """Install this version of edgeq on a device. Without packages, it can describe the device, but not run models.
 
     Args:
-        device: that is connected.
-        installed: digest of the sources that it has.
+        device: a connected device.
+        installed: digest of the version of edgeq that the device has, or None.
 
     Raises:
-        DeviceError: they do not arrive.
+        DeviceError: the files cannot be sent.
     """
     code = _code()
     digest = hashlib.sha256(code).hexdigest()
@@ -106,15 +105,15 @@ def send_code(device: Device, installed: str | None = None) -> None:
 
 
 def remove(device: Device) -> int:
-    """Delete everything that edgeq installed on a device or sent to it; returns the number of bytes."""
+    """Delete everything that edgeq installed on a device or sent to it; return the number of bytes freed."""
     return int(device.ask("remove")[0]["bytes"])
 
 
 def _platform(device: Device, found: dict[str, Any]) -> Platform:
-    """The platform that packages must fit.
+    """Return the device's platform, which determines the packages.
 
     Raises:
-        DeviceError: there is no runtime for it.
+        DeviceError: there is no runtime for the platform.
     """
     architecture, python = found["architecture"], tuple(found["python"])
     library, version = found["libc"]
@@ -136,7 +135,7 @@ def _platform(device: Device, found: dict[str, Any]) -> Platform:
 
 
 def _check_space(device: Device, found: dict[str, Any], wheels: list[Path]) -> None:
-    """Check that there is space for the wheels, packed and unpacked."""
+    """Raise a `DeviceError` if the device has too little disk space for the wheels, packed and unpacked."""
     needed = _SPARE_BYTES + sum(wheel.stat().st_size for wheel in wheels)
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
@@ -147,7 +146,7 @@ def _check_space(device: Device, found: dict[str, Any], wheels: list[Path]) -> N
 
 
 def _code() -> bytes:
-    """This edgeq's sources as a zip; the same sources give the same bytes."""
+    """Zip this edgeq's package; the same files give bit-identical archives."""
     package = Path(__file__).parents[1]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,4 +1,4 @@
-"""The packages that a device needs, as wheels that the host fetches."""
+"""Fetch the packages that a device needs, as wheels, on the host."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Platform", "download_wheels", "requirements"]
 
 _LITERT = "ai-edge-litert>=2.0,<3"
 _TFLITE_RUNTIME = "tflite-runtime>=2.14,<2.15"
-_LAST_OF_TFLITE_RUNTIME = (3, 11)  # its wheels end there
-_OLDEST_GLIBC = 17  # 2.17, which manylinux2014 stands for
+_LAST_OF_TFLITE_RUNTIME = (3, 11)  # the last version of Python for which tflite-runtime has wheels
+_OLDEST_GLIBC = 17  # minor version of glibc 2.17, which manylinux2014 means
 
 
 @dataclass(frozen=True)
 class Platform:
-    """The properties that determine which wheels fit.
+    """A Linux platform: the properties that determine which wheels fit.
 
     Attributes:
-        architecture: as printed by ``uname -m``: ``aarch64``, ``armv7l``, ``x86_64``.
-        python: major and minor version.
-        glibc: major and minor version.
+        architecture: architecture as in the names of wheels: ``aarch64``, ``armv7l``, ``x86_64``.
+        python: major and minor version of Python.
+        glibc: major and minor version of glibc.
     """
 
     architecture: str
@@ -39,10 +39,10 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read what `str` gives, such as ``linux_aarch64-cp311``.
+        """Parse the text form of a platform, such as ``linux_aarch64-cp311``.
 
         Raises:
-            InputError: it is not of that form.
+            InputError: the text does not have this form.
         """
         found = re.fullmatch(r"linux_(\w+)-cp3(\d{1,2})", text)
         if not found:
@@ -51,17 +51,18 @@ class Platform:
 
     @property
     def tags(self) -> list[str]:
-        """Platform tags of wheels that run there."""
+        """Platform tags of the wheels that run on the platform."""
         many = [f"manylinux_2_{minor}_{self.architecture}" for minor in range(_OLDEST_GLIBC, self.glibc[1] + 1)]
         return [f"linux_{self.architecture}", f"manylinux2014_{self.architecture}", *many]
 
 
 def requirements(python: tuple[int, int], tflite_runtime: bool = True) -> list[str]:
-    """NumPy, Pillow and the runtime that fit a Python version, as pip takes them.
+    """Return the requirements for NumPy, Pillow and a runtime that fit a Python version, in pip's syntax.
 
     Args:
-        python: major and minor version.
-        tflite_runtime: whether that runtime will do; else ai-edge-litert also where tflite-runtime is available.
+        python: major and minor version of Python.
+        tflite_runtime: whether to choose tflite-runtime where it is available; if False, ai-edge-litert is chosen for
+            every version.
     """
     old = python <= _LAST_OF_TFLITE_RUNTIME
     runtime = _TFLITE_RUNTIME if old and tflite_runtime else _LITERT
@@ -69,19 +70,19 @@ def requirements(python: tuple[int, int], tflite_runtime: bool = True) -> list[s
 
 
 def download_wheels(wanted: list[str], platform: Platform, folder: Path, source: Path | None = None) -> list[Path]:
-    """Fetch wheels of packages and of all that they need, by pip.
+    """Fetch the wheels of packages and of their dependencies with pip.
 
     Args:
-        wanted: requirements without markers.
-        platform: on which they are to run.
-        folder: where they go.
-        source: folder of wheels to take them from; None asks pip's package index.
+        wanted: the packages, as requirements without markers.
+        platform: the platform that the packages are for.
+        folder: folder for the wheels.
+        source: folder of wheels to take them from; None for pip's package index.
 
     Returns:
-        The wheels, sorted.
+        The paths of the wheels, sorted.
 
     Raises:
-        DeviceError: they are unavailable, or there is no pip.
+        DeviceError: wheels are unavailable, or pip is.
     """
     version = f"{platform.python[0]}{platform.python[1]}"
     command = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
@@ -103,20 +104,22 @@ def download_wheels(wanted: list[str], platform: Platform, folder: Path, source:
 
 
 def _python_with_pip(scratch: Path) -> str:
-    """Return this Python, or if it has no pip (as in an environment made by uv), that of a new environment with pip.
+    """Return the path of a Python with pip: this one or, if it has no pip, one in a new virtual environment.
+
+    Environments made by uv, for example, have no pip.
 
     Args:
-        scratch: an empty folder for that environment.
+        scratch: an empty folder for the new environment.
 
     Raises:
-        DeviceError: it can make none.
+        DeviceError: the new environment cannot be created.
     """
     if importlib.util.find_spec("pip"):
         return sys.executable
     import venv
 
     try:
-        venv.create(scratch, with_pip=True, symlinks=True)  # by Python's own copy of pip: 7 s, and no network
+        venv.create(scratch, with_pip=True, symlinks=True)  # from the copy of pip in Python: 7 s, and no network
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "output", None) or b"").decode(errors="replace").strip().splitlines() or [str(error)]
         raise DeviceError(

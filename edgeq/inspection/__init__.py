@@ -1,4 +1,4 @@
-"""What is inside a .tflite file, what it costs to run, and on which targets it would not run."""
+"""Inspect a .tflite file: its content, its costs, and whether targets support it."""
 
 from __future__ import annotations
 

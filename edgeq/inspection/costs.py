@@ -1,4 +1,4 @@
-"""What it costs to run a graph: parameters, multiply-adds and memory for activations."""
+"""Compute the costs of a graph: parameters, multiply-adds, and memory for activations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["multiply_adds", "parameters", "peak_activation_bytes"]
 
 
 def multiply_adds(graph: Graph, operator: Operator) -> int:
-    """Count the multiply-adds of a convolution or matrix product for one run; 0 for every other operator."""
+    """Count the multiply-adds of one run of a convolution or matrix product; 0 for any other operator."""
     if operator.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"):
         return 0
     output = math.prod(graph.tensors[operator.outputs[0]].shape)
@@ -24,23 +24,23 @@ def multiply_adds(graph: Graph, operator: Operator) -> int:
         return output * math.prod(second[1:3])
     if operator.name == "FULLY_CONNECTED":  # weights (outputs, inputs)
         return output * second[-1]
-    if operator.name == "TRANSPOSE_CONV":  # (shape, weights, input): each input value meets all weights of its channel
+    if operator.name == "TRANSPOSE_CONV":  # inputs (shape, weights, input): each input value uses its channel's weights
         return math.prod(graph.tensors[operator.inputs[2]].shape) * math.prod(second[:3])
     return output * (first[-2] if getattr(operator.options, "adjX", False) else first[-1])
 
 
 def parameters(graph: Graph, operators: Iterable[Operator]) -> int:
-    """Count the weights and biases of operators, each tensor once. Shapes, axes and the like do not count."""
+    """Count the weights and biases of operators, each tensor once, without constants such as shapes and axes."""
     constants = {i for operator in operators for i in operator.inputs if i != ABSENT and graph.is_constant(i)}
     return sum(math.prod(graph.tensors[i].shape) for i in constants if _is_parameter(graph, i))
 
 
 def peak_activation_bytes(graph: Graph) -> int:
-    """Find the largest size of all activations that are alive at the same time, in bytes.
+    """Compute the largest total size of the activations that are alive at the same time, in bytes.
 
-    A tensor lives from the operator that computes it (inputs: from the start) to the last one that reads it
-    (outputs: to the end). A runtime needs at least this much unless it computes in place; alignment and scratch
-    buffers come on top.
+    An activation is alive from the operator that computes it to the last operator that reads it. The model's inputs are
+    alive from the start, its outputs until the end. A runtime needs at least this much memory, unless it computes in
+    place, plus memory for alignment and scratch buffers.
     """
     end = len(graph.operators)
     born = dict.fromkeys(graph.inputs, 0)

@@ -1,4 +1,4 @@
-"""What Coral's Edge TPU supports: the table of operators and the model requirements in its documentation."""
+"""Check a model against what Coral's Edge TPU supports, according to the operators and requirements it documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SOURCE", "Complaint", "complaints"]
 SOURCE = "coral.ai/docs/edgetpu/models-intro: model requirements, and supported operations as of Edge TPU runtime 14"
 
 Complaint = tuple[str, str]
-"""An operator's name (empty for the whole model) and what is wrong with it."""
+"""An operator's name (empty for the whole model), and why it is not supported."""
 
 _OPERATORS = (
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "EXPAND_DIMS", "FULLY_CONNECTED",
@@ -26,7 +26,7 @@ _MOST_SOFTMAX = 16_000
 
 
 def complaints(graph: Graph) -> Iterator[Complaint]:
-    """Find what the compiler would not map to the Edge TPU, one entry per operator."""
+    """Yield what the compiler would not map to the Edge TPU, one complaint per operator."""
     for shape in map(graph.open_shape, graph.inputs):
         if -1 in shape:
             yield "", f"its input {list(shape)} leaves a size open; convert it with a fixed batch of 1"
@@ -37,7 +37,7 @@ def complaints(graph: Graph) -> Iterator[Complaint]:
 
 
 def _reason(graph: Graph, operator: Operator) -> str | None:
-    """Why an operator is not mapped; None where no reason is known."""
+    """Return why an operator is not mapped to the Edge TPU; None if no reason is known."""
     activations = (*graph.activations(operator), *operator.outputs)
     tensors = [graph.tensors[i] for i in activations]
     wide = graph.dtypes(activations) - {"int8", "uint8"}

@@ -1,4 +1,4 @@
-"""A model's inputs, outputs, operators and costs, its metadata, and whether it runs on a target."""
+"""Inspect a model: its inputs, outputs, operators, costs and metadata, and whether targets support it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class Port:
     """An input or an output of a model.
 
     Attributes:
-        name: as in the file.
-        shape: with the batch, for instance (1, 224, 224, 3); -1 for a dimension that the file leaves open.
-        dtype: NumPy's name of the type.
-        scale: real units per integer step; empty where it is not quantized.
-        zero_point: the integer that stands for 0.0; as many as `scale`.
-        real_range: smallest and largest real number that it can hold; None where it is not quantized.
+        name: the tensor's name in the file.
+        shape: the tensor's shape, including the batch dimension, for example (1, 224, 224, 3); -1 for a dynamic
+            dimension.
+        dtype: NumPy name of the tensor's type.
+        scale: real units per integer step; empty if the tensor is not quantized.
+        zero_point: the integer that represents 0.0; as many entries as `scale`.
+        real_range: smallest and largest real number that the tensor can hold; None if it is not quantized.
     """
 
     name: str
@@ -39,15 +40,15 @@ class Port:
 
 @dataclass(frozen=True)
 class OperatorGroup:
-    """All operators of one kind, version and type.
+    """All operators of the same kind, version and tensor types.
 
     Attributes:
-        name: as in TFLite's schema, for instance ``CONV_2D``.
-        version: of the operator; a runtime supports versions up to one of its own.
-        types: of input and output activations, such as ``int8`` or ``float32 to int8``.
-        count: how many operators there are.
-        parameters: number of their weights and biases.
-        multiply_adds: of all of them for one image.
+        name: the operators' kind, named as in TFLite's schema, for example ``CONV_2D``.
+        version: the operators' version. A runtime supports each kind of operator up to some version.
+        types: types of the input and output activations, such as ``int8`` or ``float32 to int8``.
+        count: number of operators in the group.
+        parameters: total number of weights and biases.
+        multiply_adds: total number of multiply-adds for one run of the model.
     """
 
     name: str
@@ -60,24 +61,24 @@ class OperatorGroup:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is inside a .tflite file.
+    """The content and the costs of a .tflite file.
 
     Attributes:
-        path: the file.
-        sha256: its digest, in hexadecimal.
-        size_bytes: of the file.
-        inputs: in the runtime's order.
-        outputs: in the runtime's order.
-        operators: those with the most multiply-adds first, then by number.
-        full_integer: whether every activation is an integer, inputs and outputs too.
-        parameters: number of all weights and biases, each tensor once.
-        multiply_adds: of convolutions and matrix products for one run.
+        path: the file's path.
+        sha256: SHA-256 digest of the file, in hexadecimal.
+        size_bytes: size of the file.
+        inputs: the model's inputs, in the runtime's order.
+        outputs: the model's outputs, in the runtime's order.
+        operators: groups of operators, those with the most multiply-adds first, then those with the most operators.
+        full_integer: whether no activation is a floating-point number, including inputs and outputs.
+        parameters: number of all weights and biases; shared tensors count once.
+        multiply_adds: number of multiply-adds of convolutions and matrix products for one run of the model.
         peak_activation_bytes: see :func:`edgeq.inspection.costs.peak_activation_bytes`.
-        subgraphs: how many graphs the file has; all but the first belong to control flow and are not inspected.
-        labels: one per class, or empty.
-        preprocessing: how images become inputs, as JSON data; None where the file does not say.
-        provenance: where the file comes from, as JSON data.
-        targets: one report for each target that was asked about.
+        subgraphs: number of graphs in the file. All except the first belong to control flow and are not inspected.
+        labels: the classes' names, one per class, or empty.
+        preprocessing: how images become inputs, as JSON data; None if the file does not state it.
+        provenance: how the file was made, as JSON data.
+        targets: one report per requested target.
     """
 
     path: str
@@ -97,22 +98,22 @@ class Inspection:
     targets: tuple[TargetReport, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the names of the attributes."""
+        """Return the attributes as plain JSON data."""
         return asdict(self)
 
 
 def inspect(model: str | Path, targets: Sequence[str] = ()) -> Inspection:
-    """Look into a .tflite file without running it.
+    """Inspect a .tflite file without running it.
 
     Args:
-        model: the file.
-        targets: where it is to run: names in `edgeq.inspection.TARGETS`; a runtime may carry a version, as in
-            ``tflite-runtime==2.14``.
+        model: the .tflite file.
+        targets: names in `edgeq.inspection.TARGETS` to check the model against; for a runtime, optionally with a
+            version, as in ``tflite-runtime==2.14``.
 
     Raises:
-        ModelError: there is no such file, it is no .tflite model, or its metadata is damaged.
-        InputError: there is no such target, or nothing is known about that version.
-        RuntimeUnavailableError: ai-edge-litert or a target's own tool is needed and not installed.
+        ModelError: the file does not exist, is not a .tflite model, or its metadata is damaged.
+        InputError: a target or its version is unknown.
+        RuntimeUnavailableError: ai-edge-litert, or a tool that a target needs, is not installed.
     """
     graph, path = read_graph(model), Path(model)
     metadata = read_metadata(path)
@@ -167,7 +168,7 @@ def _groups(graph: Graph) -> tuple[OperatorGroup, ...]:
 
 
 def _types(graph: Graph, operator: Operator) -> str:
-    """The types of an operator's activations, and of quantized weights beside float activations."""
+    """Describe the types of an operator's activations and, if these are floats, of its quantized weights."""
 
     def names(indices: Iterable[int]) -> str:
         return ", ".join(sorted(graph.dtypes(indices)))

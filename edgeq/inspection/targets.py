@@ -1,4 +1,4 @@
-"""What of a model would not run on a target, and why: by tables whose source is stated, or by the target's own tool."""
+"""Check which parts of a model a target does not support, by tables with a stated source or by the target's tool."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Obstacle:
     """Something in a model that a target does not support.
 
     Attributes:
-        operator: name of the operator; empty for the whole model.
-        count: how many operators it concerns.
-        reason: why, as a sentence without its full stop.
+        operator: kind of the operators concerned, such as ``CONV_2D``; empty for the whole model.
+        count: number of operators concerned.
+        reason: why the target does not support them; a sentence without its full stop.
     """
 
     operator: str
@@ -45,10 +45,10 @@ class TargetReport:
     """Whether a model runs on a target.
 
     Attributes:
-        target: as the user named it.
-        source: where the knowledge about the target comes from.
-        consequence: what happens to the model there if there are obstacles.
-        obstacles: what the target does not support; empty where nothing is known.
+        target: the target as the user named it.
+        source: where the information about the target comes from.
+        consequence: what happens on the target to a model with obstacles.
+        obstacles: what the target does not support; empty if nothing is known to be unsupported.
     """
 
     target: str
@@ -58,15 +58,15 @@ class TargetReport:
 
 
 def check_target(graph: Graph, target: str) -> TargetReport:
-    """Find what of a model would not run on a target.
+    """Find the parts of a model that a target does not support.
 
     Args:
         graph: the model, see :func:`edgeq.tflite.graph.read_graph`.
-        target: a name in `TARGETS`; a runtime may carry a version, as in ``tflite-runtime==2.14``.
+        target: a name in `TARGETS`; for a runtime, optionally with a version, as in ``tflite-runtime==2.14``.
 
     Raises:
-        InputError: there is no such target, or nothing is known about that version.
-        RuntimeUnavailableError: the target's own tool is needed and not installed.
+        InputError: the target or its version is unknown.
+        RuntimeUnavailableError: the target's own tool is not installed.
         ModelError: the target's own tool fails on the model.
     """
     name = require_target(target)
@@ -85,11 +85,11 @@ def check_target(graph: Graph, target: str) -> TargetReport:
 
 
 def require_target(target: str) -> str:
-    """Check that something is known about a target, and return its name without the version.
+    """Check that a model can be checked against a target, and return the target's name without the version.
 
     Raises:
-        InputError: there is no such target, or nothing is known about that version.
-        RuntimeUnavailableError: the target's own tool is needed and not installed.
+        InputError: the target or its version is unknown.
+        RuntimeUnavailableError: the target's own tool is not installed.
     """
     name, _, version = target.partition("==")
     if name not in TARGETS or (version and name not in _RUNTIMES):
@@ -110,12 +110,12 @@ TARGETS = {
     "ethos-u": "these operators run on the processor beside it, slowly",
     _TFLM: "the interpreter refuses to allocate its tensors",
 }
-"""Each target, and what an obstacle means there."""
+"""The consequence of obstacles on each target, by the target's name."""
 
 
 @cache
 def _table(runtime: str) -> dict[str, Any]:
-    """What ``scripts/measure-operators`` recorded of a runtime: package and version, and operators with versions."""
+    """Return what ``scripts/measure-operators`` recorded for a runtime: its package, and its operators' versions."""
     tables: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("operators.json").read_text("utf-8"))
     return tables[runtime]
 
@@ -132,7 +132,7 @@ def _check_runtime(runtime: str, graph: Graph) -> Iterator[Complaint]:
 
 
 def _check_tflm(graph: Graph) -> Iterator[Complaint]:
-    """TensorFlow Lite for Microcontrollers: a kernel for every operator, and for its types."""
+    """Yield the operators for which TensorFlow Lite for Microcontrollers has no kernel, or none for their types."""
     known = _table(_TFLM)["operators"]
     for operator in graph.operators:
         types = graph.dtypes(operator.inputs)

@@ -1,4 +1,4 @@
-"""What Arm's Ethos-U supports, according to Vela, Arm's own compiler, which is an optional package."""
+"""Check a model against what Arm's Ethos-U supports, by running Vela, Arm's compiler, which is an optional package."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgeq.tflite.graph import Graph
 __all__ = ["complaints", "source"]
 
 _WARNING = re.compile(r"^Warning \(supported operators\) operator: (\w+).*\n *Reason: (.*)", re.MULTILINE)
-_NAMES = re.compile(r"\s*\([^()]*\)$")  # of tensors, which differ from operator to operator
+_NAMES = re.compile(r"\s*\([^()]*\)$")  # a list of tensor names, which is different for each operator
 
 
 def source() -> str:
-    """Name the version of Vela that judges.
+    """Return the version of Vela and its configuration, as text.
 
     Raises:
-        RuntimeUnavailableError: it is not installed.
+        RuntimeUnavailableError: Vela is not installed.
     """
     if util.find_spec("ethosu") is None:
         raise RuntimeUnavailableError(
@@ -32,7 +32,7 @@ def source() -> str:
 
 
 def complaints(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Find what Vela leaves to the processor: one operator's name and Vela's reason per entry.
+    """Yield the operators that Vela does not map to the Ethos-U: each one's name, and Vela's reason.
 
     Raises:
         ModelError: Vela fails on the model.

@@ -174,7 +174,7 @@ def test_an_older_bundle_is_replaced_and_nothing_else(colour_models: Path, tmp_p
     assert [p.name for p in target.glob("*.tflite")] == ["colours_int8.tflite"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all my work")
-    with pytest.raises(InputError, match="holds something else than a bundle"):
+    with pytest.raises(InputError, match="holds something other than a bundle"):
         make_bundle(colour_models / "colours_int8.tflite", tmp_path / "mine")
     assert {p.name for p in tmp_path.iterdir()} == {"b", "mine"}
 
@@ -211,7 +211,7 @@ def test_what_came_into_an_older_bundle_in_the_meantime_is_not_lost(
     target.mkdir()
     module = importlib.import_module("edgeq.bundling.bundle")  # where the package has the function of that name
     monkeypatch.setattr(module, "_check", lambda _: (target / "thesis.txt").write_text("all my work"))
-    with pytest.raises(InputError, match="holds something else than a bundle"):
+    with pytest.raises(InputError, match="holds something other than a bundle"):
         make_bundle(colour_models / "colours_int8.tflite", target)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["b", "b/thesis.txt"]
 
