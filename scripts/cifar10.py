@@ -1,4 +1,4 @@
-"""CIFAR-10 as the scripts here read it: train.npz and test.npz, each with all pictures' JPEG files end to end."""
+"""Read CIFAR-10 from train.npz and test.npz, in which all pictures' JPEG files are concatenated in one array."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures: `jpeg` their files, `labels` (N,) int64, `classes` the ten names."""
+    """The training or test set, or a part of it.
+
+    Attributes:
+        jpeg: the pictures' JPEG files.
+        labels: the pictures' class indices, (N,) int64.
+        classes: the names of the ten classes.
+    """
 
     jpeg: tuple[bytes, ...]
     labels: npt.NDArray[np.int64]
@@ -30,7 +36,7 @@ class Split:
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """All decoded: (N, 32, 32, 3) uint8 RGB."""
+        """All pictures, decoded: (N, 32, 32, 3) uint8 RGB."""
         return np.stack([np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in self.jpeg])
 
     def __getitem__(self, index: Any) -> Split:
@@ -38,7 +44,7 @@ class Split:
         return Split(tuple(self.jpeg[i] for i in places), self.labels[places], self.classes)
 
     def write(self, folder: Path) -> Path:
-        """Write the files below a folder, one sub-folder per class."""
+        """Write the pictures' files to a folder, one sub-folder per class; return the folder."""
         for place, (content, label) in enumerate(zip(self.jpeg, self.labels, strict=True)):
             path = folder / self.classes[label] / f"{place:05}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +53,13 @@ class Split:
 
 
 def load(name: str, folder: Path | None = None) -> Split:
-    """Read ``train`` or ``test`` from a folder; by default data/cifar10 below EDGEQ_SHARED, else ../shared."""
+    """Read a set.
+
+    Args:
+        name: ``train`` or ``test``.
+        folder: folder of the .npz files; None for ``$EDGEQ_SHARED/data/cifar10``, or ``../shared/data/cifar10`` if
+            EDGEQ_SHARED is not set.
+    """
     folder = folder or Path(os.environ.get("EDGEQ_SHARED", ROOT.parent / "shared")) / "data/cifar10"
     with np.load(folder / f"{name}.npz") as data:
         jpeg, offsets, labels, classes = (data[key] for key in ("jpeg", "offsets", "labels", "classes"))

@@ -1,6 +1,6 @@
-"""Networks that learn from augmented views: a teacher from labels, a small network from the teacher's probabilities.
+"""Train networks on augmented views: a teacher on labels, and a small network on the teacher's probabilities.
 
-Written with Keras's own operations; TensorFlow is the backend that it is tested on.
+Uses only Keras's own operations, so it should run on any backend; it is tested on TensorFlow.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = [
     "zero_init_residual",
 ]
 
-BATCH_NORM_MOMENTUM = 0.99  # 100 steps; Keras's 0.999 would remember pictures of several epochs
-TEMPERATURE = 2.0  # of the probabilities compared (arXiv 1503.02531, section 2)
+BATCH_NORM_MOMENTUM = 0.99  # averages over about 100 steps; Keras's 0.999 would average over several epochs
+TEMPERATURE = 2.0  # softmax temperature of distillation (arXiv 1503.02531, section 2)
 
 
 class Learner(keras.Model):
-    """A network as Keras's `fit` trains it on views: from what `views.draw_views` returns to (N, classes) logits."""
+    """A network in a form that Keras's `fit` can train: from views (see `views.draw_views`) to (N, classes) logits."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -44,38 +44,39 @@ class Learner(keras.Model):
         return ops.cast(self.network(render(views), training=training), "float32")
 
 
-# Keras hands a loss one tensor of targets: (N, 2, classes) float32, the labels' shares and the teacher's logits.
+# Keras passes one tensor of targets to a loss. Here it is (N, 2, classes) float32: `targets[:, 0]` is the share of each
+# class in the view, `targets[:, 1]` is the teacher's logits.
 
 
 def label_loss(targets: Any, scores: Any) -> Any:
-    """Cross entropy of (N, classes) logits and the labels' shares: (N,)."""
+    """Compute the cross-entropy of (N, classes) logits and the classes' shares: (N,)."""
     return -ops.sum(targets[:, 0] * ops.log_softmax(scores), axis=-1)
 
 
 def distillation_loss(targets: Any, scores: Any) -> Any:
-    """Kullback-Leibler divergence of (N, classes) logits from the teacher's probabilities; labels do not count.
+    """Compute the Kullback-Leibler divergence of (N, classes) logits from the teacher's; labels are ignored.
 
     Returns:
-        (N,), times the square of the temperature (arXiv 1503.02531, section 2.1).
+        (N,), multiplied by the square of the temperature (arXiv 1503.02531, section 2.1).
     """
     teacher, network = (ops.log_softmax(x / TEMPERATURE) for x in (targets[:, 1], scores))
     return TEMPERATURE**2 * ops.sum(ops.exp(teacher) * (teacher - network), axis=-1)
 
 
 def top1(targets: Any, scores: Any) -> Any:
-    """Whether the highest score is the label with the largest share: (N,) float32."""
+    """Return whether the highest score is that of the class with the largest share: (N,) float32, 0 or 1."""
     return ops.cast(ops.argmax(scores, axis=-1) == ops.argmax(targets[:, 0], axis=-1), "float32")
 
 
 def trainable_copy(network: Any, steps: int) -> Any:
-    """The same variables behind a model that takes any input size, and trains faster on TensorFlow.
+    """Make a model that shares a network's variables, takes any input size and trains faster on TensorFlow.
 
     Args:
-        network: a functional `keras.Model` of this project, (N, side, side, 3) to (N, classes).
-        steps: of the training.
+        network: a functional `keras.Model` of this project, from (N, side, side, 3) to (N, classes).
+        steps: number of steps of the training.
 
     Returns:
-        The model. Sizes other than the network's must be multiples of its output stride.
+        The model. Input sizes other than the network's must be multiples of its output stride.
     """
     if keras.backend.backend() == "tensorflow":
         from edgeq.training.fused import with_fused_batchnorm
@@ -91,22 +92,22 @@ def trainable_copy(network: Any, steps: int) -> Any:
 
 
 def zero_init_residual(network: Any) -> None:
-    """Let every block with a shortcut begin as the identity, by a zero scale in its last layer (arXiv 1706.02677)."""
+    """Initialize every block with a shortcut to the identity, by a zero scale in its last layer (arXiv 1706.02677)."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.Add):
-            last = layer.input[-1]._keras_history.operation  # of the branch; the shortcut comes first
+            last = layer.input[-1]._keras_history.operation  # last layer of the branch; input[0] is the shortcut
             last.gamma.assign(0 * last.gamma)
 
 
 def imagenet_teacher(network: Any, views: dict[str, Any]) -> None:
-    """Fill MobileNetV2 1.0 with ImageNet's weights, and give BatchNormalization the statistics of the views.
+    """Load ImageNet's weights into MobileNetV2 1.0, and set BatchNormalization to the statistics of the views.
 
-    In some files of these weights BatchNormalization is folded into the convolutions. Trained as they are, batch
-    statistics would change what the network computes; with mean, variance, scale and offset set from the views,
-    each layer computes the same with the statistics of a batch.
+    In some files of these weights, BatchNormalization is folded into the convolutions. In training, batch statistics
+    would then change what the network computes. So mean, variance, scale and offset are set such that each layer
+    computes the same as before when it uses the statistics of a batch.
 
     Args:
-        network: built for another number of classes; its classifier keeps its weights.
+        network: a network with another number of classes; its classifier keeps its weights.
         views: whole pictures, as `views.whole_pictures` returns them.
     """
     imagenet = keras.applications.MobileNetV2(weights="imagenet")
@@ -123,17 +124,17 @@ def imagenet_teacher(network: Any, views: dict[str, Any]) -> None:
 
 
 class StateFile(keras.callbacks.Callback):
-    """Saves all that a training needs to continue: weights, the optimizer's state and the learning curve.
+    """Saves what is needed to continue a training: weights, the optimizer's state and the learning curve.
 
-    An epoch of Keras's `fit` is called a round here: it is a part of a pass over the pictures.
+    An epoch of Keras's `fit` is called a round here, because it is only a part of a pass over the pictures.
 
     Args:
-        path: of the file. It is replaced in one step, so an interruption leaves the old one or the new one.
-        network: whose weights are saved.
-        optimizer: built for the network's trainable variables.
-        recipe: plain data; a state of another recipe is refused.
-        rounds: of the whole training.
-        every: seconds at least between two files; the last round is always saved.
+        path: the file to save to. It is replaced atomically.
+        network: the network whose weights are saved.
+        optimizer: an optimizer that is built for the network's trainable variables.
+        recipe: settings of the training, as JSON data. A file with other settings is an error.
+        rounds: number of rounds of the whole training.
+        every: smallest time between two saves, in seconds; the last round is always saved.
     """
 
     def __init__(
@@ -149,21 +150,21 @@ class StateFile(keras.callbacks.Callback):
 
     @property
     def seconds(self) -> float:
-        """Of training, without what interruptions lost."""
+        """Training time so far, without the rounds that interruptions lost."""
         return self.last("seconds") or 0.0
 
     def last(self, name: str) -> float | None:
-        """The latest value of that name in the learning curve."""
+        """Return the latest value of that name in the learning curve, or None."""
         return next((values[name] for values in reversed(self.history) if name in values), None)
 
     def restore(self) -> int:
-        """Read the file if there is one, into the network and the optimizer.
+        """Restore the network and the optimizer from the file, if it exists.
 
         Returns:
-            How many rounds are done.
+            The number of rounds done.
 
         Raises:
-            SystemExit: it is of another recipe.
+            SystemExit: the file is from a training with another recipe.
         """
         if self.path.exists():
             with np.load(self.path) as saved:
@@ -177,7 +178,7 @@ class StateFile(keras.callbacks.Callback):
 
     @staticmethod
     def read_weights(path: Path, network: Any) -> None:
-        """Read the weights of such a file into another network with the same variables."""
+        """Load the weights in a state file into another network with the same variables."""
         with np.load(path) as saved:
             for index, variable in enumerate(network.variables):
                 variable.assign(saved[f"v{index}"])
@@ -188,8 +189,8 @@ class StateFile(keras.callbacks.Callback):
         self.machine = f"{os.cpu_count()} CPU cores"
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note the round's values, print them, and save all when it is time."""
-        # The loss on held-out pictures would need the teacher's scores of them.
+        """Record the round's values, print them, and save the state if it is time."""
+        # Omit the loss on held-out pictures, which is meaningless without the teacher's scores for them.
         values = {name: round(float(value), 5) for name, value in (logs or {}).items() if name != "val_loss"}
         values["seconds"] = round(self._seconds_before + time.monotonic() - self._started, 1)
         self.history.append(values)
@@ -199,7 +200,7 @@ class StateFile(keras.callbacks.Callback):
             self.save()
 
     def save(self) -> None:
-        """Write the file; once the training is finished, without the optimizer's state."""
+        """Write the file, without the optimizer's state if the training is finished."""
         arrays = {f"v{index}": ops.convert_to_numpy(variable) for index, variable in enumerate(self._variables())}
         facts = json.dumps({"recipe": self.recipe, "machine": self.machine, "history": self.history})
         temporary = self.path.with_name(f"{self.path.name}.tmp")
@@ -211,6 +212,6 @@ class StateFile(keras.callbacks.Callback):
         self._saved = time.monotonic()
 
     def _variables(self) -> list[Any]:
-        """What is saved."""
+        """Return the variables to save."""
         finished = len(self.history) == self.rounds
         return self.network.variables + ([] if finished else self.optimizer.variables)

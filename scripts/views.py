@@ -1,7 +1,7 @@
-"""Augmented views of CIFAR-10's pictures: drawn at random in NumPy, rendered at any size by any Keras backend.
+"""Augmented views of CIFAR-10's pictures: chosen at random in NumPy, rendered at any size by any Keras backend.
 
-A view is a box of the picture with a flip, a change of colour and, for some, a second picture mixed in. It is drawn
-before it has a size: a teacher and its student look at the same view, each at its own size.
+A view is a box of a picture, possibly mirrored, with changed colours and possibly with a second picture mixed in. The
+random choices do not depend on the size, so a teacher and a small network can use the same view at different sizes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training picture may be changed.
+    """The limits of random augmentation.
 
     Attributes:
-        smallest_area: a box covers at least this share of the picture, in (0, 1].
-        largest_area: and at most this share; above 1 it reaches beyond the picture, which is mirrored there.
+        smallest_area: smallest area of a box, as a fraction of the picture's area, in (0, 1].
+        largest_area: largest area of a box. If it is above 1, boxes extend beyond the picture, which is mirrored there.
         aspect: largest ratio of a box's sides.
-        reach: boxes may lie outside of the picture by this share of its side.
-        colour: brightness, contrast and saturation change by at most this share.
-        mixed: share of the views that have a second picture mixed in (mixup, arXiv 1710.09412).
-        flipped: share of the views that are mirrored left to right.
+        reach: how far a box may extend beyond the picture, as a fraction of its side.
+        colour: largest relative change of contrast and saturation; brightness changes by at most half of it.
+        mixed: fraction of the views that have a second picture mixed in (mixup, arXiv 1710.09412).
+        flipped: fraction of the views that are mirrored left to right.
     """
 
     smallest_area: float = 0.6
@@ -45,18 +45,18 @@ class Augmentation:
 def draw_views(
     pixels: npt.NDArray[np.uint8], side: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Draw one view of each picture.
+    """Choose one random view of each picture.
 
     Args:
-        pixels: (N, H, W, 3) uint8 RGB.
-        side: of the view in pixels; the views are the same at any size.
-        augmentation: how far the views differ from the pictures.
-        rng: where random numbers come from.
+        pixels: the pictures, (N, H, W, 3) uint8 RGB.
+        side: side of the views in pixels; does not affect the random choices.
+        augmentation: the limits of augmentation.
+        rng: source of random numbers.
 
     Returns:
-        What `render` takes: `pixels`; `rows` and `columns`, (N, side) float32, the positions in the picture that are
-        sampled; `colour`, (N, 3, 4) float32, an affine map of RGB; `second`, (N,) float32, the share of the previous
-        picture of the batch.
+        The arguments of `render`: ``pixels``; ``rows`` and ``columns``, (N, side) float32, the positions in the picture
+        to sample at; ``colour``, (N, 3, 4) float32, an affine map of RGB values; ``second``, (N,) float32, the share of
+        the previous picture in the batch, which is mixed in.
     """
     count, height, width = pixels.shape[:3]
 
@@ -83,28 +83,28 @@ def draw_views(
 
 
 def mixed_shares(labels: npt.NDArray[np.int64], classes: int, views: dict[str, Any]) -> Floats:
-    """The share of each class in each view: (N, classes) float32."""
+    """Return the share of each class in each view: (N, classes) float32."""
     shares, second = np.eye(classes, dtype=np.float32)[labels], views["second"][:, None]
     mixed: Floats = (1 - second) * shares + second * np.roll(shares, 1, axis=0)
     return mixed
 
 
 def whole_pictures(pixels: npt.NDArray[np.uint8], side: int) -> dict[str, Any]:
-    """The views that inference has: whole pictures, unchanged; arguments and result as for `draw_views`."""
+    """Return views without augmentation, that is, the whole pictures; arguments and result as for `draw_views`."""
     return draw_views(pixels, side, Augmentation(1, 1, 1, 0, 0, 0, flipped=0), np.random.default_rng(0))
 
 
 def _positions(start: Floats, length: Floats, side: int, size: int) -> Floats:
-    """Where the `side` pixels of a view are sampled along one axis.
+    """Compute the positions at which the pixels of a view are sampled along one axis.
 
     Args:
-        start: (N,) edge of the box, as a share of the picture's side.
-        length: (N,) of the box, likewise; negative for a mirrored one.
-        side: pixels of the view.
-        size: pixels of the picture.
+        start: edges of the boxes, (N,), as fractions of the picture's side.
+        length: sides of the boxes, (N,), as fractions of the picture's side; negative for a mirrored box.
+        side: number of pixels of the view.
+        size: number of pixels of the picture.
 
     Returns:
-        (N, side) float32 positions in [0, size - 1]; what lies outside of the picture is mirrored at its edge.
+        (N, side) float32 positions in [0, size - 1]; positions outside the picture are mirrored at its edge.
     """
     steps = (np.arange(side, dtype=np.float32) + 0.5) / side
     position = np.abs(size * (start[:, None] + length[:, None] * steps))
@@ -113,7 +113,7 @@ def _positions(start: Floats, length: Floats, side: int, size: int) -> Floats:
 
 
 def _draw_colour(uniform: Any, reach: float) -> Floats:
-    """Saturation, contrast and brightness as one affine map of RGB values 0 to 255: (N, 3, 4) float32."""
+    """Draw random saturation, contrast and brightness, as one affine map of RGB values 0 to 255: (N, 3, 4) float32."""
     saturation, contrast = uniform(1 - reach, 1 + reach)[:, None, None], uniform(1 - reach, 1 + reach)[:, None, None]
     brightness = uniform(-reach / 2, reach / 2)[:, None, None]
     grey = np.broadcast_to(LUMA, (3, 3))
@@ -123,10 +123,10 @@ def _draw_colour(uniform: Any, reach: float) -> Floats:
 
 
 def render(views: dict[str, Any]) -> Any:
-    """Render views on the backend's device, at the size that their positions have.
+    """Render views on the Keras backend's device. Their positions determine the size.
 
     Args:
-        views: tensors as `draw_views` returns them.
+        views: the views, as `draw_views` returns them.
 
     Returns:
         (N, side, side, 3) float32 in [-1, 1].
@@ -138,7 +138,7 @@ def render(views: dict[str, Any]) -> Any:
     x = (1 - second) * x + second * ops.roll(x, 1, axis=0)
     x = ops.einsum("nijc,ndc->nijd", x, views["colour"][:, :, :3]) + views["colour"][:, None, None, :, 3]
     x = ops.clip(x, 0, 255) / 127.5 - 1
-    # Bilinear sampling is separable: one small matrix per picture and axis.
+    # Bilinear sampling is separable, so it is a product with one small matrix per picture and axis.
     rows = _bilinear(views["rows"], x.shape[1])[:, None]  # (N, 1, side, H)
     columns = _bilinear(views["columns"], x.shape[2])[:, None]
     planes = ops.matmul(ops.matmul(rows, ops.transpose(x, (0, 3, 1, 2))), ops.transpose(columns, (0, 1, 3, 2)))
@@ -146,7 +146,7 @@ def render(views: dict[str, Any]) -> Any:
 
 
 def _bilinear(positions: Any, size: int) -> Any:
-    """Weights of the `size` pixels of a line at (N, side) positions: (N, side, size)."""
+    """Return the bilinear weights of the `size` pixels of a line at (N, side) positions: (N, side, size)."""
     from keras import ops
 
     return ops.relu(1 - ops.abs(positions[:, :, None] - ops.arange(size, dtype="float32")))

@@ -1,4 +1,4 @@
-"""The job of `edgeq compare`, as a plain loop on one thread.
+"""The hand-written baseline for `edgeq compare`: a plain loop on one thread.
 
 Usage: compare.py REFERENCE CANDIDATE FOLDER
 """

@@ -1,4 +1,4 @@
-"""The job of `edgeq convert --int8`, as a bare TFLiteConverter script.
+"""The hand-written baseline for `edgeq convert --int8`: a plain TFLiteConverter script.
 
 Usage: convert.py WEIGHTS CALIBRATION_FOLDER OUT
 """
@@ -16,7 +16,7 @@ model.load_weights(weights)
 
 
 def representative_dataset():
-    """Yield 100 photos as the network sees them."""
+    """Yield 100 preprocessed photos."""
     for path in sorted(Path(folder).rglob("*.jpg"))[:100]:
         image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         side = min(image.size) * 0.875

@@ -1,4 +1,4 @@
-"""The job of `edgeq infer`, as one would write it by hand.
+"""The hand-written baseline for `edgeq infer`: a plain script for one image.
 
 Usage: infer.py MODEL LABELS IMAGE
 """
