@@ -62,7 +62,7 @@ def test_the_installed_copy_is_the_one_that_runs(installed, tmp_path):
 def test_the_installed_copy_converts_on_its_own_images_and_infers(installed, tmp_path):
     options = ["--res", "32", "--alpha", "0.35", "--classes", "10", "--weights", "none", "--int8"]
     printed = run(installed, tmp_path, "-m", "edgeq", "convert", *options)
-    assert "100 images of the set that comes with edgeq" in printed
+    assert "100 bundled images" in printed
     photo = installed / "edgeq" / "shipped" / "calibration" / "leaves_000.jpg"
     model = tmp_path / "models" / "mobilenet_v2_0.35_32_os8_int8.tflite"
     assert "%" in run(installed, tmp_path, "-m", "edgeq", "infer", photo, "--model", model)

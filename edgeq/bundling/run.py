@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Classify photos with the model beside this file.
 
-    python run.py photo.jpg               its five most probable classes
-    python run.py --json photos/*.jpg     one JSON object per photo and line, for programs
-    python run.py --self-test             check that the outputs on this machine are bit-identical
+    python run.py photo.jpg               print the five most probable classes
+    python run.py --json photos/*.jpg     print one JSON object per photo, each on its own line
+    python run.py --self-test             check that this machine reproduces the stored outputs
 
-Needs Python 3.9 or newer and what requirements.txt lists: numpy, Pillow, and tflite-runtime or ai-edge-litert.
-Written by edgeq; model.json describes the model.
+Needs Python 3.9 or newer, numpy, Pillow, and tflite-runtime or ai-edge-litert (see requirements.txt).
+edgeq wrote this file. model.json describes the model.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def import_runtime() -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    sys.exit("run.py: no TFLite runtime is installed; python -m pip install -r requirements.txt")
+    sys.exit("run.py: no TFLite runtime is installed. Run: python -m pip install -r requirements.txt")
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -145,7 +145,7 @@ def self_test() -> int:
         if differing:
             print(f"FAILED: {name}: {differing} of {found.size} outputs differ")
             return 1
-    print(f"OK: {len(expected)} photos, every output as it should be")
+    print(f"OK: {len(expected)} images, all outputs as expected")
     return 0
 
 
@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("photos", nargs="*", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=5, help="how many classes to print (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
-    parser.add_argument("--self-test", action="store_true", help="check this machine's outputs, and print OK")
+    parser.add_argument("--self-test", action="store_true", help="check that this machine gives the stored outputs")
     options = parser.parse_args()
     if options.self_test:
         return self_test()
@@ -167,7 +167,7 @@ def main() -> int:
         try:
             tensor = classifier.tensor(photo)
         except Exception as error:  # Pillow raises exceptions of many types for damaged files
-            print(f"run.py: {photo}: cannot read ({error})", file=sys.stderr)
+            print(f"run.py: {photo}: cannot be read ({error})", file=sys.stderr)
             failed = True
             continue
         show(photo, classifier, tensor, options)

@@ -32,7 +32,7 @@ _EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module only when that command is used, to start fast."""
+    """Import a command's module only when that command is used, to start fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -40,8 +40,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        # Importing makes a hundred thousand objects that live as long as the process. If the garbage collector
-        # skips them, now and at exit, `edgeq infer` takes 120 ms instead of 140.
+        # Importing creates about a hundred thousand objects that live as long as the process. If the garbage
+        # collector skips them, now and at exit, `edgeq infer` takes 120 ms instead of 140.
         gc.disable()
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
         gc.freeze()
@@ -49,7 +49,7 @@ class _LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands in groups, each with its first sentence."""
+        """Write the commands in groups, each with the first sentence of its help."""
         width = max(map(len, _COMMANDS))
         for heading, names in _GROUPS.items():
             found = [(name, self.get_command(ctx, name)) for name in names]
@@ -68,30 +68,30 @@ class _LazyGroup(click.Group):
 _EPILOG = """\b
 Exit codes:
   0  success
-  1  `edgeq compare` missed a limit, or a file would not run on a --target
+  1  `edgeq compare`: a limit is missed; --target: the file is not supported
   2  error
 
-Each command has its own help, with examples: edgeq COMMAND --help
+For a command's options and examples: edgeq COMMAND --help
 """
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(edgeq.__version__, "--version", prog_name="edgeq")
 def cli() -> None:
-    """Quantize image classifiers to INT8 TFLite models, run them and measure the drift.
+    """Quantize image classifiers to INT8 TFLite models, run them and measure their drift.
 
     \b
     Examples:
       $ edgeq convert --res 224 --int8           # MobileNetV2: FP32 and INT8
       $ edgeq infer photo.jpg --model m.tflite   # classify a photo
-      $ edgeq compare --data photos/             # what did quantization cost?
-      $ edgeq inspect m.tflite                   # what is in this model?
+      $ edgeq compare --data photos/             # measure the loss of accuracy
+      $ edgeq inspect m.tflite                   # show what a file contains
       $ edgeq train photos/ --out mine.keras     # train on your own classes
     """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit; the only place where errors become exit codes."""
+    """Run the command line and exit. Only this function turns errors into exit codes."""
     signal.signal(signal.SIGTERM, _stop)  # to clean up temporary files
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # unless a shell ignores it
         signal.signal(signal.SIGINT, _stop)
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         click.echo("Interrupted.", err=True)
         code = _EXIT_INTERRUPTED
     except MemoryError:
-        complain("not enough memory for this; try a smaller size")
+        complain("not enough memory; try a smaller --res or --batch, or fewer images")
         code = EXIT_ERROR
     except Exception as error:  # exit code 1 would look like a missed limit in CI
         if isinstance(error, OSError) and error.filename is not None:  # a file that disappeared or is not readable

@@ -32,7 +32,7 @@ _AUTO = "auto"
 
 
 class Size(click.ParamType[Any]):
-    """``160`` or ``160x120`` (width x height), as (height, width)."""
+    """Option type for ``160`` or ``160x120`` (width x height), converted to (height, width)."""
 
     name = "size"
 
@@ -48,7 +48,7 @@ class Size(click.ParamType[Any]):
 
 
 def res_option(default: str) -> Callable[[F], F]:
-    """The option --res; `default` describes the size without it."""
+    """Return the option --res; `default` describes the default size."""
     return option(
         "Network",
         "--res",
@@ -75,7 +75,7 @@ architecture_options = together(
         "--alpha",
         type=float,
         metavar="FACTOR",
-        show_default="as the weights, else 1.0",
+        show_default="that of the weights, else 1.0",
         help="Width multiplier.",
     ),
     option(
@@ -84,7 +84,7 @@ architecture_options = together(
         type=click.Choice([*map(str, OUTPUT_STRIDES), _AUTO]),
         metavar="4|8|16|32|auto",
         show_default="32, or auto for inputs below 96 pixels",
-        help="Ratio of the input size to the size of the last feature map. auto: the largest that leaves 4x4 cells.",
+        help="Input side divided by the side of the last feature map. auto: the largest value that gives at least 4x4.",
     ),
     option(
         "Network",
@@ -92,13 +92,13 @@ architecture_options = together(
         type=click.IntRange(0),
         metavar="N",
         show_default="the network's own head",
-        help="Replace the head by global average pooling, a dense layer of N units (0: none) and the classifier.",
+        help="Replace the head with global average pooling, a dense layer of N units (0: none) and a classifier.",
     ),
 )
 
 
 def chosen_output_stride(text: str | None, height: int, width: int) -> int | None:
-    """The output stride for an input of that size, or None to let `build_network` choose."""
+    """Return the output stride for this input size, or None to let `build_network` choose it."""
     if text == _AUTO:
         return choose_output_stride(height, width)
     return None if text is None else int(text)

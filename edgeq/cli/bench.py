@@ -28,8 +28,8 @@ __all__ = ["command"]
     multiple=True,
     type=click.Choice(list(RUNTIMES)),
     metavar="NAME",
-    show_default="all that are installed",
-    help=f"TFLite runtime: {', '.join(RUNTIMES)}. Repeat it for several.",
+    show_default="all installed runtimes",
+    help=f"TFLite runtime: {', '.join(RUNTIMES)}. Repeat the option for several runtimes.",
 )
 @option(
     "Measurement",
@@ -37,7 +37,7 @@ __all__ = ["command"]
     multiple=True,
     type=click.IntRange(1),
     show_default="1, 2 and 4, up to the number of cores",
-    help="Threads of the interpreter. Repeat it for several numbers.",
+    help="Number of threads of the interpreter. Repeat the option for several numbers.",
 )
 @option(
     "Measurement",
@@ -45,7 +45,7 @@ __all__ = ["command"]
     type=click.FloatRange(0, min_open=True),
     default=2.0,
     metavar="SECONDS",
-    help="How long to run each model in each configuration.",
+    help="Time for which each model runs in each configuration.",
 )
 @on_option
 @json_option
@@ -53,11 +53,11 @@ def command(models: tuple[str, ...], hosts: tuple[str, ...], json_path: str | No
     """Measure load time, latency and memory of models.
 
     Use it to choose a runtime and a number of threads, on the host or, with --on, on a board. MODEL is any .tflite
-    file; its inputs are noise.
+    file. The inputs are noise.
 
-    Each configuration (runtime, XNNPACK or not, threads) runs in a separate process. The models take turns within
-    a configuration: a machine's speed drifts, but the ratios between models hold. Times are medians, p90, p99 and
-    minimum in milliseconds.
+    Each configuration (runtime, with or without XNNPACK, threads) runs in a separate process. Within a configuration
+    the models run alternately, because a machine's speed changes with its temperature and load. The ratios between
+    models are therefore more reliable than the times. Times are in milliseconds.
 
     \b
     Examples:

@@ -23,35 +23,35 @@ __all__ = ["command"]
     "target",
     required=True,
     metavar="DIR|ZIP",
-    help="Where to write the bundle: a folder, or a zip file if the name ends in .zip.",
+    help="The bundle: a folder, or a zip file if the name ends in .zip.",
 )
 @option(
     "Contents",
     "--wheels",
     metavar="PLATFORM",
-    help="Include the Python packages, for a board without a network. PLATFORM is its system and Python version, such "
-    "as linux_aarch64-cp311.",
+    help="Include the Python packages, for a board without a network. PLATFORM is the board's platform and Python "
+    "version, such as linux_aarch64-cp311.",
 )
 @option(
     "Contents",
     "--c-array",
     is_flag=True,
-    help="Write the model as NAME.h and NAME.c into DIR instead, for microcontrollers.",
+    help="Write only the model, as NAME.h and NAME.c in DIR, for microcontrollers.",
 )
 @model_options
 def command(model: str, target: str, wheels: str | None, c_array: bool, **about_model: Any) -> None:
-    """Pack a model and what runs it, for boards without edgeq.
+    """Pack a model with everything that a board without edgeq needs.
 
-    Use it to deploy a finished model. The folder or zip contains the model, its labels, a run.py, requirements.txt,
+    Use it to deploy a finished model. The bundle contains the model, its labels, a script run.py, requirements.txt,
     a self-test and an example of a systemd unit. The board needs Python, NumPy, Pillow and a TFLite runtime.
 
-    The self-test compares the model's output with the output of the reference kernels. edgeq runs it before it
-    writes the bundle.
+    The bundle stores the outputs of the reference kernels for three images. On the board, run.py --self-test checks
+    that the reference kernels give the same outputs. edgeq runs this test on the host before it writes the bundle.
 
     \b
     Examples:
       $ edgeq bundle m.tflite -o classifier
-      classifier  4.45 MB, 11 files; its self-test passes here
+      classifier  4.45 MB, 11 files; self-test passed on this machine
       $ edgeq bundle m.tflite -o classifier.zip --wheels linux_aarch64-cp311
       $ edgeq bundle other.tflite -o birds --normalize 0..1 --labels labels.txt
       $ edgeq bundle m.tflite -o firmware/model --c-array

@@ -21,8 +21,8 @@ __all__ = ["command"]
 def command() -> None:
     """Synthesize calibration images from a network.
 
-    Use it if you have no photos like those that a network was trained on. For everyday photos, omit --calib: the images
-    that come with edgeq are enough.
+    Use it if you have no photos like those that the model will see. For everyday photos, edgeq convert without --calib
+    is enough: it uses bundled images. Calibration itself is part of edgeq convert and edgeq refine.
 
     \b
     Examples:
@@ -46,9 +46,9 @@ def command() -> None:
     "--steps",
     type=click.IntRange(1),
     default=DEFAULT_STEPS,
-    help="Steps of the optimizer. The time is proportional to them.",
+    help="Number of optimizer steps. The time is proportional to it.",
 )
-@seed_option("Images", "the noise that the images start from")
+@seed_option("Images", "the initial noise")
 @res_option("MODEL's own")
 @normalize_option
 @channels_option
@@ -62,14 +62,14 @@ def command() -> None:
 )
 @verbose_option
 def synthesize_command(source: str, out: str, **options: Any) -> None:
-    """Make calibration images from a network's own statistics.
+    """Synthesize calibration images from a network's stored statistics.
 
-    Use it if there are no suitable photos for `edgeq convert --calib`. MODEL is a Keras model (.keras or .h5,
-    including Keras 2) with BatchNormalization, which stores the mean and variance of its inputs during training. As
-    in ZeroQ (arXiv 2001.00281), edgeq optimizes noise until it has the same statistics in each layer.
+    Use it if you have no suitable photos for `edgeq convert --calib`. MODEL is a Keras model (.keras or .h5,
+    including Keras 2) with BatchNormalization layers. These store the mean and variance that their inputs had during
+    training. As in ZeroQ (arXiv 2001.00281), edgeq optimizes noise until it produces the same statistics in each layer.
 
     The images are PNG files of the network's input size. Give `edgeq convert` the same --normalize, --channels and
-    --crop. The same model, options and machine give the same files.
+    --crop. The same model, options and machine give identical files.
 
     \b
     Examples:

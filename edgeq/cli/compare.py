@@ -45,8 +45,7 @@ class _Share(click.FloatRange):
     "--data",
     required=True,
     metavar="DIR|CSV",
-    help="Images to compare on: a folder, or a CSV file that lists images and classes. Do not use the images that you "
-    "calibrated on.",
+    help="Images to compare on: a folder, or a CSV file that lists images and classes. Do not use calibration images.",
 )
 @option(
     "Comparison",
@@ -66,14 +65,14 @@ class _Share(click.FloatRange):
     "--max-drop",
     type=_Share(-1, 1, max_open=True),
     metavar="FRACTION",
-    help="Exit with 1 if top-1 accuracy drops by more than this, such as 0.01.",
+    help="Exit with 1 if the top-1 accuracy drops by more than this fraction, such as 0.01.",
 )
 @option(
     "Limits",
     "--min-agreement",
     type=_Share(0, 1),
     metavar="FRACTION",
-    help="Exit with 1 if top-1 agreement is lower than this, such as 0.95.",
+    help="Exit with 1 if the top-1 agreement is below this fraction, such as 0.95.",
 )
 @runtimes_option
 @on_option
@@ -83,7 +82,8 @@ class _Share(click.FloatRange):
     "--report",
     "report_path",
     metavar="FILE",
-    help="Also write an HTML report with photos and charts. It includes --layers if the models allow it.",
+    help="Also write an HTML report with photos and charts. It includes --layers if the layers of the models "
+    "correspond.",
 )
 @option(
     "Output",
@@ -109,16 +109,16 @@ def command(
 ) -> None:
     """Compare a quantized model with its original on your images.
 
-    Use it to see what quantization cost: accuracy, agreement and drift, with confidence intervals. REFERENCE is usually
-    the FP32 model and CANDIDATE the INT8 model. Without models, edgeq takes the newest pair NAME_fp32.tflite and
-    NAME_int8.tflite in models/. With --on, the candidate runs on that device and the reference on the host.
+    Use it to measure the loss from quantization: accuracy, agreement and drift, with 95 % intervals. REFERENCE is
+    usually the FP32 model and CANDIDATE the INT8 model. Without them, edgeq takes the newest pair NAME_fp32.tflite and
+    NAME_int8.tflite in models/. With --on, the candidate runs on that board and the reference on the host.
 
-    With one MODEL, edgeq compares its outputs under each --runtime, under the reference kernels and on each device
-    given by --on. All get the same input tensors.
+    With one MODEL, edgeq compares its outputs under each --runtime, under the reference kernels and on each board
+    given by --on. All of them get the same input tensors.
 
-    DIR has one sub-folder per class, or images and a labels.csv (columns: file, class_index), or only images.
-    Without known classes, accuracy is not measured. Exit codes: 0 if all limits are met, 1 if one is missed, 2 on
-    errors.
+    DIR has one sub-folder per class, or images and a labels.csv (columns: file, class_index), or only images. If the
+    true classes are unknown, accuracy is not measured. Exit codes: 0 if all limits are met, 1 if a limit is missed, 2
+    on errors.
 
     \b
     Examples:
@@ -138,7 +138,7 @@ def command(
         for_two = (max_drop, min_agreement, report_path, markdown_path)
         if layers or any(value is not None for value in for_two):
             raise click.UsageError(
-                "--max-drop, --min-agreement, --layers, --report and --markdown compare two models; give REFERENCE and "
+                "--max-drop, --min-agreement, --layers, --report and --markdown need two models; give REFERENCE and "
                 "CANDIDATE"
             )
         _compare_backends(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
@@ -146,7 +146,9 @@ def command(
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
     if len(hosts) > 1 or len(runtimes) > 1:
-        raise click.UsageError("--on and --runtime can be repeated only with one MODEL; give each once")
+        raise click.UsageError(
+            "--on and --runtime can be repeated only with one MODEL; with two models, give each option once"
+        )
     reference, candidate = models or _newest_pair(_MODELS)
     if report_path is not None:
         require_packages()
@@ -190,7 +192,7 @@ def _compare_backends(
 
 
 def _newest_pair(folder: Path) -> tuple[str, str]:
-    """The newest INT8 file whose FP32 reference is in the same folder, as (reference, candidate)."""
+    """Return the newest INT8 file and its FP32 reference in the same folder, as (reference, candidate)."""
     pairs = [
         (reference, candidate)
         for candidate in folder.glob("*_int8.tflite")

@@ -25,7 +25,7 @@ _BUILDING = (*BUILDING, "weights")
 
 
 _FORMAT_HELP = {
-    "fp32": "Write float32. This file, the reference, is always written.",
+    "fp32": "Write float32. edgeq always writes this file, which is the reference.",
     "int8": "Write full-integer INT8: weights, activations, input and output.",
     "fp16": "Write float16 weights. The runtime computes in float32.",
     "dynamic": "Write 8-bit weights. The runtime quantizes activations on the fly.",
@@ -52,14 +52,14 @@ _format_options = together(
     "Quantization",
     "--logits",
     is_flag=True,
-    help="Remove the final softmax, whose INT8 output has steps of 1/256. edgeq then applies it to the model's output.",
+    help="Remove the final softmax, whose INT8 output has steps of 1/256. edgeq then computes the softmax in float.",
 )
 @option(
     "Quantization",
     "--no-refine",
     is_flag=True,
-    help="Keep the converter's INT8 model. By default edgeq corrects its weights, ranges and biases, so that it agrees "
-    "better with FP32 at the same size and speed.",
+    help="Do not refine the INT8 model. By default edgeq corrects its weights, scales, ranges and biases, so that it "
+    "agrees better with FP32 at the same size and speed.",
 )
 @option(
     "Quantization",
@@ -67,17 +67,17 @@ _format_options = together(
     "targets",
     multiple=True,
     metavar="NAME",
-    help="Runtime or hardware that the files must run on, as in edgeq inspect. Unsupported operators are avoided where "
-    "possible; the others are reported. Repeat it for several targets.",
+    help="Runtime or hardware on which the files must run, see edgeq inspect. edgeq avoids unsupported operators where "
+    "possible and reports the others. Repeat the option for several targets.",
 )
-@calibration_options(MINIMUM_IMAGES, "the choice of calibration images and for random weights")
+@calibration_options(MINIMUM_IMAGES, "the selection of calibration images and for random weights")
 @res_option("224, or SOURCE's own")
 @architecture_options
 @option(
     "Network",
     "--classes",
     type=click.IntRange(2),
-    show_default="as the weights, else 1000",
+    show_default="that of the weights, else 1000",
     help="Number of classes.",
 )
 @option(
@@ -85,8 +85,8 @@ _format_options = together(
     "--weights",
     default="auto",
     metavar="NAME|FILE",
-    help="imagenet (from Keras's cache or downloaded), bundled (a small network that comes with edgeq), auto (imagenet "
-    "if available, else bundled), none (random), or a Keras weights file.",
+    help="imagenet (from Keras's cache or downloaded), bundled (a small network included in edgeq), auto (imagenet if "
+    "available, else bundled), none (random weights), or a Keras weights file.",
 )
 @model_options
 @option("Output", "--out", default="models", metavar="DIR", help="Folder for the .tflite files.")
@@ -107,10 +107,10 @@ def command(
 
     Use it to make the files that run on a board. SOURCE is your own image classifier: a Keras model (.keras or .h5,
     including Keras 2) or a SavedModel folder. Without SOURCE, edgeq builds a MobileNet. A network from `edgeq train`
-    brings its labels and preprocessing; for others, give --normalize and --labels.
+    contains its labels and preprocessing. For others, give --normalize and --labels.
 
-    The float32 reference is always written too. Each file is run before it replaces an older one. If a file would not
-    run on a --target, the exit code is 1.
+    edgeq always writes the float32 reference too. It runs each file before it replaces an older one. If a --target
+    does not support a file, the exit code is 1.
 
     \b
     Examples:
@@ -157,6 +157,6 @@ def _require_meaning(source: str | None, formats: list[str], io: str, no_refine:
     if not any(FORMATS[name].calibrated for name in formats):
         refuse_given(_CALIBRATING, "only for --int8 and --int16x8")
     if source is not None:
-        refuse_given(_BUILDING, "only for networks that edgeq builds; SOURCE brings its own")
+        refuse_given(_BUILDING, "only for networks that edgeq builds, not for SOURCE")
     if "int8" not in formats and (io != "int8" or no_refine):
         refuse_given(("io", "no_refine"), "only for --int8")

@@ -1,4 +1,4 @@
-"""``edgeq device``: set up, inspect and clean up devices."""
+"""``edgeq device``: set up, inspect and clean up boards."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["command"]
 
 @click.group("device")
 def command() -> None:
-    """Set up, inspect or clean up a device that models run on.
+    """Set up, inspect or clean up a board on which models run.
 
-    Use it for a Raspberry Pi or another Linux board, over SSH. HOST is [user@]host[:port]. ~/.ssh/config, keys,
-    agent and jump hosts work as with ssh; an unknown host key is refused. No root is needed.
+    Use it for a Raspberry Pi or another Linux board, over SSH. HOST is [user@]host[:port]. edgeq uses your SSH
+    configuration, keys, agent and jump hosts. It rejects unknown host keys. It needs no root access.
 
     \b
     Examples:
@@ -41,22 +41,22 @@ def command() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
     show_default="download them on the host",
-    help="Folder with the wheels to install. The device itself needs no network.",
+    help="Folder with the wheels to install. The board itself needs no network.",
 )
 @option("Output", "--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def setup_command(host: str, wheels: Path | None, as_json: bool) -> None:
-    """Install a runtime and edgeq on a device.
+    """Install a runtime and edgeq on a board.
 
-    Use it to prepare a device or to see whether it is suitable. The other commands do the same when needed. It checks
-    the architecture, Python, glibc and free space, then installs into ~/.local/share/edgeq: tflite-runtime up to
-    Python 3.11, ai-edge-litert for newer versions. Packages that are already there are kept.
+    Use it to prepare a board or to check whether edgeq supports it. The other commands do this themselves if needed.
+    edgeq checks the architecture, Python, glibc and free disk space. Then it installs into ~/.local/share/edgeq:
+    tflite-runtime up to Python 3.11, ai-edge-litert for newer versions. It keeps packages that are already installed.
 
     \b
     Examples:
       $ edgeq device setup pi@raspberrypi
       ...
-      Installed 4 packages, in /home/pi/.local/share/edgeq: runs models under
-      tflite-runtime 2.14.0.
+      Installed 4 packages in /home/pi/.local/share/edgeq.
+      Runtime: tflite-runtime 2.14.0.
       $ edgeq device setup pi@10.0.0.7:2222 --wheels wheels/
       $ edgeq device setup kitchen    # an alias in ~/.ssh/config
     """
@@ -68,19 +68,19 @@ def setup_command(host: str, wheels: Path | None, as_json: bool) -> None:
         return
     click.echo(machine_line(machine))
     runtimes = ", ".join(f"{name} {version}" for name, version in machine.runtimes.items())
-    what = f"Installed {len(done.installed)} packages" if done.installed else "Everything is there already"
-    click.echo(f"{what}, in {done.home}: runs models under {runtimes}.")
+    what = f"Installed {len(done.installed)} packages" if done.installed else "Everything is already installed"
+    click.echo(f"{what} in {done.home}. Runtime: {runtimes}.")
 
 
 @command.command("info", cls=Command)
 @click.argument("host")
 @option("Output", "--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@option("Output", "--verbose", is_flag=True, help="Also print the fields that the device does not report.")
+@option("Output", "--verbose", is_flag=True, help="Also print the fields that the board does not report.")
 def info_command(host: str, as_json: bool, verbose: bool) -> None:
-    """Show a device's hardware, state and runtimes.
+    """Show a board's hardware, state and runtimes.
 
-    Use it before you measure: it shows the board, memory, clock governor, temperature, throttling and installed
-    runtimes.
+    Use it before you measure. It shows the hardware, memory, CPU frequency governor, temperature, throttling and
+    installed runtimes.
 
     \b
     Examples:
@@ -98,7 +98,7 @@ def info_command(host: str, as_json: bool, verbose: bool) -> None:
     for name in ("memory_bytes", "available_bytes"):
         facts[name] = facts[name] and f"{facts[name] / 1e9:.1f} GB"
     runtimes = ", ".join(f"{name} {version}" for name, version in machine.runtimes.items())
-    facts["runtimes"] = runtimes or "none yet (edgeq device setup)"
+    facts["runtimes"] = runtimes or "none (run edgeq device setup)"
     facts["features"] = " ".join(machine.features)
     if machine.throttling is not None:
         facts["throttling"] = ", ".join(machine.throttling) or "none"
@@ -113,9 +113,9 @@ def info_command(host: str, as_json: bool, verbose: bool) -> None:
 @click.argument("host")
 @option("Output", "--json", "as_json", is_flag=True, help="Print the number of bytes deleted as JSON.")
 def remove_command(host: str, as_json: bool) -> None:
-    """Delete everything that edgeq put on a device.
+    """Delete everything that edgeq put on a board.
 
-    Use it when you no longer need the device. It deletes the packages, models and photos in ~/.local/share/edgeq.
+    Use it if you no longer need the board. It deletes the packages, models and photos in ~/.local/share/edgeq.
 
     \b
     Examples:

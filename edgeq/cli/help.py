@@ -13,13 +13,13 @@ OTHER = "Other options"
 """Heading of the options without a group, such as --help."""
 
 _HYPHEN = "\u2011"  # non-breaking, so that click does not break --from-scratch into two lines
-_WIDEST = 30  # as in click: what is wider gets a line of its own
+_WIDEST = 30  # as in click: a wider option stands alone on its line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option with a group, the heading that it stands under in the help; whole numbers are shown as N."""
+    """An option with a group: its heading in the help. Integers are shown as N."""
 
     def __init__(self, *declarations: Any, group: str = OTHER, **settings: Any) -> None:
         if isinstance(settings.get("type"), click.IntRange):
@@ -28,7 +28,7 @@ class Option(click.Option):
         self.group = group
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The option's two columns; defaults and ranges stand in brackets after the text."""
+        """Return the option's two columns, with default and range in brackets after the text."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
@@ -43,7 +43,7 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help has one section per group of options, in the order of their first option."""
+    """A command whose help has one section per group, ordered by the first option of each group."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -55,7 +55,7 @@ class Command(click.Command):
         return super().get_help(ctx).replace(_HYPHEN, "-")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections, with one width for all; the options without a group come last."""
+        """Write the sections with a common column width; options without a group come last."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -70,12 +70,12 @@ class Command(click.Command):
 
 
 def option(group: str, *declarations: str, **settings: Any) -> Callable[[F], F]:
-    """Decorator like ``click.option``, for an option of a group."""
+    """Decorate a command with an option that belongs to a group."""
     return click.option(*declarations, cls=Option, group=group, **settings)
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator, in the order of the help."""
+    """Combine several options into one decorator, in the order of the help."""
 
     def add(command: F) -> F:
         for add_option in reversed(options):
@@ -86,7 +86,7 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def _range(kind: click.ParamType[Any]) -> str:
-    """The range of a numeric type in words, such as "above 0, at most 1"."""
+    """Describe the range of a numeric type in words, such as "above 0, at most 1"."""
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return ""
     counts = kind.min == 0 and not kind.min_open and kind.max is None  # obvious, not worth a note

@@ -36,7 +36,7 @@ __all__ = ["command"]
     "--threads",
     type=click.IntRange(1),
     show_default="the number of cores, at most 4",
-    help="Threads of the interpreter.",
+    help="Number of threads of the interpreter.",
 )
 @option(
     "Runtime",
@@ -44,8 +44,8 @@ __all__ = ["command"]
     type=click.Choice(KERNELS),
     default="default",
     metavar="NAME",
-    help="default (XNNPACK, if the runtime uses it), built-in (the runtime's own kernels), or reference (slow, but "
-    "bit-identical on every machine).",
+    help="default (XNNPACK, if the runtime uses it), built-in (the runtime's own kernels), or reference (slow; integer "
+    "outputs are bit-identical on every machine).",
 )
 @on_option
 @option(
@@ -53,8 +53,8 @@ __all__ = ["command"]
     "--images",
     "send_images",
     is_flag=True,
-    help="With --on, send the image files and decode them on the device. By default the host decodes them and sends "
-    "the input tensors.",
+    help="With --on, send the image files and decode them on the board. By default the host decodes them and sends the "
+    "input tensors.",
 )
 @model_options
 def command(
@@ -73,11 +73,11 @@ def command(
     """Classify images with a model.
 
     Use it to try a model on the host or, with --on, on a board. IMAGE is a file, a folder, a pattern such as
-    'photos/*.jpg', or - for standard input. It works with any TFLite image classifier; models from other tools may
+    'photos/*.jpg', or - for standard input. The model is any TFLite image classifier. Models from other tools may
     need --normalize and --labels.
 
-    An image that cannot be read is reported, the others are classified, and the exit code is 2. Other files in a
-    folder are skipped.
+    If an image cannot be read, edgeq reports it, classifies the others, and exits with 2. Files in a folder that are
+    not images are skipped.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def command(
     if others:
         click.echo(f"{skipped_note(len(others)).capitalize()}.", err=True)
     if hosts:
-        from edgeq.cli.progress import Progress  # only devices need it; start-up time matters
+        from edgeq.cli.progress import Progress  # only boards need it; start-up time matters
     with Progress() if hosts else contextlib.nullcontext(no_progress) as progress:
         results = classify_all(
             files,
@@ -109,7 +109,7 @@ def command(
             send_images=send_images,
             progress=progress,
         )
-        # With devices, all work is done before the first result, so the progress bars are finished here.
+        # With boards, all work is done before the first result. Reading all results finishes the progress bars.
         shown = list(results) if hosts else results
     failed = False
     for result in shown:

@@ -24,20 +24,20 @@ __all__ = ["command"]
     "targets",
     multiple=True,
     metavar="NAME",
-    help=f"Also list what would not run there: {', '.join(TARGETS)}. Runtimes may have a version, such as "
-    "tflite-runtime==2.14. Repeat it for several targets.",
+    help=f"Also list what this target does not support: {', '.join(TARGETS)}. A runtime may have a version, such as "
+    "tflite-runtime==2.14. Repeat the option for several targets.",
 )
 @json_option
 def command(model: str, targets: tuple[str, ...], json_path: str | None) -> None:
-    """Show what a .tflite file contains and where it can run.
+    """Show what a .tflite file contains and which targets support it.
 
-    Use it on any .tflite file, before you deploy it. It shows inputs and outputs with their real ranges, operators
-    with versions, types, parameters and multiply-adds, memory for activations, labels, preprocessing and origin. It
-    reads the file and runs nothing.
+    Use it on any .tflite file before you deploy it. It shows inputs and outputs with their real ranges, operators
+    with versions, types, parameters and multiply-adds, memory for activations, labels, preprocessing and provenance.
+    It reads the file and does not run it.
 
-    Targets are checked against tables, whose source is printed; for ethos-u, by Arm's compiler (pip install
-    'edgeq[ethos-u]'). Still test on the device itself: the tables are not complete. Exit codes: 0 if no problem is
-    known, 1 if there is one, 2 on errors.
+    edgeq checks a target against a table and prints the source of the table. For ethos-u it runs Arm's compiler (pip
+    install 'edgeq[ethos-u]'). The tables are not complete, so also test on the device itself. Exit codes: 0 if no
+    problem is known, 1 if a target does not support the file, 2 on errors.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def command(model: str, targets: tuple[str, ...], json_path: str | None) -> None
       ...
       $ edgeq inspect m.tflite --target tflite-runtime==2.14
       ...
-      tflite-runtime==2.14: it refuses to load the file, because of
+      tflite-runtime==2.14: the runtime does not load the file, because of
         FULLY_CONNECTED: is of version 12; ...
       $ edgeq inspect m.tflite --target edgetpu --target tflm
       $ edgeq inspect m.tflite --json - | jq .multiply_adds

@@ -51,16 +51,16 @@ normalize_option = option(
     _ABOUT_MODEL,
     "--normalize",
     metavar="RANGE",
-    help="What the model expects pixel values to be normalized to: -1..1, 0..1, 0..255, imagenet (torchvision's mean "
-    "and standard deviation) or MEAN/STD in pixel values, such as 127.5/127.5. Required if the model does not say.",
+    help="Normalization of the model's input: -1..1, 0..1, 0..255, imagenet (torchvision's mean and standard "
+    "deviation) or MEAN/STD in pixel values, such as 127.5/127.5. Required if the file does not contain it.",
 )
 crop_option = option(
     _ABOUT_MODEL,
     "--crop",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="FRACTION",
-    show_default="as the model says, else 0.875, or 1 for inputs below 128 pixels",
-    help="Fraction of the image that the center crop keeps.",
+    show_default="that of the model, else 0.875, or 1 for inputs below 128 pixels",
+    help="Fraction of the image's sides that the center crop keeps.",
 )
 labels_option = option(
     _ABOUT_MODEL,
@@ -72,7 +72,7 @@ channels_option = option(
     _ABOUT_MODEL,
     "--channels",
     type=click.Choice(["RGB", "BGR"]),
-    show_default="as the model says, else RGB",
+    show_default="that of the model, else RGB",
     help="Color channel order that the model expects.",
 )
 on_option = option(
@@ -81,45 +81,48 @@ on_option = option(
     "hosts",
     multiple=True,
     metavar="HOST",
-    help="Run on a device over SSH: [user@]host[:port]. Repeat it for several devices, which then run in parallel. "
-    "See edgeq device.",
+    help="Run on a board over SSH: [user@]host[:port]. Repeat the option to run on several boards in parallel. See "
+    "edgeq device.",
 )
-runtimes_option = _runtime_option("runtimes", multiple=True, more=" With one MODEL, repeat it to compare runtimes.")
+runtimes_option = _runtime_option(
+    "runtimes", multiple=True, more=" With one MODEL, repeat the option to compare runtimes."
+)
 runtime_option = _runtime_option()
 json_option = option(
     "Output",
     "--json",
     "json_path",
     metavar="FILE",
-    help="Also write the result to FILE as JSON. With -, print only the JSON.",
+    help="Also write the result to FILE as JSON. If FILE is -, print only the JSON.",
 )
 verbose_option = option("Output", "--verbose", is_flag=True, help="Show TensorFlow's own messages.")
 
 
 model_options = together(labels_option, normalize_option, channels_option, crop_option)
-"""They describe a model that does not describe itself."""
+"""Options for models whose files lack this information."""
 
 
 def seed_option(group: str, seeds: str, largest: int | None = None) -> Callable[[F], F]:
-    """--seed, a random seed for what `seeds` says."""
+    """Return --seed, whose help names what it seeds."""
     return option(group, "--seed", type=click.IntRange(0, largest), default=0, help=f"Random seed for {seeds}.")
 
 
 def calibration_options(minimum: int, seeds: str, but: str = "") -> Callable[[F], F]:
-    """--calib, --calib-count and --seed, which choose calibration images.
+    """Return --calib, --calib-count and --seed, which select calibration images.
 
     Args:
-        minimum: number of images.
-        seeds: what --seed is for.
-        but: which photos not to use.
+        minimum: smallest number of images.
+        seeds: purpose of --seed, for its help.
+        but: clause for the help of --calib that names photos to avoid.
     """
     return together(
         option(
             _CALIBRATION,
             "--calib",
             metavar="DIR",
-            show_default="the images that come with edgeq",
-            help=f"Calibration images, searched recursively. Use photos like those that the model will see{but}.",
+            show_default="the bundled images",
+            help="Folder of calibration images, searched recursively. Use photos like those that the model will see"
+            f"{but}.",
         ),
         option(
             _CALIBRATION,
@@ -133,7 +136,7 @@ def calibration_options(minimum: int, seeds: str, but: str = "") -> Callable[[F]
 
 
 def make_overrides(labels: str | None, normalize: str | None, channels: str | None, crop: float | None) -> Overrides:
-    """What the options of `model_options` say about a model; it takes precedence over the file's metadata."""
+    """Turn the options of `model_options` into overrides, which take precedence over the file's metadata."""
     return Overrides(
         normalization=parse_normalization(normalize) if normalize else None,
         channels=channels,

@@ -15,12 +15,12 @@ _SET = click.core.ParameterSource.COMMANDLINE
 
 
 def complain(message: object, word: str = "Error") -> None:
-    """Print an error on stderr, in one line that begins with `word`, red on a terminal."""
+    """Print an error on stderr as one line that begins with `word`, in red on a terminal."""
     click.echo(f"{click.style(word, fg='red')}: {message}", err=True)
 
 
 def show(lines: Iterable[str], document: dict[str, Any], json_path: str | None) -> None:
-    """Print a result, and write it as JSON if a path is given; - prints only the JSON."""
+    """Print a result, and write it as JSON if a path is given. The path - prints only the JSON."""
     text = json.dumps(document, indent=1)
     if json_path == "-":
         click.echo(text)
@@ -34,7 +34,7 @@ def show(lines: Iterable[str], document: dict[str, Any], json_path: str | None) 
 
 
 def given_options(names: Collection[str]) -> str:
-    """Those of the given parameters of the running command that the user set, as they are on the command line."""
+    """List those of the running command's parameters `names` that the user set, by their option names."""
     context = click.get_current_context()
     given = (p for p in context.command.params if p.name in names and context.get_parameter_source(p.name) is _SET)
     return ", ".join(sorted(parameter.opts[0] for parameter in given))
@@ -44,7 +44,7 @@ def refuse_given(names: Collection[str], reason: str) -> None:
     """Raise an error if the user gave one of these parameters of the running command.
 
     Args:
-        names: of the parameters.
+        names: names of the parameters.
         reason: why they do not apply.
 
     Raises:

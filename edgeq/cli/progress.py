@@ -12,9 +12,10 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Progress bars, one stage after the other: ``with Progress() as progress``; the library calls it.
+    """Progress bars, one stage after the other, for ``with Progress() as progress``.
 
-    Writes to duplicates of stderr and stdout, which work while native libraries are silenced.
+    The library calls the object. It writes to duplicates of stderr and stdout, which work while native libraries are
+    silenced.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,7 @@ class Progress:
         self._bar.update(done - self._bar.pos)
 
     def line(self, text: str) -> None:
-        """Print a line on stdout, above the next bar."""
+        """Print a line on stdout above the next bar."""
         self._finish()
         self._stage = self._bar = None
         if self._lines is not None:

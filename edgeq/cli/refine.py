@@ -20,12 +20,12 @@ __all__ = ["command"]
 @click.command("refine", cls=Command)
 @click.argument("reference", metavar="FP32")
 @click.argument("candidate", metavar="INT8")
-@calibration_options(MINIMUM_IMAGES, "the choice of calibration images", ", but not those that you evaluate on")
+@calibration_options(MINIMUM_IMAGES, "the selection of calibration images", ", but not those that you evaluate on")
 @option(
     "Quantization",
     "--bias-only",
     is_flag=True,
-    help="Correct only the biases; keep weights and ranges.",
+    help="Correct only the biases. Keep weights, scales and ranges.",
 )
 @runtime_option
 @model_options
@@ -51,19 +51,19 @@ def command(
 ) -> None:
     """Improve an existing INT8 model, given its FP32 model.
 
-    Use it on INT8 files that another tool made. `edgeq convert --int8` already does the same. FP32 and INT8 are two
+    Use it on INT8 files from other tools. `edgeq convert --int8` already refines its files. FP32 and INT8 are two
     .tflite files of the same network.
 
-    Layer by layer, edgeq rounds the weights again, narrows ranges and corrects biases, on the outputs of the integer
-    kernels. The model keeps its size, operators and speed. One image in five is held out: if the refined model is
-    not better on those, the original is kept.
+    Layer by layer, edgeq rounds the weights again, corrects scales and biases, and narrows or widens ranges. It uses
+    the outputs of the integer kernels. Size, operators and speed stay the same. One image in five is held out. If the
+    refined model is not better on the held-out images, edgeq keeps the original.
 
     \b
     Examples:
       $ edgeq refine m_fp32.tflite m_int8.tflite --calib photos/
       m_int8_refined.tflite
-      Refined on 80 images: L1 of probabilities 0.2322 before, 0.1632 after on
-      the 20 images kept for checking.
+      Refined on 80 images. Mean L1 of the probabilities on 20 held-out images:
+      0.2322 before, 0.1632 after.
       $ edgeq refine a_fp32.tflite a_int8.tflite --normalize 0..1 --out new.tflite
       $ edgeq refine m_fp32.tflite m_int8.tflite --bias-only --json
     """

@@ -34,10 +34,11 @@ def command(
     """List a network's blocks, parameters and multiply-adds.
 
     Use it to choose a size before you train or convert. SOURCE is your own Keras model (.keras or .h5, including
-    Keras 2). Without SOURCE, edgeq describes the MobileNet that the options select; this needs no weights.
+    Keras 2). Without SOURCE, edgeq describes the MobileNet that the options select. This needs no weights.
 
-    Parameters are all stored numbers. The line "learned" excludes the moving averages of batch normalization; papers
-    publish this number. Multiply-adds are those of convolutions and dense layers, for one image.
+    The line "total" counts all stored numbers. The line "learned" excludes the moving averages of batch
+    normalization, as published parameter counts do. Multiply-adds are those of convolutions and dense layers, for one
+    image.
 
     \b
     Examples:
@@ -53,7 +54,7 @@ def command(
       $ edgeq summary my_model.keras
     """
     if source is not None:
-        refuse_given(BUILDING, "only for networks that edgeq builds; SOURCE brings its own")
+        refuse_given(BUILDING, "only for networks that edgeq builds, not for SOURCE")
     with Progress() as progress:
         progress("Loading TensorFlow", 0, 1)
         wanted = chosen_architecture(size, **building) if source is None else source

@@ -52,7 +52,7 @@ class _Positive(click.FloatRange):
     default="auto",
     metavar="NAME|FILE",
     help="Initial weights of the layers below the head: imagenet (from Keras's cache or downloaded), bundled (a small "
-    "network that comes with edgeq), auto (imagenet if available, else bundled), or a Keras weights file for 1000 "
+    "network included in edgeq), auto (imagenet if available, else bundled), or a Keras weights file for 1000 "
     "classes.",
 )
 @option(
@@ -67,7 +67,7 @@ class _Positive(click.FloatRange):
     "Training",
     "--from-scratch",
     is_flag=True,
-    help="Train all layers from random weights instead, for small inputs.",
+    help="Train all layers, from random weights. Use it for small inputs.",
 )
 @option(
     "Training",
@@ -81,13 +81,13 @@ class _Positive(click.FloatRange):
     "--fine-tune-epochs",
     type=click.IntRange(1),
     default=10,
-    help="Maximum number of epochs of --fine-tune.",
+    help="Maximum number of epochs with --fine-tune.",
 )
 @option(
     "Training",
     "--patience",
     type=click.IntRange(1),
-    show_default="10; from scratch, never stop early",
+    show_default="10; from scratch: never stop early",
     help="Stop after N epochs without an improvement.",
 )
 @option(
@@ -103,7 +103,7 @@ class _Positive(click.FloatRange):
     type=_Positive(),
     metavar="RATE",
     show_default="0.001, or 0.002 from scratch",
-    help="Peak learning rate. It warms up to this value and then falls to 0.",
+    help="Peak learning rate. The rate rises to this value and then falls to 0.",
 )
 @option(
     "Training",
@@ -111,7 +111,7 @@ class _Positive(click.FloatRange):
     type=_Positive(),
     default=2e-4,
     metavar="RATE",
-    help="Peak learning rate of --fine-tune.",
+    help="Peak learning rate with --fine-tune.",
 )
 @seed_option("Training", "the split, the weights and the augmentation", _LARGEST_SEED)
 @option(
@@ -134,22 +134,22 @@ class _Positive(click.FloatRange):
     "--views",
     type=click.IntRange(1),
     default=4,
-    help="Number of variants of each photo to train on: the photo itself and N-1 randomly cropped, rotated, flipped "
-    "and recolored ones. The frozen layers run once for each.",
+    help="Number of variants of each photo: the photo itself and N-1 randomly cropped, rotated, flipped and recolored "
+    "ones. The frozen layers run once per variant.",
 )
 @option(
     "Data",
     "--flip/--no-flip",
     "flips",
     default=True,
-    help="Flip photos horizontally at random. Use --no-flip for digits, signs and others with a left and a right.",
+    help="Flip photos horizontally at random. Use --no-flip if left and right differ, as in digits and signs.",
 )
 @option(
     "Output",
     "--out",
     required=True,
     metavar="FILE.keras",
-    help="File for the trained network. The other files are written beside it.",
+    help="File for the trained network. The other files are written to the same folder.",
 )
 @verbose_option
 def command(
@@ -168,27 +168,27 @@ def command(
 ) -> None:
     """Train a classifier on your own photos.
 
-    Use it to recognize classes of your own. DIR has one sub-folder per class, named after it. By default, the layers
-    below the head are frozen and only the head learns. --fine-tune then also trains the top blocks, and
-    --from-scratch trains all layers. The epoch that is best on the validation photos is kept.
+    Use it to recognize your own classes. DIR has one sub-folder per class, named after the class. By default, edgeq
+    trains only the head and freezes all other layers. With --fine-tune it then also trains the top blocks. With
+    --from-scratch it trains all layers. It keeps the epoch that is best on the validation photos.
 
-    FILE.keras is ready for `edgeq convert FILE.keras --int8 --calib DIR`, which does not calibrate on the validation
-    photos. After an interruption, run the same command with --resume.
+    Next, run `edgeq convert FILE.keras --int8 --calib DIR`. It does not calibrate on the validation photos. After an
+    interruption, run the same command with --resume.
 
     \b
     Files:
       FILE.keras           the network, with its labels and preprocessing
       FILE.history.json    settings, and the metrics of every epoch
       FILE.history.png     learning curve
-      FILE.validation.csv  photos held out, for `edgeq compare --data`
-      FILE.keras.training  folder for --resume; deleted at the end
+      FILE.validation.csv  the held-out photos, for `edgeq compare --data`
+      FILE.keras.training  folder for --resume, deleted at the end
 
     \b
     Examples:
       $ edgeq train flowers/ --out flowers.keras --fine-tune 4
       ...
-      Kept epoch 8 (fine-tune): right on 96.3 % of 648 validation photos
-      (95 % interval 94.5 to 97.5), of 5 classes. Trained on 2592 photos.
+      Kept epoch 8 (fine-tune): validation accuracy 96.3 % (95 % interval 94.5 to
+      97.5) on 648 photos. Trained on 2592 photos of 5 classes.
       $ edgeq train photos/ --out my.keras --network mobilenet_v3_small --res 160
       $ edgeq train icons/ --out icons.keras --from-scratch --res 32 --alpha 0.35
     """
@@ -198,7 +198,7 @@ def command(
     if not settings["fine_tune"]:
         refuse_given(_FOR_FINE_TUNING, "only with --fine-tune")
     if weights == "none":
-        raise click.UsageError("--weights none: transfer learning needs weights; use --from-scratch")
+        raise click.UsageError("--weights none: transfer learning needs trained weights; use --from-scratch")
     plan = (TrainingPlan.from_scratch if from_scratch else TrainingPlan)(
         architecture=chosen_architecture(size, family, alpha, output_stride, head),
         alpha=alpha,
@@ -218,7 +218,7 @@ def command(
             )
     except (KeyboardInterrupt, SystemExit):
         if can_resume(out):
-            click.echo("The progress is saved. To continue, run the same command with --resume.", err=True)
+            click.echo("The training is saved. To continue, run the same command with --resume.", err=True)
         raise
     _print(trained)
 
@@ -251,15 +251,15 @@ def _print(trained: Trained) -> None:
     count = len(photos.validation)
     low, high = wilson_interval(best.validation_top1 * count, count)
     click.echo(
-        f"Kept epoch {best.number} ({best.cycle}): right on {100 * best.validation_top1:.1f} % of {count} validation "
-        f"photos (95 % interval {100 * low:.1f} to {100 * high:.1f}), of {len(photos.classes)} classes. Trained on "
-        f"{len(photos.training)} photos."
+        f"Kept epoch {best.number} ({best.cycle}): validation accuracy {100 * best.validation_top1:.1f} % (95 % "
+        f"interval {100 * low:.1f} to {100 * high:.1f}) on {count} photos. Trained on {len(photos.training)} photos of "
+        f"{len(photos.classes)} classes."
     )
     files = {
         trained.network: f"{readable_size(trained.network.stat().st_size)}, with labels and preprocessing",
-        trained.history: "settings, and every epoch",
+        trained.history: "settings and metrics of every epoch",
         trained.curve: "learning curve",
-        trained.held_out: "photos held out, for edgeq compare --data",
+        trained.held_out: "held-out photos, for edgeq compare --data",
     }
     width = max(len(str(path)) for path in files)
     for path, what in files.items():

@@ -104,11 +104,11 @@ def require_target(target: str) -> str:
 
 
 TARGETS = {
-    "tflite-runtime": "it refuses to load the file",
-    "ai-edge-litert": "it refuses to load the file",
-    "edgetpu": "the compiler leaves that operator and all behind it to the processor, or refuses the file",
-    "ethos-u": "these operators run on the processor beside it, slowly",
-    _TFLM: "the interpreter refuses to allocate its tensors",
+    "tflite-runtime": "the runtime does not load the file",
+    "ai-edge-litert": "the runtime does not load the file",
+    "edgetpu": "the compiler assigns that operator and all later ones to the CPU, or rejects the file",
+    "ethos-u": "these operators run on the CPU instead, slowly",
+    _TFLM: "the interpreter cannot allocate the tensors",
 }
 """The consequence of obstacles on each target, by the target's name."""
 

@@ -1,4 +1,4 @@
-"""Benchmark results and the machine, as text that fits the terminal."""
+"""Benchmark results and the machine, as text for the terminal."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _HEADING = ("kernels", "threads", "median", "p90", "p99", "min", "img/s", "load"
 
 
 def benchmark_lines(benchmark: Benchmark, width: int | None = None) -> list[str]:
-    """A table of each model, and what to know of the machine, as lines of text.
+    """Format each model's measurements as a table, followed by notes on the machine.
 
     Args:
-        benchmark: what was measured.
-        width: of the terminal in characters; None asks it.
+        benchmark: the result to show.
+        width: terminal width in characters; None reads it from the terminal.
     """
     width = width or shutil.get_terminal_size().columns
     lines = textwrap.wrap(machine_line(benchmark.before), width)
-    first = {_way(m): m for m in reversed(benchmark.measurements)}  # the first model's, of each way to run it
+    first = {
+        _way(m): m for m in reversed(benchmark.measurements)
+    }  # the first model's measurement in each configuration
     several = len({m.model for m in benchmark.measurements}) > 1
     for (model, runtime), group in groupby(benchmark.measurements, lambda m: (m.model, m.runtime)):
         measurements = list(group)
@@ -34,9 +36,9 @@ def benchmark_lines(benchmark: Benchmark, width: int | None = None) -> list[str]
         rows = [_row(m) + ((f"{m.median_ms / first[_way(m)].median_ms:.2f}",) if several else ()) for m in measurements]
         lines += table([_HEADING + (("ratio",) if several else ()), *rows], width)
     lines.append("")
-    notes = ["Times in milliseconds; load: of the file from disk; RSS: the whole process's peak memory."]
+    notes = ["Times in ms. load: reading the file and preparing the interpreter. RSS: peak memory of the process."]
     if several:
-        notes.append("Ratio: of the median to the first model's run in the same way, which had its turns in between.")
+        notes.append("ratio: median divided by the first model's median in the same configuration.")
     notes += [f"Note: {note}." for note in _notes(benchmark)]
     for note in notes:
         lines += textwrap.wrap(note, width, subsequent_indent=" " * 6 * note.startswith("Note"), break_long_words=False)
@@ -44,11 +46,11 @@ def benchmark_lines(benchmark: Benchmark, width: int | None = None) -> list[str]
 
 
 def fleet_lines(benchmarks: Mapping[str, Benchmark], width: int | None = None) -> list[str]:
-    """The fastest way to run each model on each of several devices, as one table.
+    """Format the fastest configuration of each model on each board as one table.
 
     Args:
-        benchmarks: by the devices' names.
-        width: of the terminal in characters; None asks it.
+        benchmarks: results by the name of the board.
+        width: terminal width in characters; None reads it from the terminal.
     """
     rows = [("device", "model", "fastest with", "median", "p99", "img/s")]
     for device, benchmark in benchmarks.items():
@@ -68,14 +70,14 @@ def machine_line(machine: Machine) -> str:
 
 
 def machine_notes(machine: Machine) -> list[str]:
-    """List what makes the times of a machine less reliable, one clause per cause."""
+    """List the causes that make a machine's times less reliable, as sentences without a full stop."""
     notes = []
     if machine.emulated_by:
         notes.append(
-            f"this {machine.architecture} is emulated by {machine.emulated_by}, so no time here is a real board's"
+            f"this {machine.architecture} machine is emulated on {machine.emulated_by}; a real board has other times"
         )
     if machine.governor and machine.governor != "performance":
-        notes.append(f"the cores' frequency is governed by {machine.governor}")
+        notes.append(f"the CPU frequency governor is {machine.governor}; with performance the times vary less")
     if machine.throttling:
         notes.append(f"the firmware reports: {', '.join(machine.throttling)}")
     return notes
@@ -85,9 +87,11 @@ def _notes(benchmark: Benchmark) -> Sequence[str]:
     before, after = benchmark.before, benchmark.after
     notes = list(dict.fromkeys([*machine_notes(before), *machine_notes(after)]))
     if before.temperature_c is not None and after.temperature_c is not None:
-        notes.append(f"the processor went from {before.temperature_c:.1f} to {after.temperature_c:.1f} degrees Celsius")
+        notes.append(
+            f"the processor temperature changed from {before.temperature_c:.1f} to {after.temperature_c:.1f} °C"
+        )
     reasons = dict.fromkeys((failure.runtime, failure.reason) for failure in benchmark.failures)
-    return notes + [f"not under {runtime}: {reason}" for runtime, reason in reasons]
+    return notes + [f"{runtime} could not be measured: {reason}" for runtime, reason in reasons]
 
 
 def _way(m: Measurement) -> tuple[str, str, int]:

@@ -1,4 +1,4 @@
-"""Files that were written (models, bundles, images to calibrate on) as lines of text."""
+"""Written files (models, bundles, calibration images), as lines of text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_SKIPPED_SHOWN = 10
 
 
 def conversion_lines(conversion: Conversion) -> list[str]:
-    """The files of a conversion, how they were calibrated and refined, and what would not run on a target."""
+    """Format the files of a conversion, their calibration and refinement, and what the targets do not support."""
     from edgeq.conversion import FORMATS
     from edgeq.report.inspection import target_lines
 
@@ -38,7 +38,7 @@ def conversion_lines(conversion: Conversion) -> list[str]:
     low, high = preprocessing.real_range
     lines = [f"{m.path!s:<{width}}  {size(m.size_bytes):>9}  {FORMATS[m.format].description}" for m in models]
     lines.append(
-        f"Takes {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
+        f"Input: {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
         f"{low:.4g}..{high:.4g}."
     )
     lines += conversion.remarks
@@ -50,7 +50,9 @@ def conversion_lines(conversion: Conversion) -> list[str]:
         if model.remark:
             lines.append(f"{model.path.name}: {model.remark}.")
     if not conversion.labels:
-        lines.append(f"No labels: predictions will be numbers (0 to {conversion.classes - 1}); --labels names them.")
+        lines.append(
+            f"No labels: predictions are class numbers (0 to {conversion.classes - 1}). Name the classes with --labels."
+        )
     for model in models:
         for report in model.targets:
             lines += ["", model.path.name, *target_lines(report)]
@@ -58,15 +60,15 @@ def conversion_lines(conversion: Conversion) -> list[str]:
 
 
 def refined_lines(refined: RefinedModel) -> list[str]:
-    """A refined file, how it went, and what there is to note."""
+    """Format a refined file, the effect of the refinement, and notes."""
     notes = [f"Note: {note}." for note in refined.notes]
     lines = [str(refined.path), refinement_line(refined.refinement), *notes]
     return [*lines, *skipped_lines(refined.calibration.skipped)]
 
 
 def bundle_lines(bundle: Bundle) -> list[str]:
-    """A bundle's place, size and number of files."""
-    return [f"{bundle.path}  {size(bundle.size_bytes)}, {len(bundle.files)} files; its self-test passes here"]
+    """Format a bundle's path, size and number of files."""
+    return [f"{bundle.path}  {size(bundle.size_bytes)}, {len(bundle.files)} files; self-test passed on this machine"]
 
 
 def synthetic_set_lines(made: SyntheticSet) -> list[str]:
@@ -74,27 +76,29 @@ def synthetic_set_lines(made: SyntheticSet) -> list[str]:
     spec = made.preprocessing
     return [
         f"{made.folder}: {made.count} images of {spec.width}x{spec.height} {spec.channels}",
-        f"Their statistics are {made.distance:.2f} standard deviations from those that {made.source.name} keeps.",
+        f"Their statistics differ by {made.distance:.2f} standard deviations from those stored in {made.source.name}.",
     ]
 
 
 def refinement_line(refinement: Refinement) -> str:
-    """Describe a refinement in one sentence, and its unchanged layers in another."""
+    """Describe a refinement, and the layers that were not refined."""
     before, after = f"{refinement.l1_before:.4f}", f"{refinement.l1_after:.4f}"
-    seen = f"on the {refinement.checked_on} images kept for checking"
+    measured = (
+        f"Mean L1 of the probabilities on {refinement.checked_on} held-out images: {before} before, {after} after."
+    )
     if not refinement.kept:
-        return f"Left unrefined: L1 of probabilities {before}, refined {after} {seen}."
-    text = f"Refined on {refinement.images} images: L1 of probabilities {before} before, {after} after {seen}."
+        return f"Kept the unrefined model, because refinement did not improve it. {measured}"
+    text = f"Refined on {refinement.images} images. {measured}"
     skipped = refinement.skipped_layers
     if skipped:
-        noun = "1 layer stays" if len(skipped) == 1 else f"{len(skipped)} layers stay"
+        noun = "1 layer is" if len(skipped) == 1 else f"{len(skipped)} layers are"
         more = ", ..." if len(skipped) > _MOST_LAYERS_SHOWN else ""
-        text += f" {noun} unrefined: {', '.join(skipped[:_MOST_LAYERS_SHOWN])}{more}."
+        text += f" {noun} not refined: {', '.join(skipped[:_MOST_LAYERS_SHOWN])}{more}."
     return text
 
 
 def skipped_lines(skipped: Sequence[tuple[Path, str]]) -> list[str]:
-    """Images that could not serve, each with the reason; of many, the first. Other files are counted."""
+    """List the first skipped images, each with its reason, and count the files that are not images."""
     images = [(path, reason) for path, reason in skipped if reason != NOT_AN_IMAGE]
     lines = [f"Skipped {len(images)} files:"] if images else []
     lines += [f"  {path}: {reason}" for path, reason in images[:_MOST_SKIPPED_SHOWN]]
@@ -108,8 +112,10 @@ def _calibration_lines(calibration: CalibrationSet) -> list[str]:
     """Describe the calibration: the number of images, their source, and those that could not be read."""
     from edgeq.calibration import shipped_images
 
-    where = f" of {calibration.folder}" if calibration.folder else ""
+    count = len(calibration.files)
     if calibration.folder == shipped_images():
-        where = " of the set that comes with edgeq"
-    count = f"Calibrated on {len(calibration.files)} images{where} (seed {calibration.seed})."
-    return [count, *skipped_lines(calibration.skipped)]
+        images = f"{count} bundled images"
+    else:
+        images = f"{count} images" + (f" from {calibration.folder}" if calibration.folder else "")
+    line = f"Calibrated on {images} (seed {calibration.seed})."
+    return [line, *skipped_lines(calibration.skipped)]

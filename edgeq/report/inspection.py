@@ -1,4 +1,4 @@
-"""The contents of a model and its support by a target, as text that fits the terminal."""
+"""The contents of a model and its support by targets, as text for the terminal."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _FEW = 100_000  # multiply-adds up to which the exact number is shown
 
 
 def inspection_lines(inspection: Inspection, width: int | None = None) -> list[str]:
-    """Write a model's inputs, outputs, operators, costs, origin and targets as lines of text.
+    """Format a model's inputs, outputs, operators, costs, provenance and targets.
 
     Args:
-        inspection: what was found.
-        width: in characters; None takes that of the terminal.
+        inspection: the result to show.
+        width: terminal width in characters; None reads it from the terminal.
     """
     width = width or shutil.get_terminal_size().columns
     i = inspection
@@ -41,10 +41,10 @@ def inspection_lines(inspection: Inspection, width: int | None = None) -> list[s
 
 
 def target_lines(report: TargetReport, width: int | None = None) -> list[str]:
-    """Write what of a model would not run on a target as lines of text; `width` as in `inspection_lines`."""
+    """List everything in a model that a target does not support; `width` as in `inspection_lines`."""
     width = width or shutil.get_terminal_size().columns
     if not report.obstacles:
-        lines = [f"{report.target}: nothing known against it"]
+        lines = [f"{report.target}: no known problem"]
     else:
         lines = textwrap.wrap(f"{report.target}: {report.consequence}, because of", width, subsequent_indent="  ")
         for obstacle in report.obstacles:
@@ -57,25 +57,24 @@ def target_lines(report: TargetReport, width: int | None = None) -> list[str]:
 
 
 def _facts(i: Inspection) -> list[str]:
-    """Sentences on what the tables do not show."""
+    """State the facts that the tables do not show, one per line."""
     floats = [g.name for g in i.operators if "float" in g.types]
-    facts = ["Full integer: every activation, inputs and outputs too." if i.full_integer else _float_fact(floats)]
-    facts.append(f"Activations take {size(i.peak_activation_bytes)} at the least, where most of them are alive.")
+    facts = ["Full integer: all activations, including inputs and outputs." if i.full_integer else _float_fact(floats)]
+    facts.append(f"Peak memory of the activations: at least {size(i.peak_activation_bytes)}.")
     if i.subgraphs > 1:
-        facts.append(f"{i.subgraphs - 1} further graphs, of loops and branches, are not counted.")
+        facts.append(f"Not counted: {i.subgraphs - 1} further graphs (loops and branches).")
     if i.labels:
         first = ", ".join(i.labels[:3]) + (", ..." if len(i.labels) > 3 else "")
-        facts.append(f"Carries {len(i.labels)} labels: {first}")
+        facts.append(f"{len(i.labels)} labels: {first}")
     if i.preprocessing:
         p = i.preprocessing
-        part = "all of" if p["crop"] == 1 else f"the middle {100 * p['crop']:g} % of"
         numbers = [",".join(f"{v:g}" for v in p[key]) for key in ("mean", "std")]
         facts.append(
-            f"Takes {p['width']}x{p['height']} {p['channels']} pixels, normalized as (pixel - {numbers[0]}) / "
-            f"{numbers[1]}, of {part} the picture."
+            f"Preprocessing: {p['width']}x{p['height']} {p['channels']}, center crop of {100 * p['crop']:g} %, "
+            f"normalized as (pixel - {numbers[0]}) / {numbers[1]}."
         )
     if not i.provenance:
-        facts.append("Does not say where it comes from.")
+        facts.append("The file has no provenance.")
     for name, value in i.provenance.items():
         items = value.items() if isinstance(value, dict) else ()
         text = ", ".join(f"{key} {item}" for key, item in items if not isinstance(item, list | dict)) or value
@@ -85,7 +84,7 @@ def _facts(i: Inspection) -> list[str]:
 
 def _float_fact(floats: Sequence[str]) -> str:
     names = ", ".join(dict.fromkeys(floats))
-    return f"Not full integer: {names or 'an input or output'} {'work' if len(set(floats)) > 1 else 'works'} on floats."
+    return f"Not full integer: {names or 'an input or output'} {'use' if len(set(floats)) > 1 else 'uses'} floats."
 
 
 def _port(kind: str, port: Port) -> tuple[str, ...]:

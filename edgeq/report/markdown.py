@@ -89,9 +89,10 @@ def _models(comparison: Comparison, names: tuple[str, ...]) -> list[tuple[str, s
 
 def _flips(comparison: Comparison, names: tuple[str, ...]) -> str:
     shown = comparison.flips[:_MOST_FLIPS]
-    count = f"{len(comparison.flips)} {'image' if len(comparison.flips) == 1 else 'images'} with another top-1 class"
+    noun = "image" if len(comparison.flips) == 1 else "images"
+    count = f"{len(comparison.flips)} {noun} with a different top-1 class"
     if len(shown) < len(comparison.flips):
-        count += f", the {len(shown)} most decided"
+        count += f", the {len(shown)} with the largest margins"
     rows = [("Image", "Class", *names)]
     for flip in shown:
         answers = (

@@ -1,4 +1,4 @@
-"""The summary of a network, as text that fits the terminal."""
+"""The summary of a network, as text for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["summary_lines"]
 _HEADING = ("block", "operators", "output", "parameters", "mult-adds")
 _MOST_LAYERS = 5
 _NUMBERS = 2  # columns at the end
-_FEWEST_OPERATORS = 12  # characters of them, or none at all
+_FEWEST_OPERATORS = 12  # characters; a narrower column of operators is omitted
 _LEGEND = {
     "1x1": "1x1: convolution of that size",
     "dw ": "dw: depthwise",
@@ -24,11 +24,11 @@ _LEGEND = {
 
 
 def summary_lines(summary: NetworkSummary, width: int | None = None) -> list[str]:
-    """A network's blocks and totals as lines of text.
+    """Format a network's blocks and totals.
 
     Args:
-        summary: what was counted.
-        width: of the terminal in characters; None asks it.
+        summary: the counts to show.
+        width: terminal width in characters; None reads it from the terminal.
     """
     width = width or shutil.get_terminal_size().columns
     rows = [
@@ -44,7 +44,7 @@ def summary_lines(summary: NetworkSummary, width: int | None = None) -> list[str
         names = ", ".join(summary.not_counted[:_MOST_LAYERS])
         more = len(summary.not_counted) - _MOST_LAYERS
         names += f" and {more} more" if more > 0 else ""
-        notes.append(f"Note: the multiply-adds of {names} are not counted: edgeq has no rule for such layers.")
+        notes.append(f"Note: the multiply-adds of {names} are not counted, because edgeq has no rule for these layers.")
     lines = [f"{summary.name}, input {_shape(summary.input_shape)}", "", *_columns(rows, width), ""]
     for note in notes:
         lines += textwrap.wrap(note, width, subsequent_indent=" " * 6 * note.startswith("Note"), break_long_words=False)
@@ -62,7 +62,7 @@ def _row(block: Block) -> tuple[str, ...]:
 
 
 def _columns(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
-    """A table whose numbers stay whole: where space ends the words give way, first of all the operators."""
+    """Lay out a table without shortening numbers: on a narrow terminal the other columns shrink, operators first."""
     words = [row[:-_NUMBERS] for row in rows]
     digits = [max(len(row[column]) for row in rows) for column in range(-_NUMBERS, 0)]
     room = width - sum(2 + w for w in digits)

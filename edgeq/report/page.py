@@ -1,4 +1,4 @@
-"""A comparison as one page of HTML that needs nothing but itself: no network, no other file."""
+"""A comparison as a self-contained HTML page, without a network connection or other files."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _WIDTHS = (("wide", 860), ("narrow", 340))
 
 
 def _short(file: str) -> str:
-    """A file's name with its folder's, which may be its class."""
+    """Return a file's name with the name of its folder, which may be its class."""
     path = Path(file)
     return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
 
 
 def _bare_decibels(value: float | None) -> str:
-    """For a column whose heading has the unit."""
+    """Format without the unit, for a column whose heading has it."""
     return decibels(value).removesuffix(" dB")
 
 
@@ -73,14 +73,14 @@ _LAYER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 @dataclass(frozen=True)
 class Confusion:
-    """A class that the candidate takes for another one.
+    """A pair of classes, one predicted by the reference and another by the candidate for the same images.
 
     Attributes:
-        reference: name of the class that the reference gives.
-        candidate: name of the class that the candidate gives instead.
-        flips: on how many images.
-        reference_right: on how many of them the reference gives the true class.
-        candidate_right: on how many of them the candidate does.
+        reference: name of the class that the reference predicts.
+        candidate: name of the class that the candidate predicts.
+        flips: number of these images.
+        reference_right: number of these images for which the reference predicts the true class.
+        candidate_right: number of these images for which the candidate predicts the true class.
     """
 
     reference: str
@@ -91,28 +91,29 @@ class Confusion:
 
 
 def write_report(comparison: Comparison, path: str | Path, command: str | None = None) -> None:
-    """Write a comparison as a page of HTML, whole or not at all.
+    """Write a comparison as an HTML page.
 
-    Equal comparisons give equal bytes on the same machine, as long as the photos stay.
+    The file is complete or not written at all. Equal comparisons give identical files on the same machine if the photos
+    have not changed.
 
     Args:
-        comparison: what was measured. The photos of its flips are read again, for thumbnails.
-        path: of the page.
-        command: that made it, as one would type it, to be shown on the page.
+        comparison: the result to show. The photos of its flips are read again for thumbnails.
+        path: file to write.
+        command: command line to show on the page.
 
     Raises:
-        EdgeqError: a package that draws the page is not installed.
-        InputError: it cannot be written.
+        EdgeqError: a required package is not installed.
+        InputError: the file cannot be written.
     """
     require_packages()
     write_text(Path(path), _render(comparison, command))
 
 
 def require_packages() -> None:
-    """Check that reports can be made here, before anything is measured for one.
+    """Check that the packages for reports are installed, before a long measurement.
 
     Raises:
-        EdgeqError: a package that draws the page is not installed.
+        EdgeqError: a required package is not installed.
     """
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
@@ -120,7 +121,7 @@ def require_packages() -> None:
 
 
 def confusions(comparison: Comparison) -> list[Confusion]:
-    """Which classes the candidate takes for which others, counted from the flips, the most frequent first."""
+    """Count the pairs of predicted classes among the flips, the most frequent first."""
     pairs = Counter((flip.reference, flip.candidate) for flip in comparison.flips)
     right = Counter((f.reference, f.candidate, f.label) for f in comparison.flips)
     return [
@@ -172,7 +173,7 @@ def _render(comparison: Comparison, command: str | None) -> str:
 
 
 def _histograms(layers: tuple[LayerDrift, ...], markup: Callable[[str], Any]) -> list[tuple[LayerDrift, Any, int]]:
-    """The layers that have a histogram, each with its chart and the steps from tick to tick of its grid."""
+    """Return the layers that have a histogram, each with its chart and the number of grid steps per tick."""
     found = []
     for layer in layers:
         if layer.histogram is not None:

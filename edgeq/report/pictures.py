@@ -1,4 +1,4 @@
-"""Photos as thumbnails that travel inside a page."""
+"""Thumbnails of photos, embedded in a page."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edgeq.images import decode
 __all__ = ["SIDE", "thumbnail"]
 
 SIDE = 256
-"""Pixels of a thumbnail's longer side, at most."""
+"""Largest side of a thumbnail, in pixels."""
 
 _JPEG_QUALITY = 80
 
 
 def thumbnail(file: str) -> str | None:
-    """An image as the data URI of an upright JPEG, or None where it is gone or cannot be read any more."""
-    from PIL import Image  # as everywhere: not before it is used
+    """Return an image as the data URI of an upright JPEG, or None if it is missing or unreadable."""
+    from PIL import Image  # imported late, to start fast
 
     try:
         picture = decode(file, enough=_enough)
@@ -32,6 +32,6 @@ def thumbnail(file: str) -> str | None:
 
 
 def _enough(width: int, height: int) -> tuple[int, int]:
-    """Twice the thumbnail's size: what is left to resample well."""
+    """Return twice the thumbnail's size, which is enough for a good resampling."""
     scale = min(1.0, 2 * SIDE / max(width, height))
     return round(scale * width), round(scale * height)

@@ -1,4 +1,4 @@
-"""Charts as SVG that is part of a page: in its colours, light or dark, and in its typeface."""
+"""Charts as inline SVG, which use the page's colours and typeface."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["histogram_chart", "sqnr_chart", "ticks_of_grid", "worst_alone"]
 
-# Colours to draw with, each replaced by the page's own, which follow light and dark.
+# Marker colours, each replaced by a CSS variable of the page, which follows the light or dark setting.
 _COLOURS = {
     "ink": "#0a0b01",
     "muted": "#0a0b02",
@@ -54,18 +54,18 @@ _STYLE = {
 
 
 def worst_alone(layers: Sequence[LayerDrift]) -> LayerDrift | None:
-    """The layer that adds most noise by itself; None where none adds any."""
+    """Return the layer with the lowest SQNR alone; None if no layer adds noise."""
     noisy = [layer for layer in layers if layer.alone_sqnr_db is not None]
     return min(noisy, key=lambda layer: (_decibels(layer.alone_sqnr_db), layer.index), default=None)
 
 
 def sqnr_chart(layers: Sequence[LayerDrift], name: str, width: int) -> str:
-    """The layers' SQNR along the network, with accumulated error and alone, the worst marked, as ``<svg>``.
+    """Plot each layer's SQNR, alone and accumulated, as ``<svg>``, and mark the worst layer.
 
     Args:
-        layers: in any order; they are drawn by index. One without noise leaves a gap.
-        name: unique in the page; what the chart refers to in itself begins with it.
-        width: in CSS pixels at which the text has its size.
+        layers: layers in any order; they are drawn by index. A layer without noise leaves a gap.
+        name: prefix for the ids in the chart; unique in the page.
+        width: width in CSS pixels at which the text has its nominal size.
     """
     along = sorted(layers, key=lambda layer: layer.index)
     places = [layer.index for layer in along]
@@ -82,7 +82,7 @@ def sqnr_chart(layers: Sequence[LayerDrift], name: str, width: int) -> str:
         axes.set(xlabel="operator, from input to output", ylabel="SQNR, dB")
         axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(loc="outside upper left", ncols=3)
-        title = "Signal to noise ratio of every layer, from input to output; the table below has the numbers"
+        title = "SQNR of every layer, from input to output; the table below has the numbers"
         return _inline(figure, name, title)
 
 
@@ -90,10 +90,10 @@ def histogram_chart(histogram: Histogram, name: str, title: str, width: int = 32
     """Plot the distribution of an activation in both models, over the INT8 model's grid, as ``<svg>``.
 
     Args:
-        histogram: counts; the axis is logarithmic.
-        name: unique in the page; what the chart refers to in itself begins with it.
-        title: for those who do not see it.
-        width: in CSS pixels at which the text has its size.
+        histogram: counts to plot, on a logarithmic axis.
+        name: prefix for the ids in the chart; unique in the page.
+        title: text alternative for screen readers.
+        width: width in CSS pixels at which the text has its nominal size.
     """
     from matplotlib.ticker import EngFormatter, NullLocator
 
@@ -119,7 +119,7 @@ def histogram_chart(histogram: Histogram, name: str, title: str, width: int = 32
 
 
 def ticks_of_grid(histogram: Histogram) -> tuple[list[float], int]:
-    """Real numbers of the grid to draw, and how many steps lie between two of them: a power of 2, 1 if they all fit."""
+    """Return the grid values to mark, and the number of steps between two marks: a power of 2, or 1 if all fit."""
     h = histogram
     steps = max(0, round((h.grid_high - h.grid_low) / h.scale)) if h.scale > 0 else 0
     every = 1
@@ -129,13 +129,13 @@ def ticks_of_grid(histogram: Histogram) -> tuple[list[float], int]:
 
 
 def _decibels(value: float | None) -> float:
-    """NaN is a gap in a line."""
+    """Replace None and infinity by NaN, which leaves a gap in the line."""
     return math.nan if value is None or math.isinf(value) else value
 
 
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[Any]:
-    """A figure in the page's style, whatever the user's own matplotlibrc says."""
+    """Open a figure in the page's style, independent of the user's matplotlibrc."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -146,7 +146,7 @@ def _figure(width: float, height: float) -> Iterator[Any]:
 
 
 def _inline(figure: Figure, name: str, title: str) -> str:
-    """A figure as an element of a page."""
+    """Return a figure as an SVG element for a page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     drawing = file.getvalue()

@@ -8,12 +8,12 @@ __all__ = ["prediction_lines"]
 
 
 def prediction_lines(result: Classification, *, timed: bool = False, with_device: bool = False) -> list[str]:
-    """The image's name, then a line per prediction.
+    """Format the image's name, then one line per prediction.
 
     Args:
-        result: of an image that could be decoded.
-        timed: whether a last line says how long each step took.
-        with_device: whether the device stands before the image's name.
+        result: result for an image that could be decoded.
+        timed: whether to add a line with the time of each step.
+        with_device: whether to print the board's name before the image's name.
     """
     lines = [f"{result.device}: {result.file}" if with_device else str(result.file)]
     lines += [f"{prediction.probability:8.1%}  {prediction.label}" for prediction in result.predictions]

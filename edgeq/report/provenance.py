@@ -13,7 +13,7 @@ __all__ = ["provenance"]
 
 
 def provenance() -> dict[str, str]:
-    """Return names and values. They are equal in every run, and do not name the machine or its user."""
+    """Return names and values. They are the same in every run, and do not identify the machine or its user."""
     machine = read_machine()
     return {
         "edgeq": edgeq.__version__,

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal, and sizes for people; a device has these, and no other part of the reports."""
+"""Tables that fit the terminal, and readable file sizes. A board imports only this module of the reports."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 __all__ = ["size", "table"]
 
-_NARROWEST = 4  # characters of a column, where the terminal is as narrow
+_NARROWEST = 4  # characters to which a column shrinks on a narrow terminal
 
 
 def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Lay rows out in columns, the first row being the heading; the widest column gives way where space ends."""
+    """Lay out rows in columns, with the heading as the first row; the widest columns shrink to fit the width."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     gap = 2
     while sum(widths) + gap * (len(widths) - 1) > width and max(widths) > _NARROWEST:
@@ -22,7 +22,7 @@ def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def size(size_bytes: int) -> str:
-    """A file's size for people."""
+    """Format a file's size."""
     return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
 
 

@@ -1,4 +1,4 @@
-"""A comparison as text that fits the terminal."""
+"""A comparison as text for the terminal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MOST_LAYERS = 8
 
 
 def comparison_lines(comparison: Comparison, width: int | None = None) -> list[str]:
-    """The drift of a candidate as lines of text.
+    """Format a comparison as lines of text.
 
     Args:
-        comparison: what was measured.
-        width: of the terminal in characters; None asks it.
+        comparison: the result to show.
+        width: terminal width in characters; None reads it from the terminal.
     """
     width = width or shutil.get_terminal_size().columns
     lines = table(_models(comparison), width)
@@ -34,7 +34,7 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         noun = "flip" if len(comparison.flips) == 1 else "flips"
         lines += ["", f"{len(comparison.flips)} {noun}{_first(shown, comparison.flips)}:"]
         lines += table([("image", "class", "reference", "candidate"), *map(_flip, shown)], width)
-    if any(drift.images > 1 for drift in comparison.classes):  # one image per class: the flips say it all
+    if any(drift.images > 1 for drift in comparison.classes):  # with one image per class, the flips show the same
         worst = comparison.classes[:_MOST_CLASSES]
         lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
         rows = [
@@ -53,9 +53,9 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
 
 
 def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:
-    """The layers that are worst alone, and how they stand with the errors of those before."""
+    """Format the layers with the lowest SQNR alone."""
     shown = layers[:_MOST_LAYERS]
-    heading = ("operator", "output", "alone", "in all", "cosine", "gain", "beyond", "range", "weights")
+    heading = ("operator", "output", "alone", "accum.", "cosine", "gain", "saturated", "range", "weights")
     rows = [
         (
             f"{layer.index} {layer.operator}" if layer.index >= 0 else layer.operator,
@@ -70,11 +70,11 @@ def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:
         )
         for layer in shown
     ]
-    return [f"{len(layers)} layers by SQNR alone{_first(shown, layers)}:", *table([heading, *rows], width)]
+    return [f"SQNR in dB of {len(layers)} layers{_first(shown, layers)}:", *table([heading, *rows], width)]
 
 
 def _decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} dB"
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _models(comparison: Comparison) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""A comparison in one sentence, and its numbers as people read them."""
+"""A comparison in one sentence, its notes, and formatted numbers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FEW_IMAGES = 100
 
 
 def verdict(comparison: Comparison) -> str:
-    """The comparison in a sentence, with its intervals.
+    """Summarize the comparison in one sentence, with its intervals.
 
-    A defect comes first, in a separate sentence.
+    If there is a fault, a sentence on it comes first.
     """
     c = comparison
     reference, candidate = (f"the {name}" if name.islower() else name for name in model_names(c))
@@ -36,28 +36,28 @@ def _top1(drop: float, interval: tuple[float, float]) -> str:
     low, high = (100 * end for end in interval)
     size = f"{abs(100 * drop):.1f}"
     if size == "0.0":
-        return f"top-1 stays as it is (it falls by {_number(low)} to {_number(high)} points)"
+        return f"top-1 does not change (drop of {_number(low)} to {_number(high)} points)"
     if drop < 0:
         return f"top-1 rises by {size} points ({_number(-high)} to {_number(-low)})"
     return f"top-1 falls by {size} points ({_number(low)} to {_number(high)})"
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return the notes that a reader needs besides the numbers: sentences without a full stop."""
+    """Return notes on the comparison, as sentences without a full stop."""
     said = list(comparison.notes)
     if 0 < comparison.labelled < comparison.images:
-        said.append(f"top-1 and top-5 are of the {comparison.labelled} images whose class is known")
+        said.append(f"top-1 and top-5 are measured on the {comparison.labelled} images whose class is known")
     if comparison.images < _FEW_IMAGES:
-        said.append(f"{comparison.images} images are few; with {_FEW_IMAGES} or more the intervals mean something")
+        said.append(f"{comparison.images} images are few, so the intervals are wide; use {_FEW_IMAGES} or more")
     if comparison.calibration_overlap:
         said.append(
             f"{comparison.calibration_overlap} of the {comparison.images} images were used for calibration, so the "
-            "drift on other images is likely larger; compare on images kept apart"
+            "drift on other images is probably larger; compare on other images"
         )
     if comparison.skipped:
         names = ", ".join(Path(file).name for file, _ in comparison.skipped[:3])
         names += ", ..." if len(comparison.skipped) > 3 else ""
-        said.append(f"skipped {len(comparison.skipped)} files that are no readable images ({names})")
+        said.append(f"skipped {len(comparison.skipped)} files that are not readable images ({names})")
     return said
 
 
@@ -71,25 +71,25 @@ def model_names(comparison: Comparison) -> tuple[str, str]:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter, and a full stop if it has none."""
+    """Capitalize the text, and add a full stop if it has none."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def percent(share: float | None) -> str:
-    """A share in 0..1, or a dash where it is not known."""
+    """Format a fraction in 0..1 as a percentage, or None as a dash."""
     return "-" if share is None else f"{_number(100 * share)} %"
 
 
 def points(share: float | None) -> str:
-    """A difference of shares in percentage points, or a dash where it is not known."""
+    """Format a difference of fractions in percentage points, or None as a dash."""
     return "-" if share is None else _number(100 * share)
 
 
 def decibels(value: float | None) -> str:
-    """A signal to noise ratio; None and infinity mean that there is no noise."""
+    """Format an SQNR; None and infinity mean that there is no noise."""
     return "no noise" if value is None or math.isinf(value) else f"{_number(value)} dB"
 
 
 def _number(value: float) -> str:
-    """One decimal, and never a zero with a sign."""
+    """Format with one decimal, without a signed zero."""
     return f"{round(value, 1) + 0.0:.1f}"

@@ -93,7 +93,7 @@ def test_everything_is_there(bundle: Path) -> None:
 
 def test_it_tests_itself_without_edgeq(bundle: Path) -> None:
     done = start(bundle, "--self-test")
-    assert (done.returncode, done.stdout) == (0, "OK: 3 photos, every output as it should be\n")
+    assert (done.returncode, done.stdout) == (0, "OK: 3 images, all outputs as expected\n")
     nodes = ast.walk(ast.parse((bundle / "run.py").read_text()))
     imported = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
     assert imported == {"argparse", "importlib", "json", "sys", "numpy"}
@@ -118,7 +118,7 @@ def test_text_and_errors(bundle: Path, odd_pictures: Path, tmp_path: Path) -> No
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     done = start(bundle, tmp_path / "bad.jpg", odd_pictures / "grey.png")
     assert done.returncode == 2
-    assert f"run.py: {tmp_path / 'bad.jpg'}: cannot read" in done.stderr
+    assert f"run.py: {tmp_path / 'bad.jpg'}: cannot be read" in done.stderr
     assert done.stdout.splitlines()[0] == str(odd_pictures / "grey.png")
     assert "%" in done.stdout
     assert start(bundle).returncode == 2
@@ -145,7 +145,7 @@ def test_on_the_pi_without_edgeq(bundle: Path, mobilenet_bundle: Path, odd_pictu
     """Under tflite-runtime on Arm: bit-identical to the host with the reference kernels, and an answer by default."""
     for folder in (bundle, mobilenet_bundle):
         done = start(folder, "--self-test", python=pi / "bin" / "python3")
-        assert done.stdout == "OK: 3 photos, every output as it should be\n", done.stderr
+        assert done.stdout == "OK: 3 images, all outputs as expected\n", done.stderr
     # The colour network's odd depthwise layer crashes tflite-runtime's default kernels under qemu.
     done = start(mobilenet_bundle, "--top", 1, odd_pictures / "turned.jpg", python=pi / "bin" / "python3")
     assert done.stdout.splitlines()[0] == str(odd_pictures / "turned.jpg"), done.stderr

@@ -71,11 +71,11 @@ class TestSuccess:
             facts = {"file": "trained.keras", "sha256": sha256_of_file(tmp_path / "trained.keras")}
             assert origin["synthesized_from"] == facts
             assert (origin["count"], origin["seed"], origin["steps"]) == (10, 0, 3)
-            assert f"are {origin['statistics_distance']:.2f} standard deviations from those that trained" in second
+            assert f"by {origin['statistics_distance']:.2f} standard deviations from those stored in trained" in second
             assert set(origin["tools"]) == {"edgeq", "tensorflow", "keras", "numpy"}
         done = edgeq_here("convert", "trained.keras", "--int8", "--calib", "made", *size, cwd=tmp_path)
         assert (done.code, done.err) == (0, "")
-        assert "Calibrated on 10 images of made (seed 0)." in done.out
+        assert "Calibrated on 10 images from made (seed 0)." in done.out
         assert "Skipped" not in done.out
 
     def test_the_same_model_and_seed_give_the_same_files(

@@ -69,8 +69,8 @@ class TestSuccess:
             assert line.endswith(FORMATS[form].description)
         refinement = read_metadata(made["colours_int8.tflite"]).provenance["refinement"]
         assert lines[2:] == [
-            "Takes 32x32 RGB, pixels normalized to -1..1.",
-            f"Calibrated on 12 images of {photos} (seed 0).",
+            "Input: 32x32 RGB, pixels normalized to -1..1.",
+            f"Calibrated on 12 images from {photos} (seed 0).",
             refinement_line(Refinement(**{key: value for key, value in refinement.items() if key != "kept"})),
         ]
         assert (refinement["images"], refinement["checked_on"]) == (10, 2)
@@ -98,10 +98,11 @@ class TestSuccess:
         }
         assert (provenance["calibration"]["count"], provenance["calibration"]["seed"]) == (10, 5)
         *_, stride, calibrated, refined, unnamed = done.out.splitlines()
-        assert "8 images" in refined or "Left unrefined: " in refined
+        assert "Refined on 8 images" in refined or "unrefined model" in refined
         assert stride == "Output stride 8: the last feature map has 6x4 cells."
-        assert calibrated == "Calibrated on 10 images of the set that comes with edgeq (seed 5)."
-        assert unnamed == "No labels: predictions will be numbers (0 to 3); --labels names them."
+        assert calibrated == "Calibrated on 10 bundled images (seed 5)."
+        assert "class numbers (0 to 3)" in unnamed
+        assert "--labels" in unnamed
 
     @pytest.mark.parametrize("given", [(), ("--no-refine",)], ids=["refined", "not-refined"])
     def test_refines_unless_told_not_to(
@@ -121,8 +122,10 @@ class TestSuccess:
             assert path.read_bytes() == blocks.int8.read_bytes()
         else:
             sentence = done.out.splitlines()[-1]
-            assert sentence.startswith("Refined on 32 images: L1 of probabilities ")
-            assert f" {record['l1_before']:.4f} before, {record['l1_after']:.4f} after on the 8 images" in sentence
+            assert sentence.startswith("Refined on 32 images. ")
+            assert (
+                f"on 8 held-out images: {record['l1_before']:.4f} before, {record['l1_after']:.4f} after." in sentence
+            )
             assert record["l1_after"] < 0.65 * record["l1_before"]
 
     def test_the_files_it_skipped_are_listed(
@@ -158,11 +161,11 @@ class TestSuccess:
         model.save(tmp_path / "grey.keras")
         done = edgeq_here("convert", tmp_path / "grey.keras", "--out", tmp_path / "out")
         assert (done.code, done.err) == (0, "")
-        assert done.out.splitlines()[-1] == "No labels: predictions will be numbers (0 to 1); --labels names them."
+        assert "class numbers (0 to 1)" in done.out.splitlines()[-1]
         preprocessing = read_metadata(tmp_path / "out" / "grey_fp32.tflite").preprocessing
         assert preprocessing is not None
         assert (preprocessing.mean, preprocessing.std, preprocessing.channels) == ((0.0,), (1.0,), "L")
-        assert "predictions will be numbers (0 to 1)" in done.out  # its one score is the second of two classes
+        assert "class numbers (0 to 1)" in done.out  # its one score is the second of two classes
 
     @pytest.mark.parametrize("names", [("no", "yes"), ("yes",), ("a", "b", "c")], ids=len)
     def test_one_sigmoid_tells_two_classes_apart(self, names: tuple[str, ...], tmp_path: Path, edgeq_here: Run) -> None:
@@ -209,7 +212,7 @@ class TestSuccess:
             16,
             16,
         )
-        assert "Takes 50x100 RGB, pixels normalized to 0..255." in done.out
+        assert "50x100 RGB, pixels normalized to 0..255" in done.out
 
     def test_whatever_runtime_the_environment_prefers(
         self, colour_network: Path, photos: Path, tmp_path: Path, edgeq: Run
@@ -332,8 +335,8 @@ class TestNetworksOfEdgeqTrain:
     ) -> None:
         done = edgeq_here("convert", trained, "--int8", "--calib", photos, "--out", tmp_path)
         assert (done.code, done.err) == (0, "")
-        assert "Takes 24x24 RGB, pixels normalized to 0..1." in done.out
-        assert f"Calibrated on 24 images of {photos} (seed 0)." in done.out  # of 36
+        assert "24x24 RGB, pixels normalized to 0..1" in done.out
+        assert f"Calibrated on 24 images from {photos} (seed 0)." in done.out  # of 36
         assert "Skipped" not in done.out
         assert "No labels" not in done.out
         for form in ("fp32", "int8"):
@@ -384,7 +387,7 @@ class TestErrors:
             pytest.param(["COLOURS", "--alpha", "0.5"], "--alpha: only for networks that edgeq", id="source-and-alpha"),
             pytest.param(
                 ["COLOURS", "--classes", "3", "--weights", "none", "--network", "mobilenet_v2"],
-                "--classes, --network, --weights: only for networks that edgeq builds; SOURCE brings its own",
+                "--classes, --network, --weights: only for networks that edgeq builds",
                 id="source-and-others",
             ),
             pytest.param(["COLOURS", "--head", "0"], "--head: only for networks", id="source-and-head"),

@@ -55,10 +55,10 @@ class TestConvertForATarget:
         network = ["--res", 32, "--alpha", 0.35, "--classes", 10, "--weights", "none", "--dynamic"]
         done = edgeq("convert", *network, "--out", tmp_path, "--target", "tflite-runtime==2.14")
         assert done.code == 0, done.err
-        assert "tflite-runtime==2.14: nothing known against it" in done.out
+        assert "tflite-runtime==2.14: no known problem" in done.out
         done = edgeq("convert", *network, "--out", tmp_path, "--target", "ai-edge-litert", "--target", "edgetpu")
         assert done.code == 1
-        assert "ai-edge-litert: nothing known against it" in done.out
+        assert "ai-edge-litert: no known problem" in done.out
         assert "CONV_2D (35 times): works on float32" in done.out
 
     def test_unknown_ones_are_found_before_anything_is_done(self, edgeq: Run, tmp_path: Path) -> None:

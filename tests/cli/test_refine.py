@@ -52,8 +52,8 @@ def test_writes_a_better_file_beside_the_integer_one(here: Path, edgeq_here: Run
     assert record["kept"]
     assert record["l1_after"] < 0.65 * record["l1_before"]
     assert sentence == (
-        f"Refined on {record['images']} images: L1 of probabilities {record['l1_before']:.4f} before, "
-        f"{record['l1_after']:.4f} after on the {record['checked_on']} images kept for checking."
+        f"Refined on {record['images']} images. Mean L1 of the probabilities on {record['checked_on']} held-out "
+        f"images: {record['l1_before']:.4f} before, {record['l1_after']:.4f} after."
     )
     assert record["images"] + record["checked_on"] == 100
 

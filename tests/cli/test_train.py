@@ -54,8 +54,8 @@ class TestSuccess:
         assert lines[1] == "Output stride 8: the last feature map has 4x4 cells."
         assert [match and match[1] for match in map(EPOCH.fullmatch, lines[2:4])] == ["1", "2"]
         assert re.fullmatch(
-            r"Kept epoch \d \(head\): right on [\d.]+ % of 6 validation photos \(95 % interval [\d.]+ to [\d.]+\), of "
-            r"3 classes\. Trained on 30 photos\.",
+            r"Kept epoch \d \(head\): validation accuracy [\d.]+ % \(95 % interval [\d.]+ to [\d.]+\) on 6 photos\. "
+            r"Trained on 30 photos of 3 classes\.",
             lines[4],
         )
         names = [f"new/colours.{end}" for end in ("keras", "history.json", "history.png", "validation.csv")]
@@ -70,8 +70,8 @@ class TestSuccess:
         trained = whole.folder / "new" / "colours.keras"
         done = edgeq_here("convert", trained, "--int8", "--calib", photos, cwd=tmp_path)
         assert (done.code, done.err) == (0, "")
-        assert "Takes 32x32 RGB, pixels normalized to -1..1." in done.out
-        assert f"Calibrated on 30 images of {photos} (seed 0)." in done.out  # not on those held out
+        assert "32x32 RGB, pixels normalized to -1..1" in done.out
+        assert f"Calibrated on 30 images from {photos} (seed 0)." in done.out  # not on those held out
         held_out = trained.with_name("colours.validation.csv")
         done = edgeq_here("compare", "--data", held_out, "--json", "drift.json")
         assert (done.code, done.err) == (0, "")
@@ -104,7 +104,8 @@ class TestSuccess:
         if process.returncode == 0:
             pytest.skip("it was faster than the signal")
         assert process.returncode == 130
-        assert said == "The progress is saved. To continue, run the same command with --resume.\n\nInterrupted.\n"
+        assert "run the same command with --resume" in said
+        assert said.endswith("Interrupted.\n")
         assert "Kept" not in rest
         assert [path.name for path in tmp_path.iterdir()] == ["a.keras.training"]
 
@@ -191,7 +192,7 @@ class TestErrors:
                 "--fine-tune-epochs 3 --fine-tune-rate 1e-3",
                 "--fine-tune-epochs, --fine-tune-rate: only with --fine-tune",
             ),
-            ("--weights none", "--weights none: transfer learning needs weights; use --from-scratch"),
+            ("--weights none", "--weights none: transfer learning needs trained weights; use --from-scratch"),
             ("--weights nowhere.h5", "nowhere.h5: no such weights file"),
             ("--validation 0", "0.0 is not in the range 0<x<1"),
             ("--validation 1", "1.0 is not in the range 0<x<1"),

@@ -144,9 +144,9 @@ def test_the_command(mobilenet_models: Path, photos: Path, edgeq: Callable[..., 
     runtimes = [argument for name in RUNTIMES for argument in ("--runtime", name)]
     done = edgeq("compare", model, "--data", photos, *runtimes, "--json", tmp_path / "a.json")
     assert (done.code, done.err) == (0, "")
-    assert "on 36 images, the same tensors everywhere" in done.out
+    assert "on 36 images, same input tensors" in done.out
     places = json.loads((tmp_path / "a.json").read_text())["places"]
     assert [(p["runtime"].split()[0], p["kernels"]) for p in places[1:]] == [(name, "default") for name in RUNTIMES]
     for wrong in (["--max-drop", "0.1"], ["--min-agreement", "0.9"]):
-        assert "compare two models" in edgeq("compare", model, "--data", photos, *wrong).err
+        assert "need two models" in edgeq("compare", model, "--data", photos, *wrong).err
     assert "one MODEL" in edgeq("compare", model, model, "--data", photos, "--on", "a", "--on", "b").err

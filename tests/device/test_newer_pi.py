@@ -16,7 +16,7 @@ pytestmark = pytest.mark.accept
 def ready(newer_board: Board, newer_wheels: Path) -> Board:
     done = run(newer_board, "device", "setup", newer_board.host, "--wheels", newer_wheels)
     assert (done.code, done.err) == (0, "")
-    assert "runs models under ai-edge-litert 2." in done.out
+    assert "Runtime: ai-edge-litert 2." in done.out
     return newer_board
 
 

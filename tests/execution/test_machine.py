@@ -47,4 +47,4 @@ def test_emulation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_notes() -> None:
     found = read_machine()
     pretended = Machine(**{**found.to_json(), "emulated_by": "x86_64", "architecture": "aarch64"})
-    assert "emulated by x86_64, so no time here is a real board's" in machine_notes(pretended)[0]
+    assert "aarch64 machine is emulated on x86_64" in machine_notes(pretended)[0]

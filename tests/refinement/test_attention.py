@@ -62,7 +62,7 @@ def test_attention_is_refined(attention: ConvertedModel) -> None:
     assert refinement is not None
     assert (refinement.kept, refinement.layers, refinement.skipped_layers) == (True, 8, ())
     assert "skipped_layers" not in refinement.to_json()
-    assert "unrefined" not in refinement_line(refinement)
+    assert "not refined" not in refinement_line(refinement)
     float_graph, graph = (read_graph(attention.path.with_name(f"attention_{form}.tflite")) for form in ("fp32", "int8"))
     for ours, theirs in zip(graph.operators, float_graph.operators, strict=True):
         if ours.name == "FULLY_CONNECTED":
@@ -121,7 +121,7 @@ def test_layers_that_cannot_be_refined_stay_and_are_named(calibration: Calibrati
     assert (operator, "larger" in name) == ("TRANSPOSE_CONV", True)
     assert refinement.to_json()["skipped_layers"] == list(refinement.skipped_layers)
     assert read_metadata(after[1].path).provenance["refinement"] == refinement.to_json()
-    assert f"1 layer stays unrefined: {index} TRANSPOSE_CONV {name}." in refinement_line(refinement)
+    assert f"1 layer is not refined: {index} TRANSPOSE_CONV {name}." in refinement_line(refinement)
     graphs = [read_graph(models[1].path) for models in (before, after)]
     for number in graphs[0].operators[int(index)].inputs:
         tensors = [graph.tensors[number] for graph in graphs]

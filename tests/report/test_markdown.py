@@ -33,7 +33,7 @@ def test_numbers() -> None:
 
 def test_flips_are_folded_and_limited() -> None:
     text = markdown(comparison(flips=tuple(flip(i) for i in range(30))))
-    assert "<details><summary>30 images with another top-1 class, the 20 most decided</summary>" in text
+    assert "<details><summary>30 images with a different top-1 class, the 20 with the largest margins</summary>" in text
     assert sum(row[1:2] == ["great white shark"] for row in cells(text)) == 20
 
 

@@ -190,7 +190,7 @@ class TestWhatItShows:
             "6 flips",
             "Class by class",
             "Layer by layer",
-            "Where this comes from",
+            "Provenance",
         ]
         assert view.locator("h2").all_inner_texts() == parts
         assert view.locator("ol.findings li").all_inner_texts() == [
@@ -200,7 +200,7 @@ class TestWhatItShows:
         assert view.locator("svg.chart:visible").count() == 1 + 2
         notes = view.locator("p.note").all_inner_texts()
         assert "Note: took <u>something</u> from there." in notes
-        assert "Note: skipped 1 files that are no readable images (<b>broken<\\b>.jpg)." in notes
+        assert "Note: skipped 1 files that are not readable images (<b>broken<\\b>.jpg)." in notes
         assert all(
             box["height"] > 100 for box in (svg.bounding_box() for svg in view.locator("svg.chart:visible").all())
         )
@@ -259,7 +259,7 @@ class TestWhatItShows:
         write_report(dataclasses.replace(comparison, flips=flips), tmp_path / "a.html", COMMAND)
         view = look(tmp_path / "a.html")
         assert view.locator(".flips li").count() == 60
-        assert view.get_by_text("And 6 more flips, which the JSON has.").is_visible()
+        assert view.get_by_text("6 more flips are in the JSON").is_visible()
 
     @pytest.mark.parametrize("labelled", [0, 120])
     def test_no_difference_at_all(self, labelled: int, comparison: Comparison, tmp_path: Path, look: Open) -> None:
@@ -277,7 +277,7 @@ class TestWhatItShows:
         )
         write_report(nothing, tmp_path / "a.html", COMMAND)
         view = look(tmp_path / "a.html")
-        assert view.locator("h2").all_inner_texts() == ["Both models", "No flips", "Where this comes from"]
+        assert view.locator("h2").all_inner_texts() == ["Both models", "No flips", "Provenance"]
         assert view.locator('[data-key="sqnr_db"]').inner_text() == "no noise"
         assert numbers_on(view)["sqnr_db"] is None
 

@@ -42,7 +42,7 @@ def test_the_worst_is_the_one_with_most_noise_of_its_own() -> None:
 )
 def test_every_layer_has_its_place(layers: list[LayerDrift]) -> None:
     drawing = ElementTree.fromstring(sqnr_chart(layers, "chart", 860))
-    assert drawing.findtext("title", "").startswith("Signal to noise ratio")
+    assert drawing.findtext("title", "").startswith("SQNR of every layer")
     points = [use.get("style", "") for use in drawing.iter("use")]
     for role, value in (("reference", "sqnr_db"), ("candidate", "alone_sqnr_db")):
         drawn = sum(f"fill: var(--{role})" in style for style in points)

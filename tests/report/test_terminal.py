@@ -144,7 +144,7 @@ def test_a_wide_terminal_shows_all() -> None:
         "hammerhead, hammerhead shark 47%",
         "7 classes with flips, the 5 worst:",
         "class number 4 with a long name",
-        "skipped 2 files that are no readable images (broken_file_with_a_long_name.jpg, notes.txt)",
+        "skipped 2 files that are not readable images (broken_file_with_a_long_name.jpg, notes.txt)",
         "took the normalization of theirs.tflite from ours.tflite, which is beside it and says it",
     ):
         assert cell in text

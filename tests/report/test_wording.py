@@ -55,7 +55,7 @@ AGREES = "INT8 agrees with FP32 on 98.4 % of 250 images (95 % interval 96.0 to 9
         ),
         pytest.param(
             {"top1_drop": -0.0001, "top1_drop_ci95": (-0.01, 0.0)},
-            f"{AGREES}, top-1 stays as it is (it falls by -1.0 to 0.0 points).",
+            f"{AGREES}, top-1 does not change (drop of -1.0 to 0.0 points).",
             id="stays",
         ),
         pytest.param(NO_LABELS, f"{AGREES}.", id="no-labels"),
