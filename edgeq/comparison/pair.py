@@ -119,7 +119,9 @@ class Pair:
         elif made_from and made_from != reference.sha256:
             notes.append("the candidate was not made from this reference but from another network or conversion")
         if all(labels) and labels[0] != labels[1]:
-            notes.append("the two models name their classes differently, so agreement by number may mean nothing")
+            notes.append(
+                "the two models name their classes differently; classes are matched by index, so the agreement may mean nothing"
+            )
         if reference.preprocessing.geometry != candidate.preprocessing.geometry:
             notes.append("the two models see different pixels: their sizes, crops or colours differ")
         return notes
@@ -157,7 +159,7 @@ def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s:
         models: the models to measure, on black images.
         runs: number of timed inferences of each model.
         warm_up: number of inferences of each model before these.
-        at_most_s: time limit in seconds, after which fewer inferences must do.
+        at_most_s: time limit in seconds. After it, the median of the inferences made so far is taken.
     """
     tensors: list[npt.NDArray[Any]] = []
     for model in models:

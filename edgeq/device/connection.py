@@ -32,7 +32,7 @@ _NO_PYTHON = (126, 127)  # exit codes of a shell that cannot run python3
 _TOO_OLD = 3  # exit code of the agent's program if Python is too old
 _SSH_FAILED = 255  # exit code of ssh for its own errors
 _PATIENCE_S = 5  # how long to wait for ssh to end
-_LONGEST_GREETING = 1 << 20  # bytes that a login may print
+_MOST_LOGIN_BYTES = 1 << 20  # bytes that a login may print before the agent's greeting
 
 
 class Connection:
@@ -105,10 +105,11 @@ class Connection:
             self._process.wait()
 
     def _skip_greeting(self) -> None:
+        """Discard what the login printed, up to and including the agent's greeting."""
         seen = b"\n"
         while not seen.endswith(frames.GREETING):
             byte = self._in.read(1)
-            if not byte or len(seen) > _LONGEST_GREETING:
+            if not byte or len(seen) > _MOST_LOGIN_BYTES:
                 raise EOFError
             seen += byte
 
@@ -142,12 +143,12 @@ def _explained(device: str, code: int, said: str) -> DeviceError:
         return DeviceError(f"{device}: has no python3 (Debian, Raspberry Pi OS: sudo apt install python3)")
     if code == _TOO_OLD:
         return DeviceError(f"{device}: {last}")
-    what = "cannot be reached, or no longer" if code == _SSH_FAILED else "the program there ended"
+    what = "cannot be reached, or the connection was lost" if code == _SSH_FAILED else "the program there ended"
     return ConnectionLostError(f"{device}: {what} ({last})")
 
 
 def _program() -> bytes:
-    """Return the agent as one program for a plain Python, which contains and registers the agent's modules."""
+    """Return the agent as one program with all its modules, so that a Python without edgeq can run it."""
     package = Path(__file__).parents[1]
     lines = [
         "import sys, types",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["histogram_chart", "sqnr_chart", "ticks_of_grid", "worst_alone"]
 
-# Marker colours, each replaced by a CSS variable of the page, which follows the light or dark setting.
+# Placeholder colours, each replaced by a CSS variable of the page, which follows the light or dark setting.
 _COLOURS = {
     "ink": "#0a0b01",
     "muted": "#0a0b02",

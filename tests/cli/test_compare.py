@@ -254,7 +254,7 @@ class TestErrors:
             pytest.param(["FP32", "junk.tflite", "--data", "PHOTOS"], "junk.tflite: not a TFLite", id="no-model"),
             pytest.param(["FP32", "INT8", "--data", "missing"], "missing: no such folder", id="data-missing"),
             pytest.param(["FP32", "INT8", "--data", "empty"], "empty: holds no images", id="data-empty"),
-            pytest.param(["FP32", "INT8", "--data", "junk"], "none of its 1 files is an image", id="data-no-images"),
+            pytest.param(["FP32", "INT8", "--data", "junk"], "none of its 1 images can be read", id="data-no-images"),
             pytest.param(["FP32", "INT8", "--data", "labelled"], "labels.csv, line 2: class 7", id="class-too-high"),
             pytest.param(["FP32", "INT8", "--data", "latin"], "labels.csv", id="labels-file-in-latin-1"),
             pytest.param(["FP32", "MOBILENET", "--data", "PHOTOS"], "cannot be compared", id="other-classes"),

@@ -297,7 +297,7 @@ class TestWeights:
             pytest.param(("--network", "mobilenet_v3_large"), "ImageNet's weights are unavailable", id="network"),
             pytest.param(("--classes", 10), "ImageNet's weights have 1000 classes, not 10", id="other-classes"),
             pytest.param(("--head", 0), "ImageNet's weights have their own head", id="head"),
-            pytest.param(("--weights", "bundled", "--head", 0), "leave --network, --alpha, ", id="bundled-and-head"),
+            pytest.param(("--weights", "bundled", "--head", 0), "omit --network, --alpha, ", id="bundled-and-head"),
         ],
     )
     def test_never_others_than_what_was_asked_for(

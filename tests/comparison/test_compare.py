@@ -293,7 +293,7 @@ class TestImages:
     def test_none_readable(self, colour_models: Path, tmp_path: Path) -> None:
         for i in range(3):
             (tmp_path / f"{i}.jpg").write_bytes(b"no")
-        with pytest.raises(InputError, match="none of its 3 files is an image"):
+        with pytest.raises(InputError, match="none of its 3 images can be read"):
             compare(colour_models / "colours_fp32.tflite", colour_models / "colours_int8.tflite", tmp_path)
 
     def test_the_labels_file_decides_what_is_compared(self, colour_models: Path, photos: Path, tmp_path: Path) -> None:

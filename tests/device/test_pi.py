@@ -281,7 +281,7 @@ class TestFaults:
         with Device(there.host) as device:
             monkeypatch.setenv("EDGEQ_SSH", there.ssh("-p", "9"))
             there.cut()
-            with pytest.raises(ConnectionLostError, match="cannot be reached, or no longer"):
+            with pytest.raises(ConnectionLostError, match="cannot be reached, or the connection was lost"):
                 device.probe()
 
 
