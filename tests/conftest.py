@@ -39,9 +39,46 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW = {
+    "benchmarking/test_bench.py",
+    "cli/test_calibrate.py",
+    "cli/test_convert.py",
+    "cli/test_inspect.py",
+    "cli/test_train.py",
+    "comparison/test_layers.py",
+    "conversion/test_convert.py",
+    "conversion/test_sources.py",
+    "device/test_footprint.py",
+    "device/test_loopback.py",
+    "device/test_pi.py",
+    "device/test_wheels.py",
+    "inspection/test_targets.py",
+    "networks/test_architecture.py",
+    "networks/test_building.py",
+    "networks/test_bundled.py",
+    "networks/test_mobilenet_v2.py",
+    "networks/test_mobilenet_v3.py",
+    "networks/test_network.py",
+    "networks/test_sizes.py",
+    "report/test_page.py",
+    "runtime/test_model.py",
+    "scripts/test_distillation.py",
+    "test_main_job.py",
+    "test_snippets.py",
+    "test_wheel.py",
+    "tflite/test_metadata_writer.py",
+    "tflite/test_repair.py",
+    "training/test_phases.py",
+    "training/test_train.py",
+}
+"""The files that take more than 7 seconds each, 6 of 7 parts of the time; ``--durations=0`` shows it."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use photos and models that are not distributed."""
+    """Mark the tests that are slow, and those that use photos and models that are not distributed."""
     for item in items:
+        if str(item.path.relative_to(ROOT / "tests")) in SLOW:
+            item.add_marker(pytest.mark.slow)
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
 

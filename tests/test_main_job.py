@@ -41,8 +41,8 @@ def models(split: tuple[Path, Path], shared: Path, tmp_path_factory: pytest.Temp
     env = {**NO_NETWORK, "KERAS_HOME": str(shared / "weights" / "keras_home")}
     done = edgeq("convert", "--res", 224, "--int8", "--calib", split[0], cwd=folder, env=env)
     assert (done.code, done.err) == (0, "")
-    assert "Calibrated on 100 images of" in done.out
-    assert "comes with edgeq" not in done.out  # not the small network that stands in where these weights are missing
+    assert "Calibrated on 100 images from" in done.out
+    assert "bundled" not in done.out  # not the small network that stands in where these weights are missing
     return folder / "models"
 
 

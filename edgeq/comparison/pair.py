@@ -119,9 +119,7 @@ class Pair:
         elif made_from and made_from != reference.sha256:
             notes.append("the candidate was not made from this reference but from another network or conversion")
         if all(labels) and labels[0] != labels[1]:
-            notes.append(
-                "the two models name their classes differently; classes are matched by index, so the agreement may mean nothing"
-            )
+            notes.append("the class names differ; classes are matched by index, so the agreement may mean nothing")
         if reference.preprocessing.geometry != candidate.preprocessing.geometry:
             notes.append("the two models see different pixels: their sizes, crops or colours differ")
         return notes

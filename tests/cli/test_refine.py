@@ -147,7 +147,7 @@ class TestErrors:
             pytest.param([FILES[0], "text.tflite"], "text.tflite: not a TFLite model", id="no-model"),
             pytest.param([FILES[0], FILES[0]], "is not full-integer INT8", id="both-float"),
             pytest.param(FILES[::-1], "is not full-integer INT8", id="the-wrong-way-round"),
-            pytest.param([FILES[0], "COLOURS"], "do not correspond: operator 0 (CONV_2D to 16x16x8)", id="mismatch"),
+            pytest.param([FILES[0], "COLOURS"], "operator 0 (CONV_2D to 16x16x8)", id="mismatch"),
             pytest.param([*FILES, "--out", "empty"], "empty: cannot write", id="out-a-folder"),
             pytest.param([*FILES, "--out", "text.tflite/x.tflite"], "cannot write", id="out-below-a-file"),
         ],

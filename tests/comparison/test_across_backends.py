@@ -132,7 +132,7 @@ def children() -> set[str]:
 def test_no_images(model: Model, tmp_path: Path) -> None:
     for name, message in (
         ("a.txt", "holds no images, only 1 other files"),
-        ("a.jpg", "none of its 1 files is an image"),
+        ("a.jpg", "none of its 1 images can be read"),
     ):
         (tmp_path / name).write_text("no image")
         with pytest.raises(InputError, match=message):

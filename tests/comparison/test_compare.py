@@ -246,7 +246,7 @@ class TestNotes:
 
     def test_other_names_for_the_classes(self, right: Path, make: Make, photos: Path) -> None:
         renamed = make("renamed", means, labels=("azure", "lime", "scarlet"))
-        assert any("name their classes differently" in note for note in compare(right, renamed, photos).notes)
+        assert any("class names differ" in note for note in compare(right, renamed, photos).notes)
 
 
 class TestNormalization:

@@ -73,7 +73,9 @@ def test_a_drifted_pair(colour_models: Path, drifted: Path, photos: Path, tmp_pa
     assert "less than 0.95" in done.err
     assert "## Quantization drift: limits missed" in summary
     assert "**Missed:** Agreement is" in summary
-    assert "<details><summary>24 images with another top-1 class, the 20 most decided</summary>" in summary
+    assert (
+        "<details><summary>24 images with a different top-1 class, the 20 with the largest margins</summary>" in summary
+    )
 
 
 def test_a_missing_file(colour_models: Path, photos: Path, tmp_path: Path) -> None:
