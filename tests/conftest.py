@@ -41,10 +41,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 
 SLOW = {
     "benchmarking/test_bench.py",
+    "bundling/test_bundle.py",
+    "calibration/test_synthesis.py",
     "cli/test_calibrate.py",
+    "cli/test_compare.py",
     "cli/test_convert.py",
     "cli/test_inspect.py",
+    "cli/test_summary.py",
     "cli/test_train.py",
+    "comparison/test_compare.py",
     "comparison/test_layers.py",
     "conversion/test_convert.py",
     "conversion/test_sources.py",
@@ -52,6 +57,7 @@ SLOW = {
     "device/test_loopback.py",
     "device/test_pi.py",
     "device/test_wheels.py",
+    "graphs/test_running.py",
     "inspection/test_targets.py",
     "networks/test_architecture.py",
     "networks/test_building.py",
@@ -60,6 +66,8 @@ SLOW = {
     "networks/test_mobilenet_v3.py",
     "networks/test_network.py",
     "networks/test_sizes.py",
+    "refinement/test_attention.py",
+    "refinement/test_refine.py",
     "report/test_page.py",
     "runtime/test_model.py",
     "scripts/test_distillation.py",
@@ -68,10 +76,12 @@ SLOW = {
     "test_wheel.py",
     "tflite/test_metadata_writer.py",
     "tflite/test_repair.py",
+    "training/test_fused.py",
     "training/test_phases.py",
     "training/test_train.py",
+    "training/test_transfer.py",
 }
-"""The files that take more than 7 seconds each, 6 of 7 parts of the time; ``--durations=0`` shows it."""
+"""The files that take most of the time; ``--durations=0`` shows it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

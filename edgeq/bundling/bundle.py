@@ -59,7 +59,7 @@ def bundle(
 
     Raises:
         ModelError: the file is not an image classifier.
-        InputError: `out` exists and is not a bundle, the files cannot be written, or the platform is malformed.
+        InputError: `out` is a folder that is not a bundle, the files cannot be written, or the platform is malformed.
         DeviceError: the wheels are unavailable.
         EdgeqError: the bundle's outputs in the self-test differ from the model's.
     """
