@@ -32,8 +32,8 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
         size: (height, width) of the input in pixels, for a network that does not fix them.
 
     Raises:
-        InputError: the file does not exist, the network's fixed input size is not `size`, or the network leaves its size open
-            and `size` is None.
+        InputError: the file does not exist, the network has a fixed input size other than `size`, or it leaves its size
+            open and `size` is None.
         ModelError: the network cannot be loaded, or is not an image classifier.
         EdgeqError: TensorFlow is not installed.
     """

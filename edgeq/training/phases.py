@@ -38,7 +38,7 @@ class PhaseSettings:
         weight_decay: weight decay of AdamW (arXiv 1711.05101), multiplied by the learning rate in each step.
         batch: number of photos per step.
         label_smoothing: fraction of a label's weight that is spread over all classes, in [0, 1).
-        largest_gradient: largest norm of the gradients of all variables together; larger gradients are scaled down to it.
+        largest_gradient: largest norm of the gradients of all variables together; larger ones are scaled down.
         patience: number of epochs without improvement after which the phase ends.
         seed: random seed of the order of the photos.
     """
