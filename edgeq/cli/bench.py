@@ -9,7 +9,7 @@ import click
 
 from edgeq.benchmarking import bench, bench_devices
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import json_option, on_option
+from edgeq.cli.options import FiniteRange, json_option, on_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.errors import EXIT_ERROR
@@ -42,7 +42,7 @@ __all__ = ["command"]
 @option(
     "Measurement",
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=2.0,
     metavar="SECONDS",
     help="Time for which each model runs in each configuration.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import json_option, make_overrides, model_options, on_option, runtimes_option
+from edgeq.cli.options import FiniteRange, json_option, make_overrides, model_options, on_option, runtimes_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import compare, compare_backends
@@ -26,16 +25,6 @@ from edgeq.tflite.metadata import Overrides
 __all__ = ["command"]
 
 _MODELS = Path("models")
-
-
-class _Share(click.FloatRange):
-    """A fraction of the images. NaN is rejected, because no limit of NaN would ever be missed."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        share = float(super().convert(value, param, ctx))
-        if math.isnan(share):
-            self.fail("is not a number", param, ctx)
-        return share
 
 
 @click.command("compare", cls=Command)
@@ -63,14 +52,14 @@ class _Share(click.FloatRange):
 @option(
     "Limits",
     "--max-drop",
-    type=_Share(-1, 1, max_open=True),
+    type=FiniteRange(-1, 1, max_open=True),
     metavar="FRACTION",
     help="Exit with 1 if the top-1 accuracy drops by more than this fraction, such as 0.01.",
 )
 @option(
     "Limits",
     "--min-agreement",
-    type=_Share(0, 1),
+    type=FiniteRange(0, 1),
     metavar="FRACTION",
     help="Exit with 1 if the top-1 agreement is below this fraction, such as 0.95.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from edgeq.runtime import RUNTIMES
 from edgeq.tflite.metadata import Overrides, read_labels
 
 __all__ = [
+    "FiniteRange",
     "calibration_options",
     "channels_option",
     "crop_option",
@@ -29,6 +31,18 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN, which no comparison would reject, and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert a value, or fail with a message that names it."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
 
 _ABOUT_MODEL = "Preprocessing and labels"
 _CALIBRATION = "Calibration"
@@ -57,7 +71,7 @@ normalize_option = option(
 crop_option = option(
     _ABOUT_MODEL,
     "--crop",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     metavar="FRACTION",
     show_default="that of the model, else 0.875, or 1 for inputs below 128 pixels",
     help="Fraction of the image's sides that the center crop keeps.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +12,7 @@ import click
 
 from edgeq.cli.architecture import architecture_options, chosen_architecture, res_option
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import seed_option, verbose_option
+from edgeq.cli.options import FiniteRange, seed_option, verbose_option
 from edgeq.cli.output import given_options, refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.comparison.metrics import wilson_interval
@@ -27,19 +26,6 @@ __all__ = ["command"]
 _LARGEST_SEED = 2**31 - 1  # TensorFlow's seeds are int32
 _FOR_FINE_TUNING = ("fine_tune_epochs", "fine_tune_rate")
 _FOR_TRANSFER = ("weights", "views", "fine_tune", *_FOR_FINE_TUNING)
-
-
-class _Positive(click.FloatRange):
-    """A number above 0 and below a limit. NaN, which passes every comparison, and infinity are rejected."""
-
-    def __init__(self, limit: float | None = None) -> None:
-        super().__init__(0, limit, min_open=True, max_open=limit is not None)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail("is not a finite number", param, ctx)
-        return number
 
 
 @click.command("train", cls=Command)
@@ -100,7 +86,7 @@ class _Positive(click.FloatRange):
 @option(
     "Training",
     "--learning-rate",
-    type=_Positive(),
+    type=FiniteRange(0, min_open=True),
     metavar="RATE",
     show_default="0.001, or 0.002 from scratch",
     help="Peak learning rate. The rate rises to this value and then falls to 0.",
@@ -108,7 +94,7 @@ class _Positive(click.FloatRange):
 @option(
     "Training",
     "--fine-tune-rate",
-    type=_Positive(),
+    type=FiniteRange(0, min_open=True),
     default=2e-4,
     metavar="RATE",
     help="Peak learning rate with --fine-tune.",
@@ -124,7 +110,7 @@ class _Positive(click.FloatRange):
     "Data",
     "--validation",
     "validation_share",
-    type=_Positive(1),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.2,
     metavar="FRACTION",
     help="Fraction of each class's photos to hold out for validation.",

@@ -147,10 +147,10 @@ def _with_layers(
 
     reference, candidate = models.reference, models.candidate
     pair = pair_graphs(read_graph(reference.path), read_graph(candidate.path))
-    seen = []
-    for image in images[:: max(1, len(images) // count)][:count]:
-        with contextlib.suppress(ImageError):  # already listed as skipped
-            seen.append((reference.preprocessing.pixels(image.path), candidate.preprocessing.pixels(image.path)))
+    skipped = {file for file, _ in result.skipped}
+    readable = [image.path for image in images if str(image.path) not in skipped]
+    chosen = readable[:: max(1, len(readable) // count)][:count]
+    seen = [(reference.preprocessing.pixels(path), candidate.preprocessing.pixels(path)) for path in chosen]
     layers = measure_layers(reference, candidate, pair, seen, progress)
     faults = find_faults(reference, candidate, layers, pair)
     return replace(result, layers=layers, faults=faults, advice=find_advice(result, candidate, layers, bool(faults)))

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Finished
 
 from edgeq.benchmarking import Benchmark, bench
 from edgeq.benchmarking.turns import _percentile
@@ -188,3 +189,10 @@ def test_nothing_is_left_of_a_benchmark_that_was_stopped(kind: signal.Signals, c
         time.sleep(0.05)
     assert workers
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "0"])
+def test_a_time_that_never_ends_is_refused(seconds: str, colour_models: Path, edgeq: Callable[..., Finished]) -> None:
+    done = edgeq("bench", colour_models / "colours_int8.tflite", "--seconds", seconds)
+    assert (done.code, done.out) == (2, "")
+    assert seconds in done.err

@@ -263,10 +263,14 @@ class TestErrors:
             ),
             pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--workers", "0"], "0 is not in", id="workers-0"),
             pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--max-drop", "x"], "'x' is not", id="max-drop-word"),
-            pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--max-drop", "nan"], "not a number", id="max-drop-nan"),
+            pytest.param(
+                ["FP32", "INT8", "--data", "PHOTOS", "--max-drop", "nan"], "not a finite number", id="max-drop-nan"
+            ),
             pytest.param(["FP32", "INT8", "--data", "PHOTOS", "--max-drop", "1"], "not in the range", id="in-points"),
             pytest.param(
-                ["FP32", "INT8", "--data", "PHOTOS", "--min-agreement", "nan"], "not a number", id="min-agreement-nan"
+                ["FP32", "INT8", "--data", "PHOTOS", "--min-agreement", "nan"],
+                "not a finite number",
+                id="min-agreement-nan",
             ),
             pytest.param(
                 ["FP32", "INT8", "--data", "PHOTOS", "--labels", "no.txt"], "no.txt: cannot read", id="labels"

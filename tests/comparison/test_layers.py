@@ -209,3 +209,16 @@ def test_the_worst_layers_have_histograms_and_all_is_json(models: tuple[Path, Pa
     assert len(document["layers"]) == len(comparison.layers)
     text = "\n".join(comparison_lines(comparison, 100))
     assert f"{len(comparison.layers)} layers, the 8 worst:" in text
+
+
+def test_layers_are_compared_on_images_that_can_be_read(
+    models: tuple[Path, Path], images: Path, tmp_path: Path
+) -> None:
+    """The first of each two is broken, and the two layer images would be two of these."""
+    for number, path in enumerate(sorted(images.iterdir())[:4]):
+        shutil.copy(path, tmp_path / f"{number}b.jpg")
+        (tmp_path / f"{number}a.jpg").write_bytes(b"broken")
+    found = compare(*models, tmp_path, layers=True, layer_images=4)
+    assert (found.images, len(found.skipped)) == (4, 4)
+    assert found.layers is not None
+    assert all(math.isfinite(layer.range_use) for layer in found.layers)
