@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -195,6 +196,30 @@ class TestCompare:
         done = run(ready, "compare", model, "--data", photos_3, *hosts, "--json", "-")
         assert "pi@127.0.0.1:9: cannot be reached" in error_of(done)
         assert [place["name"] for place in json.loads(done.out)["places"]] == ["here", "here", ready.host, ready.host]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_the_commands_of_the_pages(
+    page: str, ready: Board, mobilenet_models: Path, photos_3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command with ``pi@raspberrypi`` runs as it stands there, on small files with the names that it uses."""
+    found = re.findall(r"^(?:\$ )?edgeq (.*pi@raspberrypi.*)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(found) == 4
+    (tmp_path / "models").mkdir()
+    for form in ("fp32", "int8"):
+        model = mobilenet_models / f"mobilenet_v2_0.35_96_{form}.tflite"
+        for name in ("mobilenet_v2_1.0_224", "flowers"):
+            shutil.copy(model, tmp_path / "models" / f"{name}_{form}.tflite")
+    shutil.copytree(photos_3, tmp_path / "photos")
+    for name in ("parrot.jpg", "rose.jpg"):
+        shutil.copy(next(photos_3.iterdir()), tmp_path / name)
+    rows = [f"photos/{path.name},0\n" for path in sorted(photos_3.iterdir())]
+    (tmp_path / "flowers.validation.csv").write_text("file,class_index\n" + "".join(rows))
+    monkeypatch.chdir(tmp_path)
+    for command in found:
+        words = command.replace("pi@raspberrypi", ready.host).split()
+        done = run(ready, *words, *(("--seconds", 0.05, "--threads", 1) if words[0] == "bench" else ()))
+        assert (done.code, done.err) == (0, ""), command
 
 
 def test_bench_on_a_fleet_with_a_dead_board(ready: Board, mobilenet_models: Path) -> None:
