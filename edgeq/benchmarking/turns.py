@@ -160,8 +160,8 @@ def take_turns(
         group: the configurations. The process of the first one stays alive until the end.
         seconds: total time to run each configuration.
         budget_bytes: memory for the processes.
-        repeats: returns whether to omit a configuration because it would measure the same as another one: without
-            XNNPACK, where the default does not use XNNPACK either. Called before each turn.
+        repeats: returns whether to omit a configuration because it would repeat another one. ``built-in`` kernels
+            repeat ``default`` if the default does not use XNNPACK either. Called before each turn.
         step: called before each turn.
 
     Raises:

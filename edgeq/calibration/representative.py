@@ -131,7 +131,7 @@ def choose_images(
     for path in _taking_turns(paths, seed):
         if len(files) == count:
             break
-        if path in unopened:  # skipped only here: without it, the same seed would choose other images
+        if path in unopened:  # removed before the shuffle, it would change which images the seed chooses
             continue
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()

@@ -17,8 +17,8 @@ from edgeq.runtime import Model
 
 __all__ = ["find_advice", "find_faults"]
 
-# A layer is broken if its SQNR alone is below both of these limits. At 12 dB, the noise has a quarter of the signal's
-# amplitude; correct INT8 rounding leaves at least 25 dB.
+# A layer is broken if its *alone* SQNR (see `LayerDrift`) is below both of these limits. At 12 dB, the noise has a
+# quarter of the signal's amplitude; correct INT8 rounding leaves at least 25 dB.
 _BROKEN_DB = 12.0
 _BELOW_MEDIAN_DB = 10.0  # the second limit is this much below the median of the network's layers
 _WEIGHTS_DB = 20.0  # limit for weights: rounding to 8 bits leaves at least 35 dB per channel, 25 dB per tensor
@@ -83,7 +83,7 @@ def _sees_reversed_colours(pair: GraphPair) -> bool:
 
 
 def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
-    """Find the layers that are far worse alone than the others, in the order of the network."""
+    """Find the layers whose *alone* SQNR is far below that of the others, in the order of the network."""
     inner = {layer.index: layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None}
     if not inner:
         return []

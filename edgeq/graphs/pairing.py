@@ -146,7 +146,10 @@ def _is_transparent(graph: Graph, operator: Operator) -> bool:
 
 
 def _kind(graph: Graph, operator: Operator) -> str:
-    """Return an operator's type; the same for types that compute the same here, such as a 1x1 CONV_2D of one pixel."""
+    """Return an operator's type, with one name for equivalent operators.
+
+    A 1x1 CONV_2D on one pixel counts as FULLY_CONNECTED, and an average pool over the whole input as MEAN.
+    """
     if operator.name not in ("CONV_2D", "AVERAGE_POOL_2D") or not graph.activations(operator):
         return operator.name
     shape = graph.tensors[graph.activations(operator)[0]].shape

@@ -43,13 +43,13 @@ def gptq_round(
         reference: its counterpart in the float network.
         seen: the integer layer's inputs.
         expected: the float layer's inputs, at the same positions.
-        extra: number of leading output channels that only the integer layer has (a background class); unchanged.
-        compensate: whether to round weights that compensate for the errors of the integer inputs (see
-            :func:`edgeq.refinement.rounding.compensated_weights`) instead of the float weights.
+        extra: number of leading output channels that only the integer layer has (a background class). These are not corrected.
+        compensate: if True, round weights that compensate for the errors of the integer inputs (see
+            :func:`edgeq.refinement.rounding.compensated_weights`); if False, the float weights.
 
     Returns:
-        Whether the weights were written. They are only if they are symmetric int8, in one group, and not shared with
-        another layer.
+        Whether the weights were written. They are written only if they are symmetric int8, belong to a convolution
+            without groups, and are not shared with another layer.
     """
     kernel = layer.weights
     one_group = layer.depthwise or kernel.shape[-1] == layer.channels
@@ -80,8 +80,8 @@ def correct_scale(
     Uses the integer layer's present weights. For the arguments, see :func:`gptq_round`.
 
     Returns:
-        Whether the scales were written. They are only if they are not shared with another layer, and the slope is
-        plausible.
+        Whether the scales were written. They are written only if they are not shared with another layer, and the slope
+            is plausible.
     """
     if not (editor.owns_data(layer.weights.index) and (layer.bias is None or _writable(editor, layer.bias))):
         return False
@@ -108,7 +108,7 @@ def correct_bias(
     layer's present weights. For the arguments, see :func:`gptq_round`.
 
     Returns:
-        Whether the bias was written. It is only if the layer has one that is not shared with another layer.
+        Whether the bias was written. It is written only if it is constant and not shared with another layer.
     """
     bias = layer.bias
     if bias is None or not _writable(editor, bias):

@@ -136,7 +136,7 @@ def range_observers(pair: GraphPair, editor: GraphEditor, unchanged: Collection[
 
 
 def _may_be_narrowed(operator: Operator, readers: Sequence[Operator]) -> bool:
-    """Return whether an activation's largest values may be clipped: not if it is clamped already, and not of logits."""
+    """Return whether an activation's range may be narrowed: if nothing clamps it, and if it holds no logits."""
     clamped = operator.options.fusedActivationFunction != _NO_ACTIVATION
     return not clamped and all(reader.name not in ("SOFTMAX", "LOGISTIC") for reader in readers)
 

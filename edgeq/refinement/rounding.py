@@ -30,7 +30,7 @@ The value is GPTQ's own."""
 _RIDGE = 10.0
 """Ridge penalty of error compensation, as a multiple of the inputs' mean variance.
 
-Chosen on photos that are used for nothing else (docs/decisions.md)."""
+Chosen on photos that are used only to choose between methods (docs/decisions.md)."""
 
 _BLOCK = 64  # inputs that are rounded before the remaining weights are updated, which saves memory traffic
 
