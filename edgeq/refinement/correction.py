@@ -43,7 +43,8 @@ def gptq_round(
         reference: its counterpart in the float network.
         seen: the integer layer's inputs.
         expected: the float layer's inputs, at the same positions.
-        extra: number of leading output channels that only the integer layer has (a background class). These are not corrected.
+        extra: number of leading output channels that only the integer layer has (a background class). They stay as
+            they are.
         compensate: if True, round weights that compensate for the errors of the integer inputs (see
             :func:`edgeq.refinement.rounding.compensated_weights`); if False, the float weights.
 
