@@ -23,7 +23,7 @@ _Moments = list[tuple[Any, Any]]
 _Floats = npt.NDArray[np.float32]
 
 _BATCH = 25  # images per batch; affects only memory
-_FOLDED_TOLERANCE = 1e-3  # the error of a folded layer's variance, such as 0.999, that was stored as float16
+_FOLDED_TOLERANCE = 1e-3  # a folded layer's variance is 1 or 1 - epsilon, and may have been stored as float16
 _TINY = 1e-30  # keeps logarithms finite
 _INSTEAD = "calibrate on photos (edgeq convert --calib DIR), or on the set that comes with edgeq (without --calib)"
 
@@ -31,9 +31,9 @@ _INSTEAD = "calibrate on photos (edgeq convert --calib DIR), or on the set that 
 class WatchedNetwork:
     """A `keras.Model` and the inputs of its BatchNormalization layers.
 
-    In this class, pixels are (N, height, width, 1 or 3) float32 in [0, 1], grey or RGB. Moments are a list with one
-    (mean, variance) pair per run of a BatchNormalization layer whose statistics carry information, each (channels,)
-    float32.
+    In this class, pixels are (N, height, width, 1 or 3) float32 in [0, 1], grey or RGB. Moments are a list of
+    (mean, variance) pairs, both (channels,) float32: one pair for each call of a BatchNormalization layer in the model.
+    Layers whose statistics carry no information are left out.
 
     Args:
         model: a model from (N, height, width, channels) to (N, classes): probabilities or logits. Its

@@ -172,7 +172,7 @@ class _Probe:
         return results
 
     def _made(self, index: int, expected: Arrays, inputs: Arrays) -> npt.NDArray[Any]:
-        """Run the operator that computes a tensor of the INT8 model on the float model's activations, quantized."""
+        """Return an INT8 tensor, computed by its operator from the float model's activations, quantized."""
         runner = self._runners[index]
         return runner.run([self._input(i, expected, inputs) for i in runner.inputs])
 

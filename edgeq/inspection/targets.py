@@ -141,4 +141,7 @@ def _check_tflm(graph: Graph) -> Iterator[Complaint]:
         elif "float16" in types:
             yield operator.name, "reads float16, which no kernel takes"
         elif operator.name in WEIGHTED and "float32" in types and "int8" in types:
-            yield operator.name, "has integer weights but float activations; there both are integers or both floats"
+            yield (
+                operator.name,
+                "has integer weights but float activations; the target's kernels take integers for both or floats for both",
+            )
