@@ -143,5 +143,5 @@ def _check_tflm(graph: Graph) -> Iterator[Complaint]:
         elif operator.name in WEIGHTED and "float32" in types and "int8" in types:
             yield (
                 operator.name,
-                "has integer weights but float activations; the target's kernels take integers for both or floats for both",
+                "has integer weights but float activations; the target takes integers for both or floats for both",
             )
