@@ -39,7 +39,6 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"edgeq {version}"
-html_static_path = ["images"]
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = False
 linkcheck_timeout = 20

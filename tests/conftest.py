@@ -84,13 +84,21 @@ SLOW = {
 """The files that take most of the time; ``--durations=0`` shows it."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out the tests that are marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that are slow, and those that use photos and models that are not distributed."""
     for item in items:
         if str(item.path.relative_to(ROOT / "tests")) in SLOW:
             item.add_marker(pytest.mark.slow)
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+    if config.getoption("quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
 @dataclass(frozen=True)

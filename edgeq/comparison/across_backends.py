@@ -143,7 +143,7 @@ def compare_backends(
     with contextlib.ExitStack() as stack:
         here = [(opened.runtime, "reference"), *((runtime, "default") for runtime in runtimes or [opened.runtime])]
         for runtime, kernels in here:
-            worker = stack.enter_context(contextlib.closing(WorkerBackend(model, runtime, kernels=kernels)))
+            worker = stack.enter_context(WorkerBackend(model, runtime, kernels=kernels))
             worker.open()
             backends.append(worker)
         for host in dict.fromkeys([on] if isinstance(on, str) else on):

@@ -77,15 +77,9 @@ class Backend(Closing, ABC):
 
     @abstractmethod
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
-        """Request an operation of :mod:`edgeq.execution.worker` on the model from the other process.
+        """Request an operation on the model from the other process.
 
-        Args:
-            do: name of the operation.
-            payload: raw bytes that belong to the request.
-            request: further arguments, as JSON data.
-
-        Returns:
-            The answer, and the raw bytes that belong to it.
+        For the arguments and the result see :meth:`edgeq.execution.process.WorkerProcess.ask`.
 
         Raises:
             EdgeqError: the operation failed, or the process ended.

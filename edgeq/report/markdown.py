@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeq.comparison import Comparison
 from edgeq.files import write_text
 from edgeq.report.tables import size
-from edgeq.report.wording import decibels, model_names, notes, percent, points, sentence, verdict
+from edgeq.report.wording import answers, decibels, model_names, notes, percent, points, sentence, verdict
 
 __all__ = ["markdown", "write_markdown"]
 
@@ -93,17 +93,9 @@ def _flips(comparison: Comparison, names: tuple[str, ...]) -> str:
     count = f"{len(comparison.flips)} {noun} with a different top-1 class"
     if len(shown) < len(comparison.flips):
         count += f", the {len(shown)} with the largest margins"
-    rows = [("Image", "Class", *names)]
-    for flip in shown:
-        answers = (
-            f"{name} {probability:.0%}"
-            for name, probability in (
-                (flip.reference, flip.reference_probability),
-                (flip.candidate, flip.candidate_probability),
-            )
-        )
-        rows.append((Path(flip.file).name, flip.label or "unknown", *answers))
-    return f"<details><summary>{count}</summary>\n\n{_table(rows)}\n\n</details>"
+    rows = [(Path(flip.file).name, flip.label or "unknown", *answers(flip)) for flip in shown]
+    table = _table([("Image", "Class", *names), *rows])
+    return f"<details><summary>{count}</summary>\n\n{table}\n\n</details>"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeq.comparison import Comparison, Flip, LayerDrift, ModelResult
+from edgeq.comparison import Comparison, LayerDrift, ModelResult
 from edgeq.report.tables import size, table
-from edgeq.report.wording import notes, percent
+from edgeq.report.wording import answers, notes, percent
 
 __all__ = ["comparison_lines"]
 
@@ -33,14 +33,15 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         shown = comparison.flips[:_MOST_FLIPS]
         noun = "flip" if len(comparison.flips) == 1 else "flips"
         lines += ["", f"{len(comparison.flips)} {noun}{_first(shown, comparison.flips)}:"]
-        lines += table([("image", "class", "reference", "candidate"), *map(_flip, shown)], width)
+        rows = [(Path(flip.file).name, flip.label or "?", *answers(flip)) for flip in shown]
+        lines += table([("image", "class", "reference", "candidate"), *rows], width)
     if any(drift.images > 1 for drift in comparison.classes):  # with one image per class, the flips show the same
         worst = comparison.classes[:_MOST_CLASSES]
         lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
-        rows = [
+        class_rows = [
             (c.label, str(c.images), *map(percent, (c.reference_top1, c.candidate_top1, c.agreement))) for c in worst
         ]
-        lines += table([("class", "images", "reference", "candidate", "agreement"), *rows], width)
+        lines += table([("class", "images", "reference", "candidate", "agreement"), *class_rows], width)
     if comparison.layers is not None:
         lines += ["", *_layer_lines(comparison.layers, width)]
     for word, found in (("Fault", comparison.faults), ("Try", comparison.advice)):
@@ -110,15 +111,6 @@ def _drift(comparison: Comparison) -> list[tuple[str, str, str]]:
         ("SQNR of outputs", sqnr, ""),
         ("ties for top-1", str(c.ties), ""),
     ]
-
-
-def _flip(flip: Flip) -> tuple[str, str, str, str]:
-    return (
-        Path(flip.file).name,
-        flip.label or "?",
-        f"{flip.reference} {flip.reference_probability:.0%}",
-        f"{flip.candidate} {flip.candidate_probability:.0%}",
-    )
 
 
 def _first(shown: Sequence[object], everything: Sequence[object]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from edgeq.comparison import Comparison
+from edgeq.comparison import Comparison, Flip
 
-__all__ = ["decibels", "model_names", "notes", "percent", "points", "sentence", "verdict"]
+__all__ = ["answers", "decibels", "model_names", "notes", "percent", "points", "sentence", "verdict"]
 
 _KINDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8", "int16x8": "INT16x8"}
 _FEW_IMAGES = 100
@@ -68,6 +68,14 @@ def model_names(comparison: Comparison) -> tuple[str, str]:
     if reference is None or candidate is None or reference == candidate:
         return "reference", "candidate"
     return reference, candidate
+
+
+def answers(flip: Flip) -> tuple[str, str]:
+    """Format what the reference and the candidate predict for a flip: each class and its probability."""
+    return (
+        f"{flip.reference} {flip.reference_probability:.0%}",
+        f"{flip.candidate} {flip.candidate_probability:.0%}",
+    )
 
 
 def sentence(text: str) -> str:

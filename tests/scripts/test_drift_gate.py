@@ -88,5 +88,5 @@ def test_a_missing_file(colour_models: Path, photos: Path, tmp_path: Path) -> No
 
 def test_a_missing_variable(tmp_path: Path) -> None:
     done, _ = gate(tmp_path, REFERENCE="a.tflite", CANDIDATE="b.tflite")
-    assert done.code != 0
+    assert done.code == 2
     assert "DATA" in done.err
