@@ -100,6 +100,7 @@ def make_pi(folder: Path, release: Release) -> None:
         install_wheels(work, root, release)
     describe_processor(root)
     write_programs(folder, root, release)
+    compile_modules(folder, root, release)
 
 
 def run(command: list[str], folder: Path | None = None, environment: dict[str, str] | None = None) -> str:
@@ -148,9 +149,10 @@ def unpack_packages(work: Path, folder: Path, root: Path, release: Release) -> N
     if not (root / "lib").exists():  # where a link of Debian's installer merges it into usr/
         (root / "lib").symlink_to("usr/lib")
     (qemu,) = work.glob("qemu-user-static_*.deb")
-    run(["dpkg-deb", "-x", str(qemu), str(work / "qemu")])
+    program = "./usr/bin/qemu-aarch64-static"  # of the emulators, which have 300 MB together
+    run(["sh", "-c", f"dpkg-deb --fsys-tarfile {shlex.quote(str(qemu))} | tar -x -C {shlex.quote(str(work))} {program}"])
     (folder / "bin").mkdir()
-    shutil.copy2(work / "qemu" / "usr" / "bin" / "qemu-aarch64-static", folder / "qemu-aarch64")
+    shutil.copy2(work / program, folder / "qemu-aarch64")
     shutil.copy2(work / "coreutils" / release.uname, folder / "uname.arm64")
 
 
@@ -211,6 +213,17 @@ def write_programs(folder: Path, root: Path, release: Release) -> None:
     )
     if not found.startswith(f"aarch64 {release.python}."):
         raise CannotMakeError(f"the emulated Python is {found.strip()}, not aarch64 {release.python}")
+
+
+def compile_modules(folder: Path, root: Path, release: Release) -> None:
+    """Compile the Python modules, as the installation of Debian's packages does.
+
+    Who logs in there may not write into these folders, so each start of Python would compile all that it imports.
+    """
+    ours = sys.version_info[:2] == tuple(map(int, release.python.split(".")))
+    python = sys.executable if ours else str(folder / "bin" / "python3")  # the same bytecode in any case
+    libraries = [str(root / "usr" / "lib" / name) for name in (f"python{release.python}", "python3")]
+    run([python, "-m", "compileall", "-q", *libraries])
 
 
 def main() -> None:
