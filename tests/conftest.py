@@ -39,49 +39,49 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-SLOW = {
-    "benchmarking/test_bench.py",
-    "bundling/test_bundle.py",
-    "calibration/test_synthesis.py",
-    "cli/test_calibrate.py",
-    "cli/test_compare.py",
-    "cli/test_convert.py",
-    "cli/test_inspect.py",
-    "cli/test_summary.py",
-    "cli/test_train.py",
-    "comparison/test_compare.py",
-    "comparison/test_layers.py",
-    "conversion/test_convert.py",
-    "conversion/test_sources.py",
-    "device/test_footprint.py",
-    "device/test_loopback.py",
+SLOW = (
     "device/test_pi.py",
-    "device/test_wheels.py",
-    "graphs/test_running.py",
-    "inspection/test_targets.py",
-    "networks/test_architecture.py",
-    "networks/test_building.py",
-    "networks/test_bundled.py",
-    "networks/test_mobilenet_v2.py",
-    "networks/test_mobilenet_v3.py",
-    "networks/test_network.py",
-    "networks/test_sizes.py",
-    "refinement/test_attention.py",
-    "refinement/test_refine.py",
-    "report/test_page.py",
-    "runtime/test_model.py",
-    "scripts/test_distillation.py",
-    "test_main_job.py",
-    "test_snippets.py",
-    "test_wheel.py",
-    "tflite/test_metadata_writer.py",
-    "tflite/test_repair.py",
-    "training/test_fused.py",
-    "training/test_phases.py",
+    "cli/test_train.py",
     "training/test_train.py",
+    "cli/test_convert.py",
+    "networks/test_sizes.py",
+    "networks/test_building.py",
+    "conversion/test_convert.py",
+    "networks/test_mobilenet_v3.py",
+    "test_main_job.py",
+    "test_wheel.py",
+    "conversion/test_sources.py",
+    "networks/test_mobilenet_v2.py",
+    "networks/test_bundled.py",
+    "tflite/test_metadata_writer.py",
+    "comparison/test_layers.py",
+    "device/test_loopback.py",
+    "test_snippets.py",
+    "benchmarking/test_bench.py",
+    "cli/test_calibrate.py",
+    "bundling/test_bundle.py",
+    "report/test_page.py",
+    "cli/test_summary.py",
+    "runtime/test_model.py",
+    "training/test_phases.py",
+    "cli/test_inspect.py",
+    "training/test_fused.py",
+    "networks/test_network.py",
+    "refinement/test_refine.py",
+    "graphs/test_running.py",
+    "tflite/test_repair.py",
+    "comparison/test_compare.py",
+    "device/test_wheels.py",
+    "inspection/test_targets.py",
     "training/test_transfer.py",
-}
-"""The files that take most of the time; ``--durations=0`` shows it."""
+    "refinement/test_attention.py",
+    "cli/test_compare.py",
+    "networks/test_architecture.py",
+    "calibration/test_synthesis.py",
+    "device/test_footprint.py",
+    "scripts/test_distillation.py",
+)
+"""The files that take most of the time, the longest first; ``--durations=0`` shows it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,9 +89,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that are slow, and those that use photos and models that are not distributed."""
+    """Mark the tests that are slow, and those that use photos and models that are not distributed.
+
+    The longest files come first, so that at the end no process works on one alone.
+    """
+    places = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path, len(SLOW)))
     for item in items:
-        if str(item.path.relative_to(ROOT / "tests")) in SLOW:
+        if item.path in places:
             item.add_marker(pytest.mark.slow)
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
@@ -99,6 +104,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@contextlib.contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder of that name that all processes of a run share, and whether it is there already.
+
+    The first that asks makes it; the others wait until it has.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = base / f"{name}.done"
+        yield base / name, done.exists()
+        done.touch()
 
 
 @dataclass(frozen=True)
@@ -274,11 +295,12 @@ def mobilenet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgeq.networks import build_network
     from edgeq.preprocessing import Preprocessing
 
-    out = tmp_path_factory.mktemp("mobilenet")
-    preprocessing = Preprocessing(96, 96, crop=1.0)
-    calibration = choose_images(shipped_images(), preprocessing, count=12)
-    network = build_network("mobilenet_v2", 96, 96, alpha=0.35, classes=10, weights="none")
-    convert_network(network, preprocessing, ["int8"], out, calibration=calibration)
+    with made_once(tmp_path_factory, "mobilenet") as (out, there):
+        if not there:
+            preprocessing = Preprocessing(96, 96, crop=1.0)
+            calibration = choose_images(shipped_images(), preprocessing, count=12)
+            network = build_network("mobilenet_v2", 96, 96, alpha=0.35, classes=10, weights="none")
+            convert_network(network, preprocessing, ["int8"], out, calibration=calibration)
     return out
 
 
@@ -360,10 +382,11 @@ def coral_pair(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     from edgeq.networks import build_network
     from edgeq.preprocessing import Preprocessing
 
-    out = tmp_path_factory.mktemp("coral")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))
-        network = build_network("mobilenet_v2", 224, 224, weights="imagenet")
-    convert_network(network, Preprocessing(224, 224), [], out)
+    with made_once(tmp_path_factory, "coral") as (out, there):
+        if not there:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))
+                network = build_network("mobilenet_v2", 224, 224, weights="imagenet")
+            convert_network(network, Preprocessing(224, 224), [], out)
     (path,) = out.glob("*_fp32.tflite")
     return path, shared / "models" / "coral" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
