@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW_TO_LOAD = ("calibrate", "convert", "summary", "train")
-READ_AT_IMPORT = ("KERAS", "TF_", "PYTHON")  # prefixes of variables that TensorFlow and Keras read when they load
+READ_AT_IMPORT = ("KERAS_BACKEND", "TF_", "PYTHON")  # prefixes of variables that are read when TensorFlow loads
 
 
 class CommandServer:
@@ -79,6 +79,10 @@ def be_the_command(request: dict[str, Any]) -> NoReturn:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    if "KERAS_HOME" in os.environ:  # which Keras, too, reads when it loads
+        config = vars(sys.modules["keras.src.backend.config"])
+        assert "_KERAS_DIR" in config
+        config["_KERAS_DIR"] = os.environ["KERAS_HOME"]
     sys.argv = ["edgeq", *request["arguments"]]
     code: Any = 0
     try:
