@@ -149,8 +149,9 @@ def unpack_packages(work: Path, folder: Path, root: Path, release: Release) -> N
     if not (root / "lib").exists():  # where a link of Debian's installer merges it into usr/
         (root / "lib").symlink_to("usr/lib")
     (qemu,) = work.glob("qemu-user-static_*.deb")
-    program = "./usr/bin/qemu-aarch64-static"  # of the emulators, which have 300 MB together
-    run(["sh", "-c", f"dpkg-deb --fsys-tarfile {shlex.quote(str(qemu))} | tar -x -C {shlex.quote(str(work))} {program}"])
+    program = "./usr/bin/qemu-aarch64-static"  # alone, as the emulators have 300 MB together
+    source, target = shlex.quote(str(qemu)), shlex.quote(str(work))
+    run(["sh", "-c", f"dpkg-deb --fsys-tarfile {source} | tar -x -C {target} {program}"])
     (folder / "bin").mkdir()
     shutil.copy2(work / program, folder / "qemu-aarch64")
     shutil.copy2(work / "coreutils" / release.uname, folder / "uname.arm64")

@@ -164,17 +164,21 @@ def test_a_candidate_there_and_its_reference_here(host: str, colour_models: Path
 
 
 INTERRUPTED = """
-import os, sys, threading, time
+import os, sys, time
 from pathlib import Path
 from edgeq.benchmarking import bench_devices
 
-threading.Timer(6, os.kill, [os.getpid(), 2]).start()
+def children():
+    return "".join(task.read_text() for task in Path(f"/proc/{os.getpid()}/task").glob("*/children"))
+
 try:
     bench_devices(sys.argv[1], sys.argv[2:], seconds=600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
-    time.sleep(2)
-    print("".join(task.read_text() for task in Path(f"/proc/{os.getpid()}/task").glob("*/children")))
+    deadline = time.monotonic() + 5
+    while children() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    print(children())
 """
 
 
@@ -189,8 +193,14 @@ def test_a_plain_script_that_is_interrupted_has_no_connection_left(
     )
     seen: set[int] = set()
     deadline = time.monotonic() + 40
+    begun: float | None = None
     while process.poll() is None and time.monotonic() < deadline:
         seen |= set(descendants(process.pid))
+        if begun is None and len(seen) >= 2 * len(hosts):  # an agent and a worker each
+            begun = time.monotonic()
+        if begun is not None and time.monotonic() > begun + 2:
+            process.send_signal(signal.SIGINT)
+            begun = deadline
         time.sleep(0.1)
     out, _ = process.communicate(timeout=10)
     assert out == "interrupted\n\n"

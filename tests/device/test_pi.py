@@ -45,8 +45,9 @@ def ready(board: Board, wheels: Path) -> Board:
 
 @pytest.fixture
 def there(ready: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
-    """The board, for the library in this process."""
+    """The board, for the library in this process, which soon connects again."""
     monkeypatch.setenv("EDGEQ_SSH", ready.ssh())
+    monkeypatch.setattr("edgeq.device.device._WAITS_S", (0.1, 1.0, 5.0))
     return ready
 
 
@@ -178,8 +179,8 @@ class TestCompare:
         assert 0 < found["l1_mean"] < 0.5
         assert f"{ready.host} is emulated, so the candidate's latency is not a board's" in found["notes"]
 
-    def test_a_cut_connection_in_the_middle(self, there: Board, mobilenet_models: Path, photos_20: Path) -> None:
-        model = Model(mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite")
+    def test_a_cut_connection_in_the_middle(self, there: Board, colour_models: Path, photos_20: Path) -> None:
+        model = Model(colour_models / "colours_int8.tflite")
 
         def progress(stage: str, done: int, total: int) -> None:
             if (stage, done) in (("Comparing", 5), ("Comparing", 12)):
@@ -324,7 +325,7 @@ def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_m
     deadline = time.monotonic() + 50
     while len(sessions(ready.process.pid)) < 4 and time.monotonic() < deadline:  # sshd twice, agent, worker
         time.sleep(0.1)
-    time.sleep(2)
+    time.sleep(0.5)
     process.send_signal(kind)
     process.wait(timeout=20)
     watchdog.cancel()
