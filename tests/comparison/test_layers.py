@@ -39,7 +39,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert network.preprocessing is not None
     calibration = choose_images(shipped_images(), network.preprocessing, count=20)
     out = tmp_path_factory.mktemp("layers")
-    float_model, integer_model = convert_network(network, network.preprocessing, ["int8"], out, calibration=calibration)
+    float_model, integer_model = convert_network(
+        network, network.preprocessing, ["int8"], out, calibration=calibration, refine=False
+    )
     return float_model.path, integer_model.path
 
 

@@ -20,7 +20,8 @@ keras = pytest.importorskip("keras")
 layers = keras.layers
 
 # https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet, "Mobilenet V2 Imagenet Checkpoints":
-# width multiplier, input size, millions of multiply-adds, millions of parameters.
+# width multiplier, input size, millions of multiply-adds, millions of parameters. Of its 22 rows those of each width at
+# the largest size, and of each size at the usual width.
 SLIM_V2 = [
     (1.4, 224, 582, 6.06),
     (1.3, 224, 509, 5.34),
@@ -30,19 +31,8 @@ SLIM_V2 = [
     (1.0, 128, 99, 3.47),
     (1.0, 96, 56, 3.47),
     (0.75, 224, 209, 2.61),
-    (0.75, 192, 153, 2.61),
-    (0.75, 160, 107, 2.61),
-    (0.75, 128, 69, 2.61),
-    (0.75, 96, 39, 2.61),
     (0.5, 224, 97, 1.95),
-    (0.5, 192, 71, 1.95),
-    (0.5, 160, 50, 1.95),
-    (0.5, 128, 32, 1.95),
-    (0.5, 96, 18, 1.95),
     (0.35, 224, 59, 1.66),
-    (0.35, 192, 43, 1.66),
-    (0.35, 160, 30, 1.66),
-    (0.35, 128, 20, 1.66),
     (0.35, 96, 11, 1.66),
 ]
 
@@ -98,7 +88,7 @@ class TestPublishedCounts:
         ids=[f"mobilenet_v2-{alpha}-{size}" for alpha, size, *_ in SLIM_V2],
     )
     def test_slim_mobilenet_v2(self, alpha: float, size: int, mega_multiply_adds: int, mega_parameters: float) -> None:
-        """Every digit of slim's table, which cuts off multiply-adds, and rounds parameters without batch norm's.
+        """Every digit of slim's row, which cuts off multiply-adds, and rounds parameters without batch norm's.
 
         Slim's networks have a class more, for the background. No printed digit depends on it, so both are tested.
         """
