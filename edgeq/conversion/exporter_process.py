@@ -47,7 +47,9 @@ def _from_torch(source: str, out: str) -> list[str]:
     try:
         program = torch.export.load(source)
     except Exception as error:  # a damaged archive, another kind of .pt2, a program of a newer PyTorch
-        raise ProblemError(f"PyTorch {torch.__version__} cannot load this program ({error})") from None
+        raise ProblemError(
+            f"PyTorch {torch.__version__} cannot load this file; torch.export.save makes such files ({error})"
+        ) from None
     if _is_training(program):
         raise ProblemError(
             "was exported in training mode, with its dropout or batch normalization active; call model.eval() before "

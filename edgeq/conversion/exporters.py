@@ -40,7 +40,8 @@ class _Tool:
         form: the format that it reads, as `edgeq.conversion.exporter_process` names it.
         name: the name of its package and command.
         module: the module to import.
-        install: how to install it.
+        install: how to install it. onnx2tf 2 cannot share an environment with ai-edge-quantizer, because each requires
+            a certain version of ai-edge-litert. onnx2tf 1 downloads a file for each export.
     """
 
     form: str
@@ -50,8 +51,8 @@ class _Tool:
 
 
 _TOOLS = {
-    ".pt2": _Tool("torch", "litert-torch", "litert_torch", "pip install 'edgeq[torch]'"),
-    ".onnx": _Tool("onnx", "onnx2tf", "onnx2tf", "pip install 'edgeq[onnx]', or pipx install onnx2tf"),
+    ".pt2": _Tool("torch", "litert-torch", "litert_torch", "pip install 'edgeq[torch]', or pipx install litert-torch"),
+    ".onnx": _Tool("onnx", "onnx2tf", "onnx2tf", "pipx install 'onnx2tf>=2.6' (Python 3.12 or newer)"),
 }
 _WEIGHTS_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
