@@ -105,7 +105,7 @@ def _tool_for(source: Path) -> _Tool:
     suffix = source.suffix.lower()
     if suffix in _WEIGHTS_SUFFIXES:
         raise InputError(
-            f"{source}: contains weights, not a network; in PyTorch, save the network: torch.export.save("
+            f"{source}: contains weights or a pickled module; save an exported program in PyTorch: torch.export.save("
             f"torch.export.export(model.eval(), (torch.rand(1, 3, 224, 224),)), '{source.stem}.pt2')"
         )
     if suffix not in _TOOLS:

@@ -294,7 +294,7 @@ class TestRefusal:
         [
             ("missing.pt2", "no such model"),
             ("missing.onnx", "no such model"),
-            ("weights.pth", "contains weights, not a network; .*torch.export.save.*'weights.pt2'"),
+            ("weights.pth", "contains weights or a pickled module; .*torch.export.save.*'weights.pt2'"),
             ("network.keras", r"neither a program of torch.export \(.pt2\) nor an ONNX file \(.onnx\)"),
         ],
     )
