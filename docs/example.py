@@ -8,7 +8,7 @@ print(f"converted: {fp32.path} of {fp32.size_bytes} bytes, {int8.path} of {int8.
 
 refined = edgeq.refine(fp32.path, int8.path, calibration="photos")
 change = refined.refinement
-print(f"refined: L1 of probabilities {change.l1_before:.4f} before, {change.l1_after:.4f} after")
+print(f"refined: L1 of probabilities {change.error_before:.4f} before, {change.error_after:.4f} after")
 
 for image in edgeq.classify_all("photos/red", refined.path, top=1):
     print(f"classified: {image.file} as {image.predictions[0].label}")

@@ -10,7 +10,7 @@ import click
 from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.architecture import BUILDING, DEFAULT_SIZE, architecture_options, chosen_output_stride, res_option
 from edgeq.cli.help import Command, option, together
-from edgeq.cli.options import calibration_options, model_options, verbose_option
+from edgeq.cli.options import FiniteRange, calibration_options, model_options, verbose_option
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, convert
@@ -63,6 +63,23 @@ _format_options = together(
 )
 @option(
     "Quantization",
+    "--keep-float",
+    multiple=True,
+    metavar="OPERATOR",
+    help="Leave an operator of the INT8 model in float: its number or name from edgeq compare --layers. Repeat the "
+    "option for several. auto: those where INT8 fails most, until --min-agreement is reached. unsupported: those that "
+    "cannot be quantized.",
+)
+@option(
+    "Quantization",
+    "--min-agreement",
+    type=FiniteRange(0, 1),
+    default=0.99,
+    metavar="FRACTION",
+    help="For --keep-float auto: top-1 agreement with FP32 to reach on the held-out calibration images.",
+)
+@option(
+    "Quantization",
     "--target",
     "targets",
     multiple=True,
@@ -96,6 +113,7 @@ def command(
     out: str,
     io: str,
     no_refine: bool,
+    keep_float: tuple[str, ...],
     size: tuple[int, int] | None,
     calib: str | None,
     calib_count: int,
@@ -106,8 +124,9 @@ def command(
     """Convert a float network to TFLite and quantize it.
 
     Use it to make the files that run on a board. SOURCE is your own image classifier: a Keras model (.keras or .h5,
-    including Keras 2) or a SavedModel folder. Without SOURCE, edgeq builds a MobileNet. A network from `edgeq train`
-    contains its labels and preprocessing. For others, give --normalize and --labels.
+    including Keras 2), a SavedModel folder, a float .tflite file, a PyTorch program (.pt2) or an ONNX file. Without
+    SOURCE, edgeq builds a MobileNet. A network from `edgeq train` contains its labels and preprocessing. For others,
+    give --normalize and --labels.
 
     edgeq always writes the float32 reference too. It runs each file before it replaces an older one. If a --target
     does not support a file, the exit code is 1.
@@ -120,12 +139,14 @@ def command(
       ...
       $ edgeq convert flowers.keras --int8 --calib photos/
       $ edgeq convert my_model.h5 --int8 --normalize 0..1 --labels labels.txt
+      $ edgeq convert model.tflite --int8 --normalize imagenet --keep-float auto
+      $ edgeq convert model.onnx --int8 --calib photos/ --normalize imagenet
       $ edgeq convert --network mobilenet_v3_small --res 160x120 --int8
       $ edgeq convert --dynamic --target tflite-runtime==2.14
     """
     formats = [name for name in FORMATS if others.pop(f"format_{name}")]
     building = {name: others.pop(name) for name in _BUILDING}
-    _require_meaning(source, formats, io, no_refine)
+    _require_meaning(source, formats, keep_float)
 
     def build() -> Network:
         height, width = size or DEFAULT_SIZE
@@ -144,6 +165,7 @@ def command(
             labels=labels or (),
             io=io,
             refine=not no_refine,
+            keep_float=keep_float,
             progress=progress,
             **others,
         )
@@ -152,11 +174,13 @@ def command(
         sys.exit(EXIT_GATE_MISSED)
 
 
-def _require_meaning(source: str | None, formats: list[str], io: str, no_refine: bool) -> None:
+def _require_meaning(source: str | None, formats: list[str], keep_float: tuple[str, ...]) -> None:
     """Raise an error for options that would have no effect."""
     if not any(FORMATS[name].calibrated for name in formats):
         refuse_given(_CALIBRATING, "only for --int8 and --int16x8")
     if source is not None:
         refuse_given(_BUILDING, "only for networks that edgeq builds, not for SOURCE")
-    if "int8" not in formats and (io != "int8" or no_refine):
-        refuse_given(("io", "no_refine"), "only for --int8")
+    if "int8" not in formats:
+        refuse_given(("io", "no_refine", "keep_float"), "only for --int8")
+    if "auto" not in keep_float:
+        refuse_given(("min_agreement",), "only for --keep-float auto")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeq.calibration import CalibrationSet, CalibrationSource, choose_images, require_images
+from edgeq.conversion.exporters import EXPORTED_SUFFIXES, export_tflite
+from edgeq.conversion.float_file import FloatFile, open_float_file
 from edgeq.conversion.formats import FORMATS, IO_TYPES
-from edgeq.conversion.pipeline import ConvertedModel, convert_network
-from edgeq.errors import InputError
+from edgeq.conversion.mixed import KeepFloat
+from edgeq.conversion.pipeline import convert_network
+from edgeq.conversion.writer import ConvertedModel
+from edgeq.errors import EdgeqError, InputError
 from edgeq.inspection import TargetReport, check_target, require_target
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import Preprocessing, parse_normalization
@@ -66,6 +71,8 @@ def convert(
     io: str = "int8",
     logits: bool = False,
     refine: bool = True,
+    keep_float: Sequence[str | int] = (),
+    min_agreement: float = 0.99,
     targets: Sequence[str] = (),
     verbose: bool = False,
     progress: Progress = no_progress,
@@ -77,8 +84,9 @@ def convert(
     same arguments produce bit-identical files.
 
     Args:
-        source: a Keras model (.keras or .h5), a SavedModel folder, a network from `build_network` or `open_network`,
-            or a function that returns a network. The function is called after the other arguments have been checked.
+        source: a Keras model (.keras or .h5), a SavedModel folder, a float32 .tflite file, a program of torch.export
+            (.pt2), an ONNX file (.onnx), a network from `build_network` or `open_network`, or a function that returns a
+            network. The function is called after the other arguments have been checked.
         formats: one or several names in ``edgeq.conversion.FORMATS``: ``int8``, ``fp16``, ``dynamic``, ``int16x8``.
         out: folder for the files.
         calibration: calibration images for ``int8`` and ``int16x8``: a folder, a list of image files, an existing set,
@@ -96,6 +104,11 @@ def convert(
         io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
         logits: whether to remove the softmax or sigmoid at the end.
         refine: whether to refine the INT8 file, see `edgeq.refine`.
+        keep_float: operators of the INT8 file to leave in float: numbers or names, as `edgeq compare --layers` prints
+            them; or ``auto``, those where INT8 fails most, until the file agrees well enough; or ``unsupported``, those
+            that cannot be quantized.
+        min_agreement: for ``keep_float="auto"``, the share of the held-out calibration images on which the top-1 class
+            must be that of the float model, in [0, 1].
         targets: names in ``edgeq.inspection.TARGETS``: where the files are to run. The converter avoids what these do
             not support where it can; what remains unsupported is in ``models[...].targets``.
         verbose: whether to let TensorFlow print its messages.
@@ -118,7 +131,7 @@ def convert(
     names = read_labels(labels) if isinstance(labels, str | Path) else tuple(labels)
     progress = heard(progress)
     with quiet(verbose):
-        network = _network(source, size, progress)
+        network = _network(source, size, overrides, verbose, progress)
     if names and len(names) != network.classes:
         what = f"{labels}: has {len(names)}" if isinstance(labels, str | Path) else f"{len(names)}"
         raise InputError(f"{what} labels, but {network.name} has {network.classes} classes")
@@ -137,6 +150,7 @@ def convert(
         labels=names,
         logits=logits,
         refine=refine,
+        keep_float=KeepFloat(_as_names(keep_float), min_agreement),
         targets=targets,
         verbose=verbose,
         progress=progress,
@@ -150,6 +164,11 @@ def convert(
     return Conversion(by_format, preprocessing, network.classes, names or network.labels, chosen, network.remarks)
 
 
+def _as_names(operators: str | int | Sequence[str | int]) -> tuple[str, ...]:
+    """Return operators as a tuple of text."""
+    return tuple(map(str, (operators,) if isinstance(operators, str | int) else operators))
+
+
 def _require_known(formats: Sequence[str], io: str, targets: Sequence[str]) -> bool:
     """Raise an InputError for an unknown name; return whether a format needs calibration images."""
     for what, name, known in (*(("format", name, FORMATS) for name in formats), ("io", io, IO_TYPES)):
@@ -161,13 +180,34 @@ def _require_known(formats: Sequence[str], io: str, targets: Sequence[str]) -> b
 
 
 def _network(
-    source: str | Path | Network | Callable[[], Network], size: tuple[int, int] | None, progress: Progress
-) -> Network:
+    source: str | Path | Network | Callable[[], Network],
+    size: tuple[int, int] | None,
+    overrides: Overrides,
+    verbose: bool,
+    progress: Progress,
+) -> Network | FloatFile:
     """Open the source, or call the function that makes the network."""
     if isinstance(source, Network):
         return source
+    if isinstance(source, str | Path) and Path(source).suffix.lower() == ".tflite":
+        return open_float_file(source, overrides, size)
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in EXPORTED_SUFFIXES:
+        progress("Exporting to TFLite", 0, 1)
+        return _exported(Path(source), overrides, size, verbose)
     progress("Loading TensorFlow", 0, 1)
     return open_network(source, size) if isinstance(source, str | Path) else source()
+
+
+def _exported(source: Path, overrides: Overrides, size: tuple[int, int] | None, verbose: bool) -> FloatFile:
+    """Export a PyTorch or ONNX network to a temporary float .tflite file, and open that."""
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        file = Path(folder) / f"{source.stem}.tflite"
+        remarks = export_tflite(source, file, verbose=verbose)
+        try:
+            opened = open_float_file(file, overrides, size)
+        except EdgeqError as error:  # its message names the temporary file
+            raise type(error)(str(error).replace(str(file), str(source))) from None
+    return opened.exported_from(source, remarks)
 
 
 def _reports(model: ConvertedModel, targets: Sequence[str]) -> tuple[TargetReport, ...]:

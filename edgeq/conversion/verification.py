@@ -7,6 +7,7 @@ conversion. And tflite-runtime does not work in a process that has imported Tens
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,14 @@ _INTEGER_TYPES = ("int8", "uint8", "int16", "int32", "int64", "bool")
 _BOUNDARY_OPERATORS = ("QUANTIZE", "DEQUANTIZE")
 
 
-def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.uint8]) -> None:
+def verify(
+    path: Path,
+    name: str,
+    form: Format,
+    io: str,
+    pixels: npt.NDArray[np.uint8],
+    in_float: Collection[str] = (),
+) -> None:
     """Load a converted file, check that it is what was requested, and run it on one image.
 
     Args:
@@ -33,12 +41,14 @@ def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.
         form: the requested format.
         io: the requested type of the input and output of an ``int8`` file, one of `IO_TYPES`.
         pixels: the image, (height, width, channels) uint8.
+        in_float: names of the outputs of the operators that are in float on purpose.
 
     Raises:
         ConversionError: the file does not run, or is not what was requested. The message names any operators that are
             not integer.
     """
     arguments = {"path": str(path), "form": form.name, "io": io, "shape": pixels.shape}
+    arguments["in_float"] = sorted(in_float)
     try:
         with WorkerProcess("the runtime") as worker:
             worker.ask("call", pixels.tobytes(), function=f"{__name__}:_check", arguments=arguments)
@@ -49,11 +59,11 @@ def verify(path: Path, name: str, form: Format, io: str, pixels: npt.NDArray[np.
         raise ConversionError(f"{name}: the converted file fails its verification: {problem}") from None
 
 
-def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...]) -> None:
+def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...], in_float: list[str]) -> None:
     """Raise a `ConversionError` if a file is not what was requested; runs in the worker process."""
     model = Model(path)
     if form == "int8":
-        _check_integer(read_graph(path), io)
+        _check_integer(read_graph(path), io, in_float)
         _check_io(model, io)
     pixels = np.frombuffer(content, np.uint8).reshape(shape)
     output = model.invoke(model.tensor(pixels))
@@ -61,18 +71,29 @@ def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...]
         raise ConversionError("it outputs NaN or infinity; check the network's weights")
 
 
-def _check_integer(graph: Graph, io: str) -> None:
-    """Check that all operators are integer, except the QUANTIZE and DEQUANTIZE at the ends of a file with float I/O."""
+def _check_integer(graph: Graph, io: str, in_float: Collection[str]) -> None:
+    """Check that all operators are integer.
+
+    QUANTIZE and DEQUANTIZE may be float at the ends of a file with float input and output, and around operators that
+    are in float on purpose.
+    """
     ends = (graph.operators[0], graph.operators[-1]) if io == "float32" else ()
     culprits = set()
     for operator in graph.operators:
-        if operator in ends and operator.name in _BOUNDARY_OPERATORS:
+        if operator.name in _BOUNDARY_OPERATORS and (operator in ends or in_float):
+            continue
+        if graph.tensors[operator.outputs[0]].name in in_float:
             continue
         floats = graph.dtypes((*operator.inputs, *operator.outputs)).difference(_INTEGER_TYPES)
         if floats:
             culprits.add(f"{operator.name} ({', '.join(sorted(floats))})")
+    # Where an operator stayed in float, conversions are around it: name only the cause.
+    culprits = {name for name in culprits if not name.startswith(_BOUNDARY_OPERATORS)} or culprits
     if culprits:
-        raise ConversionError(f"it is not full-integer, these operators stayed in float: {', '.join(sorted(culprits))}")
+        raise ConversionError(
+            f"it is not full-integer, these operators stayed in float: {', '.join(sorted(culprits))}; accept that with "
+            "--keep-float unsupported"
+        )
 
 
 def _check_io(model: Model, io: str) -> None:

@@ -71,9 +71,9 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
     """
     where = f"{reference.path} and {candidate.path} do not correspond"
     for graph in (reference, candidate):
-        _check_one_image(graph)
+        _check_batch(graph)
     roots = _Roots(reference), _Roots(candidate)
-    counterpart = {reference.inputs[0]: candidate.inputs[0]}
+    counterpart = _paired_inputs(reference, candidate, where)
     left = [operator for operator in candidate.operators if not _is_transparent(candidate, operator)]
     pairs: list[OperatorPair] = []
     correlations: list[float] = []
@@ -98,7 +98,7 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
         if operator.name in WEIGHTED:
             correlations.append(max(likeness))
         left.remove(best.candidate)
-        counterpart[operator.outputs[0]] = best.candidate.outputs[0]
+        counterpart.update(zip(operator.outputs, best.candidate.outputs, strict=False))
         pairs.append(best)
     if left:
         raise InputError(f"{where}: the first has no counterpart to {_described(candidate, left[0])} of the second")
@@ -111,15 +111,29 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
     return GraphPair(reference, candidate, tuple(pairs))
 
 
-def _check_one_image(graph: Graph) -> None:
-    """Raise an InputError unless each operator computes one activation of batch size 1."""
+def _check_batch(graph: Graph) -> None:
+    """Raise an InputError unless each operator computes activations of batch size 1."""
     for operator in graph.operators:
-        shape = graph.tensors[operator.outputs[0]].shape
-        if len(operator.outputs) != 1 or not shape or shape[0] != 1:
+        if any(graph.tensors[index].shape[:1] != (1,) for index in operator.outputs):
             raise InputError(
-                f"{graph.path}: {_described(graph, operator)} does not make one activation of one image; convert "
-                "the network again with a fixed batch of 1"
+                f"{graph.path}: {_described(graph, operator)} does not make activations of one image; convert the "
+                "network again with a fixed batch of 1"
             )
+
+
+def _paired_inputs(reference: Graph, candidate: Graph, where: str) -> dict[int, int]:
+    """Pair the models' inputs: by name if both use the same names, else by position.
+
+    Raises:
+        InputError: the models have different numbers of inputs.
+    """
+    names = [[graph.tensors[index].name for index in graph.inputs] for graph in (reference, candidate)]
+    if len(names[0]) != len(names[1]):
+        raise InputError(f"{where}: the first has {len(names[0])} inputs, the second {len(names[1])}")
+    others = candidate.inputs
+    if sorted(names[0]) == sorted(names[1]) and len(set(names[0])) == len(names[0]):
+        others = tuple(candidate.inputs[names[1].index(name)] for name in names[0])
+    return dict(zip(reference.inputs, others, strict=True))
 
 
 class _Roots:

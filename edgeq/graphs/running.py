@@ -37,7 +37,7 @@ class OperatorRunner:
 
         Args:
             graph: the operator's graph.
-            operator: an operator with one output, whose first dimension is the batch, of size 1.
+            operator: an operator whose activations and outputs have batch size 1 in their first dimension.
             runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
             threads: number of threads that the kernel may use.
 
@@ -46,8 +46,7 @@ class OperatorRunner:
         """
         self.name = f"{graph.path}, operator {operator.index} {operator.name}"
         self.inputs = tuple(dict.fromkeys(graph.activations(operator)))
-        self._shape = graph.tensors[operator.outputs[0]].shape
-        self._dtype = graph.tensors[operator.outputs[0]].quantization.dtype
+        self._made = [graph.tensors[index] for index in operator.outputs]
         self._reshapes = operator.name in _RESHAPING
         if self._reshapes:
             return
@@ -58,46 +57,55 @@ class OperatorRunner:
         self._graph, self._operator, self._runtime, self._threads = graph, operator, runtime, threads
         self._interpreters: dict[int, Any] = {}
 
-    def run(self, activations: Sequence[npt.NDArray[Any]], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+    def run(self, activations: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Run the operator on all items and return its first output; otherwise as :meth:`run_all`."""
+        return self.run_all(activations)[0]
+
+    def run_all(
+        self, activations: Sequence[npt.NDArray[Any]], results: Sequence[npt.NDArray[Any]] | None = None
+    ) -> list[npt.NDArray[Any]]:
         """Run the operator on all items.
 
         Args:
             activations: one array per input tensor in `inputs`, (items, ...) of the tensor's type.
-            out: array for the results, (items, ...) of the output's type; None to allocate one.
+            results: arrays to write to, one per output, (items, ...) of the output's type; None to allocate them.
 
         Returns:
-            The results, (items, ...) of the output's type.
+            One array per output, (items, ...) of the output's type.
 
         Raises:
             ModelError: the kernel failed.
         """
         items = len(activations[0])
+        shapes = [(items, *tensor.shape[1:]) for tensor in self._made]
         if self._reshapes:
-            return activations[0].reshape(items, *self._shape[1:])
-        if out is None:
-            out = np.empty((items, *self._shape[1:]), self._dtype)
+            return [activations[0].reshape(shapes[0])]
+        if results is None:
+            types = [tensor.quantization.dtype for tensor in self._made]
+            results = [np.empty(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
         usual = _even_batch(items, self._batch)
         for start in range(0, items, usual):
             batch = min(usual, items - start)
-            interpreter, inputs, output = self._interpreter(batch)
+            interpreter, inputs, outputs = self._interpreter(batch)
             try:
                 for index, values in zip(inputs, activations, strict=True):
                     interpreter.set_tensor(index, values[start : start + batch])
                 interpreter.invoke()
-                out[start : start + batch] = interpreter.tensor(output)()
+                for index, values in zip(outputs, results, strict=True):
+                    values[start : start + batch] = interpreter.tensor(index)()
             except (RuntimeError, ValueError) as error:
                 raise ModelError(f"{self.name}: running it failed ({one_line(error)})") from None
-        return out
+        return list(results)
 
-    def _interpreter(self, batch: int) -> tuple[Any, list[int], int]:
-        """Return the interpreter for a batch size (the usual one, or the remainder), its inputs and its output."""
+    def _interpreter(self, batch: int) -> tuple[Any, list[int], list[int]]:
+        """Return the interpreter for a batch size (the usual one, or the remainder), its inputs and its outputs."""
         if batch not in self._interpreters:
             content = one_operator(self._graph, self._operator, batch)
             interpreter = open_content(content, self.name, self._runtime, self._threads)
             inputs = [int(details["index"]) for details in interpreter.get_input_details()]
-            output = int(interpreter.get_output_details()[0]["index"])
-            self._interpreters[batch] = interpreter, inputs, output
-        found: tuple[Any, list[int], int] = self._interpreters[batch]
+            outputs = [int(details["index"]) for details in interpreter.get_output_details()]
+            self._interpreters[batch] = interpreter, inputs, outputs
+        found: tuple[Any, list[int], list[int]] = self._interpreters[batch]
         return found
 
 
@@ -108,7 +116,7 @@ class TappedRunner:
         """Prepare the graph.
 
         Args:
-            graph: a graph with one input.
+            graph: the graph.
             tensors: indices of the activations to return.
             runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
             threads: number of threads that the kernels may use.
@@ -117,20 +125,20 @@ class TappedRunner:
             ModelError: the runtime cannot load the graph.
         """
         self._path = graph.path
-        # The input cannot be an output of the model, because no operator computes it: `run` returns it itself.
-        self._given = graph.inputs[0]
+        # An input cannot be an output of the model, because no operator computes it: `run` returns it itself.
+        self._given = graph.inputs
         self._tensors = tuple(dict.fromkeys(tensors))
-        computed = [index for index in self._tensors if index != self._given]
+        computed = [index for index in self._tensors if index not in self._given]
         self._interpreter = open_content(with_outputs(graph, computed), graph.path, runtime, threads)
-        self._input = int(self._interpreter.get_input_details()[0]["index"])
+        self._inputs = [int(details["index"]) for details in self._interpreter.get_input_details()]
         outputs = [int(details["index"]) for details in self._interpreter.get_output_details()]
         self._outputs = dict(zip(computed, outputs, strict=True))
 
-    def run(self, tensor: npt.NDArray[Any]) -> dict[int, npt.NDArray[Any]]:
-        """Run the graph on one input tensor.
+    def run(self, *tensors: npt.NDArray[Any]) -> dict[int, npt.NDArray[Any]]:
+        """Run the graph on one item.
 
         Args:
-            tensor: the input, of the graph's input shape and type.
+            *tensors: one array per input of the graph, of the input's shape and type.
 
         Returns:
             Each requested tensor by its index in the graph, (1, ...). They are views of the runtime's memory: delete
@@ -140,14 +148,14 @@ class TappedRunner:
             ModelError: the run failed.
         """
         try:
-            self._interpreter.set_tensor(self._input, tensor)
+            for index, tensor in zip(self._inputs, tensors, strict=True):
+                self._interpreter.set_tensor(index, tensor)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self._path}: running the model failed ({one_line(error)})") from None
         results = {index: self._interpreter.tensor(output)() for index, output in self._outputs.items()}
-        if self._given in self._tensors:
-            results[self._given] = tensor
-        return results
+        given = dict(zip(self._given, tensors, strict=True))
+        return results | {index: given[index] for index in self._tensors if index in given}
 
 
 def _even_batch(items: int, most: int) -> int:

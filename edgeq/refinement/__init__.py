@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from edgeq.refinement.correction import restore_biases
 from edgeq.refinement.files import RefinedModel, refine, refine_content
-from edgeq.refinement.refine import METHODS, Refinement, refine_model
+from edgeq.refinement.observation import Observation, observe
+from edgeq.refinement.refine import METHODS, Refinement, held_out, refine_model
 
-__all__ = ["METHODS", "RefinedModel", "Refinement", "refine", "refine_content", "refine_model"]
+__all__ = [
+    "METHODS",
+    "Observation",
+    "RefinedModel",
+    "Refinement",
+    "held_out",
+    "observe",
+    "refine",
+    "refine_content",
+    "refine_model",
+    "restore_biases",
+]

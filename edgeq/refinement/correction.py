@@ -14,16 +14,95 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.errors import InputError
+from edgeq.graphs import pair_graphs
+from edgeq.graphs.pairing import WEIGHTED
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
 from edgeq.refinement.rounding import Moments, compensated_weights, round_weights
 from edgeq.tflite.editing import GraphEditor
-from edgeq.tflite.graph import Tensor
+from edgeq.tflite.graph import Graph, Tensor
 
-__all__ = ["correct_bias", "correct_scale", "gptq_round"]
+__all__ = ["correct_bias", "correct_scale", "gptq_round", "make_room_for_bias", "rescale_biases", "restore_biases"]
 
 _LEAST_SLOPE = 0.5  # quantization does not halve a layer's signal: below this slope, something else is wrong
+_LARGEST_BIAS = 1 << 29  # in steps; leaves a factor of 4 below int32's limit for sums and corrections
 _INT8_WEIGHTS = (-127, 127)  # TFLite's quantization specification excludes -128
+
+
+def make_room_for_bias(editor: GraphEditor, layer: Layer, reference: Layer, extra: int) -> None:
+    """Raise the weight scale of each output channel whose bias does not fit into int32.
+
+    A bias is stored in steps of the input's scale times the weights' scale. In a channel whose weights are tiny and
+    whose bias is large, it can exceed int32; ai-edge-quantizer then clips it. TensorFlow's converter raises such a
+    channel's weight scale instead. The channel's weights are rounded to the nearest step of the new scale.
+
+    For the arguments, see :func:`gptq_round`.
+    """
+    bias, kernel = layer.bias, layer.weights
+    if bias is None or reference.bias is None or not (_writable(editor, bias) and editor.owns_data(kernel.index)):
+        return
+    scale = _channel_scales(layer).copy()
+    needed = np.abs(reference.bias.dequantize().ravel()) / (layer.input.quantization.scale[0] * _LARGEST_BIAS)
+    narrow = np.flatnonzero(scale[extra:] < needed) + extra
+    if not len(narrow) or len(kernel.quantization.scale) == 1:
+        return
+    scale[narrow] = needed[narrow - extra]
+    assert kernel.data is not None
+    rows = layer.rows(kernel.data).copy()
+    rows[narrow] = np.clip(np.rint(_real_rows(reference)[narrow - extra] / scale[narrow, None]), *_INT8_WEIGHTS)
+    editor.set_data(kernel.index, layer.unrows(rows).astype(kernel.data.dtype))
+    editor.set_quantization(kernel.index, scale)
+
+
+def restore_biases(reference: Graph, content: bytes) -> bytes:
+    """Round the float model's biases again in an INT8 model whose quantizer may have clipped them.
+
+    Args:
+        reference: the float model.
+        content: the INT8 model that was made from it.
+
+    Returns:
+        The INT8 model with the biases and, where these need room, with other weight scales; unchanged if its operators
+            do not correspond to the float model's.
+    """
+    try:
+        pair = pair_graphs(reference, Graph(content, reference.path))
+    except InputError:
+        return content
+    editor = GraphEditor(pair.candidate)
+    for match in pair.operators:
+        if match.candidate.name not in WEIGHTED or pair.candidate.dtypes(match.candidate.inputs[1:2]) != {"int8"}:
+            continue
+        layer, counterpart = Layer(pair.candidate, match.candidate), Layer(pair.reference, match.reference)
+        if layer.bias is None or counterpart.bias is None or not _writable(editor, layer.bias):
+            continue
+        make_room_for_bias(editor, layer, counterpart, match.extra_channels)
+        _write_bias(editor, layer, counterpart.bias.dequantize().ravel())
+    return editor.content
+
+
+def rescale_biases(editor: GraphEditor, before: Graph) -> None:
+    """Write the biases of a changed INT8 model again, so that they fit the ranges of their layers' inputs.
+
+    Args:
+        editor: editor of the changed model.
+        before: the model before its ranges were changed.
+    """
+    for operator in editor.graph.operators:
+        layer, original = Layer(editor.graph, operator), Layer(before, operator)
+        if operator.name in WEIGHTED and original.bias is not None and _writable(editor, original.bias):
+            _write_bias(editor, layer, original.bias.dequantize().ravel())
+
+
+def _write_bias(editor: GraphEditor, layer: Layer, bias: npt.NDArray[np.float64]) -> None:
+    """Round a bias to steps of the input's scale times the weights' scale, and write it."""
+    assert layer.bias is not None
+    scale = layer.input.quantization.scale[0] * np.asarray(layer.weights.quantization.scale)
+    limits = np.iinfo(np.int32)
+    steps = np.clip(np.rint(bias / scale), limits.min, limits.max)
+    editor.set_data(layer.bias.index, steps.astype(np.int32).reshape(layer.bias.shape))
+    editor.set_quantization(layer.bias.index, scale)
 
 
 def gptq_round(
@@ -118,13 +197,9 @@ def correct_bias(
     if reference.bias is not None:
         wanted = wanted + reference.bias.dequantize().ravel()
     given = layer.respond(layer.rows(layer.weights.dequantize()), seen.mean[np.newaxis])[0]
-    scale = layer.input.quantization.scale[0] * np.asarray(layer.weights.quantization.scale)
     corrected = bias.dequantize().ravel().copy()
     corrected[extra:] = wanted - given[extra:]
-    limits = np.iinfo(np.int32)
-    steps = np.clip(np.rint(corrected / scale), limits.min, limits.max)
-    editor.set_data(bias.index, steps.astype(np.int32).reshape(bias.shape))
-    editor.set_quantization(bias.index, scale)  # the range of the input may have changed
+    _write_bias(editor, layer, corrected)  # with its scale: the range of the input may have changed
     return True
 
 

@@ -11,6 +11,7 @@ from edgeq.calibration import CalibrationSet, CalibrationSource, choose_images, 
 from edgeq.comparison.pair import open_both
 from edgeq.files import replacing
 from edgeq.progress import Progress, no_progress
+from edgeq.refinement.observation import Observation
 from edgeq.refinement.refine import METHODS, Refinement, refine_model
 from edgeq.runtime import Model, available_cores
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
@@ -96,6 +97,7 @@ def refine_content(
     calibration: CalibrationSet,
     *,
     methods: Collection[str] = METHODS,
+    observation: Observation | None = None,
     progress: Progress = no_progress,
 ) -> tuple[bytes, Refinement]:
     """Refine an INT8 model on all cores, and record the refinement in its metadata.
@@ -107,6 +109,7 @@ def refine_content(
         candidate: the INT8 model that was made from it.
         calibration: representative images, preprocessed for the models.
         methods: some of `METHODS`; if empty, only the biases are corrected.
+        observation: see `refine_model`.
         progress: called with (stage, done, total).
 
     Returns:
@@ -117,7 +120,13 @@ def refine_content(
         ModelError: the runtime does not support a part of a model.
     """
     content, refinement = refine_model(
-        reference, candidate, calibration.pixels, methods=methods, threads=available_cores(), progress=progress
+        reference,
+        candidate,
+        calibration.pixels,
+        methods=methods,
+        observation=observation,
+        threads=available_cores(),
+        progress=progress,
     )
     metadata = candidate.metadata
     if metadata.provenance:

@@ -1,27 +1,40 @@
-"""Observe the inputs of a network's layers on the calibration images: their mean patches, and samples of patches."""
+"""Observe a float network on the calibration images, in one pass: ranges, histograms, and the inputs of its layers.
+
+Quantization takes the ranges; refinement takes the histograms and the layers' inputs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from threading import local
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.graphs import TappedRunner
-from edgeq.progress import Progress
+from edgeq.graphs.pairing import WEIGHTED
+from edgeq.progress import Progress, no_progress
+from edgeq.refinement.histogram import Histogram
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.ranges import RangeObserver
-from edgeq.tflite.graph import Graph
+from edgeq.tflite.graph import Graph, Operator
 
-__all__ = ["Inputs", "observe", "observe_integers"]
+__all__ = ["Inputs", "Observation", "Sample", "is_clamped", "observe", "observe_integers"]
+
+Sample = Sequence[npt.NDArray[Any]]
+"""What a network computes one result from: one array per input of its graph, of the input's shape and type."""
 
 _SAMPLED_ENTRIES = 1 << 20
 """Number of values to sample per layer, which limits memory for any number of images."""
 
 _FEWEST_ROWS = 512
 _MOST_ROWS = 8192
+_AHEAD = 2  # samples per thread that are submitted ahead, few enough to limit memory
+_NO_ACTIVATION, _RELU, _RELU6 = 0, 1, 3  # schema.fbs: ActivationFunctionType
+_NOT_NEGATIVE = ("RELU", "RELU6", "RELU_0_TO_1", "SOFTMAX", "LOGISTIC")
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,184 @@ class Inputs:
     patches: npt.NDArray[np.float32]
 
 
-def _choose_positions(layer: Layer, images: int) -> npt.NDArray[np.int64]:
+@dataclass(frozen=True)
+class Observation:
+    """What a float network computed on the calibration images.
+
+    Attributes:
+        ranges: smallest and largest value of each observed activation over all images, by the tensor's index. They
+            include 0.
+        fitted_ranges: the same without the images held out.
+        histograms: the values of each activation that nothing clamps, by the tensor's index, without the images held
+            out.
+        inputs: the inputs of each layer, by the operator's index, without the images held out.
+        outputs: the network's outputs for each image, in order.
+    """
+
+    ranges: dict[int, tuple[float, float]]
+    fitted_ranges: dict[int, tuple[float, float]]
+    histograms: dict[int, Histogram]
+    inputs: dict[int, Inputs]
+    outputs: list[Sample]
+
+
+def is_clamped(operator: Operator) -> bool:
+    """Return whether an activation function is fused to a layer or an ADD."""
+    return bool(operator.options.fusedActivationFunction != _NO_ACTIVATION)
+
+
+def observe(
+    graph: Graph,
+    samples: Sequence[Sample],
+    *,
+    held_out: Collection[int] = (),
+    all_activations: bool = False,
+    layers: bool = True,
+    patches: bool = True,
+    runtime: str | None = None,
+    threads: int = 1,
+    progress: Progress = no_progress,
+) -> Observation:
+    """Run a float network on each sample, and record what quantization and refinement need.
+
+    The result does not depend on the number of threads: each runs whole samples on kernels of one thread, and the
+    records are joined in the order of the samples.
+
+    Args:
+        graph: the float network.
+        samples: its inputs.
+        held_out: positions of the samples that refinement must not see; only the ranges include them.
+        all_activations: whether to record the ranges of all activations, which quantization needs, or only of those
+            that refinement may change.
+        layers: whether to record what only refinement needs: histograms and the layers' inputs.
+        patches: whether to keep a sample of the layers' patches as well as their mean.
+        runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
+        threads: number of samples to run at the same time.
+        progress: called with ("Calibrating", done, total).
+
+    Raises:
+        ModelError: the runtime cannot run the network.
+    """
+    found = [Layer(graph, operator) for operator in graph.operators if operator.name in WEIGHTED and layers]
+    found = [layer for layer in found if layer.refinable]
+    fitted = len(samples) - len(set(held_out))
+    chosen = [
+        _choose_positions(layer, number, fitted) if patches else np.zeros(0, np.int64)
+        for number, layer in enumerate(found)
+    ]
+    plan = _Plan(graph, found, chosen, all_activations, layers)
+    means: list[Any] = [0.0 for _ in found]
+    sampled: list[list[Any]] = [[] for _ in found]
+    ranges, fitted_ranges = (dict.fromkeys(plan.ranged, (0.0, 0.0)) for _ in range(2))
+    histograms = {index: Histogram() for index in plan.counted}
+    outputs = []
+    progress("Calibrating", 0, len(samples))
+    for done, record in enumerate(_run_all(plan, samples, held_out, runtime, threads), start=1):
+        for widened in (ranges,) if done - 1 in held_out else (ranges, fitted_ranges):
+            for index, (low, high) in record.ranges.items():
+                widened[index] = min(widened[index][0], low), max(widened[index][1], high)
+        for index, counts in record.counts.items():
+            histograms[index].add(counts)
+        for number, (mean, rows) in enumerate(record.inputs):
+            means[number] = means[number] + mean
+            sampled[number].append(rows)
+        outputs.append(record.outputs)
+        progress("Calibrating", done, len(samples))
+    inputs = {
+        layer.operator.index: Inputs(mean / fitted, positions, np.concatenate(rows))
+        for layer, mean, positions, rows in zip(found, means, chosen, sampled, strict=True)
+    }
+    return Observation(ranges, fitted_ranges, histograms, inputs, outputs)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is kept of one sample; the attributes correspond to those of `Observation`."""
+
+    ranges: dict[int, tuple[float, float]]
+    counts: dict[int, npt.NDArray[np.int64]]
+    inputs: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]]
+    outputs: Sample
+
+
+class _Plan:
+    """What to record of each sample.
+
+    Attributes:
+        ranged: indices of the activations whose ranges are recorded.
+        counted: indices of the activations whose values are counted.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        layers: Sequence[Layer],
+        positions: Sequence[npt.NDArray[np.int64]],
+        all_activations: bool,
+        counting: bool,
+    ) -> None:
+        self.graph = graph
+        self._layers, self._positions = layers, positions
+        summing = [operator for operator in graph.operators if operator.name in (*WEIGHTED, "ADD")]
+        self.counted = [operator.outputs[0] for operator in summing if counting and not is_clamped(operator)]
+        self.ranged = [operator.outputs[0] for operator in summing]
+        if all_activations:
+            made = [index for operator in graph.operators for index in operator.outputs]
+            self.ranged = [i for i in (*graph.inputs, *made) if graph.tensors[i].quantization.dtype == "float32"]
+        self._not_negative = {operator.outputs[0] for operator in graph.operators if operator.name in _NOT_NEGATIVE} | {
+            operator.outputs[0] for operator in summing if operator.options.fusedActivationFunction in (_RELU, _RELU6)
+        }
+
+    def runner(self, runtime: str | None) -> TappedRunner:
+        """Make a runner for one thread."""
+        read = [layer.input.index for layer in self._layers]
+        return TappedRunner(self.graph, [*self.ranged, *self.counted, *read, *self.graph.outputs], runtime)
+
+    def record(self, runner: TappedRunner, sample: Sample, held_out: bool) -> _Record:
+        """Run one sample; for one held out, record only the ranges."""
+        found = runner.run(*sample)
+        ranges = {}
+        for index in self.ranged:
+            values = found[index]
+            low = 0.0 if index in self._not_negative else float(values.min(initial=0.0))
+            ranges[index] = low, float(values.max(initial=0.0))
+        outputs = tuple(found[index].copy() for index in self.graph.outputs)
+        if held_out:
+            return _Record(ranges, {}, [], outputs)
+        counts = {index: Histogram.counts_of(found[index]) for index in self.counted}
+        inputs = []
+        for layer, positions in zip(self._layers, self._positions, strict=True):
+            activation = found[layer.input.index]
+            inputs.append((layer.mean_patch(activation[0]), layer.patches(activation, positions)[0]))
+        return _Record(ranges, counts, inputs, outputs)
+
+
+def _run_all(
+    plan: _Plan, samples: Sequence[Sample], held_out: Collection[int], runtime: str | None, threads: int
+) -> Iterator[_Record]:
+    """Run the samples on several threads, each with its own interpreter; yield the records in order."""
+    here = local()
+
+    def run(number: int) -> _Record:
+        if not hasattr(here, "runner"):
+            here.runner = plan.runner(runtime)
+        return plan.record(here.runner, samples[number], number in held_out)
+
+    with ThreadPoolExecutor(threads) as pool:
+        numbers = iter(range(len(samples)))
+        waiting = [pool.submit(run, number) for number in islice(numbers, _AHEAD * threads)]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting += [pool.submit(run, number) for number in islice(numbers, 1)]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _choose_positions(layer: Layer, number: int, images: int) -> npt.NDArray[np.int64]:
     """Choose the output positions of a layer whose patches are sampled, sorted. They are the same for every image.
+
+    The layer's number among the layers seeds the choice, so that operators without weights do not influence it.
 
     Over all images, the sample has 512 to 8192 patches, fewer the larger they are: enough to estimate their second
     moments.
@@ -49,54 +238,8 @@ def _choose_positions(layer: Layer, images: int) -> npt.NDArray[np.int64]:
     entries = int(np.prod(layer.kernel)) * layer.channels
     wanted = min(_MOST_ROWS, max(_FEWEST_ROWS, _SAMPLED_ENTRIES // entries))
     count = min(available, -(-wanted // images))
-    generator = np.random.default_rng(layer.operator.index)
+    generator = np.random.default_rng(number)
     return np.sort(generator.choice(available, count, replace=False))
-
-
-def observe(
-    graph: Graph,
-    layers: Sequence[Layer],
-    tensors: Sequence[npt.NDArray[Any]],
-    sampled: bool,
-    observers: Mapping[int, RangeObserver],
-    runtime: str | None,
-    threads: int,
-    progress: Progress,
-) -> dict[int, Inputs]:
-    """Run a float network on each image and record the inputs of its layers.
-
-    Args:
-        graph: the float network.
-        layers: the layers to observe.
-        tensors: input tensors, one per image.
-        sampled: whether to keep a sample of the patches as well as their mean.
-        observers: range observers, by index of the activation; each gets its activation's values for every image.
-        runtime: a name in ``edgeq.runtime.RUNTIMES``, or None.
-        threads: number of threads that the kernels may use.
-        progress: called with ("Observing the float network", done, total).
-
-    Returns:
-        The inputs of each layer, by the index of the layer's operator.
-    """
-    positions = [_choose_positions(layer, len(tensors)) if sampled else np.zeros(0, np.int64) for layer in layers]
-    wanted = [layer.input.index for layer in layers] + list(observers)
-    runner = TappedRunner(graph, wanted, runtime, threads)
-    means: list[Any] = [0.0 for _ in layers]
-    samples: list[list[Any]] = [[] for _ in layers]
-    for done, tensor in enumerate(tensors, start=1):
-        found = runner.run(tensor)
-        for number, layer in enumerate(layers):
-            activation = found[layer.input.index]
-            means[number] = means[number] + layer.mean_patch(activation[0])
-            samples[number].append(layer.patches(activation, positions[number])[0])
-        for index, observer in observers.items():
-            observer.add(found[index])
-        del found, activation  # views of the runner's memory: it cannot run again while they exist
-        progress("Observing the float network", done, len(tensors))
-    return {
-        layer.operator.index: Inputs(mean / len(tensors), chosen, np.concatenate(sample))
-        for layer, mean, chosen, sample in zip(layers, means, positions, samples, strict=True)
-    }
 
 
 def observe_integers(layer: Layer, activations: npt.NDArray[Any], positions: npt.NDArray[np.int64]) -> Inputs:

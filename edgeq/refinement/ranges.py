@@ -5,82 +5,85 @@ ever occur. The range with the least mean squared error clips a few extreme valu
 steps (Banner et al. 2019, arXiv 1810.05723).
 
 Ranges are narrowed only for activations without an activation function: a MobileNet's linear bottlenecks and the sums
-after them. The ranges of clamped activations (ReLU, ReLU6) and of logits are only widened, where the images exceed them
-because the model was calibrated on other images.
+after them. The ranges of clamped activations (ReLU, ReLU6), of logits and of the model's outputs are only widened,
+where the images exceed them because the model was calibrated on other images or its converter smoothed the ranges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.graphs import GraphPair
 from edgeq.graphs.pairing import WEIGHTED
+from edgeq.refinement.histogram import Histogram
+from edgeq.refinement.observation import Observation, is_clamped
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import ABSENT, Graph, Operator, Tensor
 
-__all__ = ["RangeObserver", "range_observers"]
+__all__ = ["best_range", "fit_ranges", "range_pairs"]
 
-_BINS = 8192
-_REACH = 4.0  # the histogram's end, as a multiple of the present range's largest absolute value
 _STEPS = 255  # number of steps in an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # candidates for each end, as fractions of the observed end
-_EVERY = 3  # one position in this many is counted, with all of its channels, because channels' ranges differ
-_NO_ACTIVATION = 0  # schema.fbs: ActivationFunctionType.NONE
-_TAKE_ANY_SCALE = (*WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "SOFTMAX", "LOGISTIC")
-"""Operators whose kernels accept an input of any scale; others require that input and output have the same scale."""
+_TAKE_ANY_SCALE = (
+    *WEIGHTED, "ADD", "MUL", "MEAN", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE", "SOFTMAX", "LOGISTIC",
+)  # fmt: skip
+"""Operators whose kernels accept an input of any scale."""
+
+_KEEP_SCALE = ("PAD", "RESHAPE", "SQUEEZE", "TRANSPOSE", "MAX_POOL_2D")
+"""Operators whose kernels require that input and output have the same scale, and that have one of each."""
 
 
-class RangeObserver:
-    """Observes a float activation and finds the best range for its counterpart in the INT8 model."""
+def fit_ranges(
+    pair: GraphPair,
+    observation: Observation,
+    editor: GraphEditor,
+    unchanged: Collection[int] = (),
+    *,
+    narrowing: bool = True,
+) -> None:
+    """Write the best range of each activation whose range may change.
 
-    def __init__(self, tensor: Tensor, narrowed: bool) -> None:
-        """Start without values.
+    The caller must then rescale the biases of the operators that read these activations.
 
-        Args:
-            tensor: the activation in the INT8 model.
-            narrowed: whether the range may also be narrowed; if False, it is only widened.
-        """
-        self._tensor, self._narrowed = tensor, narrowed
-        self._present = tensor.quantization.real_range
-        self._reach = _REACH * max(map(abs, self._present))
-        self._counts = np.zeros(_BINS, np.int64)
-        self._low, self._high = self._present
-
-    def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Add the activation's values for one image, (..., channels) float32."""
-        if self._narrowed:
-            counted = values.reshape(-1, values.shape[-1])[::_EVERY]
-            bins = (counted + np.float32(self._reach)) * np.float32(_BINS / (2 * self._reach))
-            self._counts += np.bincount(np.clip(bins, 0, _BINS - 1).astype(np.int64).ravel(), minlength=_BINS)
-        else:
-            self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
-
-    def best_range(self) -> tuple[float, float]:
-        """Return the lower and the upper end of the best range; it includes 0."""
-        low, high = self._low, self._high
-        if self._narrowed and self._counts.any():
-            middles = ((np.arange(_BINS) + 0.5) / _BINS * 2 - 1) * self._reach
-            seen = middles[self._counts > 0]
-            low, high = _least_error(middles, self._counts, min(low, seen[0], 0.0), max(high, seen[-1], 0.0))
-        return min(low, 0.0), max(high, 0.0)
-
-    def fit(self, editor: GraphEditor) -> None:
-        """Write the best range into the model.
-
-        The caller must then rescale the biases of the operators that read the activation.
-
-        Args:
-            editor: editor of the INT8 model or of a copy of it.
-        """
-        low, high = self.best_range()
+    Args:
+        pair: the graphs of both models.
+        observation: what the float model computed.
+        editor: editor of the INT8 model or of a copy of it.
+        unchanged: indices of the INT8 model's operators whose biases will not be rescaled.
+        narrowing: whether to narrow ranges as well, or only to widen those that the images exceed.
+    """
+    for reference, tensors, narrowed in list(range_pairs(pair, editor, unchanged)):
+        present = tensors[0].quantization.real_range
+        histogram = observation.histograms.get(reference) if narrowed and narrowing else None
+        low, high = best_range(present, observation.fitted_ranges[reference], histogram)
         scale = (high - low) / _STEPS
-        if scale > 0 and (low, high) != self._present:
-            smallest, largest = self._tensor.quantization.integer_range
+        if scale > 0 and (low, high) != present:
+            smallest, largest = tensors[0].quantization.integer_range
             zero_point = int(np.clip(round(smallest - low / scale), smallest, largest))
-            editor.set_quantization(self._tensor.index, [scale], [zero_point])
+            for tensor in tensors:
+                editor.set_quantization(tensor.index, [scale], [zero_point])
+
+
+def best_range(
+    present: tuple[float, float], observed: tuple[float, float], histogram: Histogram | None
+) -> tuple[float, float]:
+    """Return the lower and the upper end of an activation's best range; it includes 0.
+
+    Args:
+        present: the range in the INT8 model.
+        observed: smallest and largest value of the float model's activation.
+        histogram: its values, for a range that may be narrowed; None for one that is only widened.
+    """
+    low, high = min(present[0], 0.0), max(present[1], 0.0)
+    step = (high - low) / _STEPS  # zero must be a step, so the ends of a range may be up to a step off
+    if observed[0] < low - step or observed[1] > high + step:
+        low, high = min(low, observed[0]), max(high, observed[1])
+    if histogram is None or not histogram.counts.any():
+        return low, high
+    return _least_error(*histogram.values(), low, high)
 
 
 def _least_error(
@@ -89,8 +92,8 @@ def _least_error(
     """Find the range with the least mean squared error. Each end is between half of the given end and the given end.
 
     Args:
-        values: (bins,) float64, the value of each bin.
-        counts: (bins,) int64, how often each value occurs.
+        values: (values,) float64, the values that occur.
+        counts: (values,) int64, how often each occurs.
         low: lower end, at most 0.
         high: upper end, at least 0.
     """
@@ -104,41 +107,55 @@ def _least_error(
     return float(lows[a]), float(highs[b])
 
 
-def range_observers(pair: GraphPair, editor: GraphEditor, unchanged: Collection[int] = ()) -> dict[int, RangeObserver]:
-    """Make an observer for each activation whose range may change.
+def range_pairs(
+    pair: GraphPair, editor: GraphEditor, unchanged: Collection[int] = ()
+) -> Iterator[tuple[int, list[Tensor], bool]]:
+    """List the activations whose ranges may change.
 
     Args:
         pair: the graphs of both models.
         editor: editor of the INT8 model.
         unchanged: indices of the INT8 model's operators whose biases will not be rescaled.
 
-    Returns:
-        The observers, by the activation's index in the float model.
+    Yields:
+        The activation's index in the float model; its tensor in the INT8 model, with those that must have the same
+        scale; and whether the range may be narrowed (if not, it may be widened).
     """
     graph = pair.candidate
-    found = {}
     for match in pair.operators:
         made, operator = match.candidate.outputs[0], match.candidate
-        readers = graph.consumers.get(made, ())
-        if (
-            operator.name in (*WEIGHTED, "ADD")
-            and graph.tensors[made].quantization.dtype == "int8"
-            and made not in graph.outputs
-            and all(reader.name in _TAKE_ANY_SCALE for reader in readers)
-            and all(
-                reader.index not in unchanged and _bias_can_follow(graph, editor, reader.inputs)
-                for reader in readers
-                if reader.name in WEIGHTED
-            )
+        if operator.name not in (*WEIGHTED, "ADD") or graph.tensors[made].quantization.dtype != "int8":
+            continue
+        tensors = _sharing_scale(graph, made)
+        readers = [reader for index in tensors for reader in graph.consumers.get(index, ())]
+        if all(reader.name in (*_TAKE_ANY_SCALE, *_KEEP_SCALE) for reader in readers) and all(
+            reader.index not in unchanged and _bias_can_follow(graph, editor, reader.inputs)
+            for reader in readers
+            if reader.name in WEIGHTED
         ):
-            found[match.reference.outputs[0]] = RangeObserver(graph.tensors[made], _may_be_narrowed(operator, readers))
-    return found
+            narrowed = _may_be_narrowed(graph, operator, readers)
+            yield match.reference.outputs[0], [graph.tensors[index] for index in tensors], narrowed
 
 
-def _may_be_narrowed(operator: Operator, readers: Sequence[Operator]) -> bool:
-    """Return whether an activation's range may be narrowed: if nothing clamps it, and if it holds no logits."""
-    clamped = operator.options.fusedActivationFunction != _NO_ACTIVATION
-    return not clamped and all(reader.name not in ("SOFTMAX", "LOGISTIC") for reader in readers)
+def _sharing_scale(graph: Graph, index: int) -> list[int]:
+    """Return an activation, and those that must have its scale: it reaches them through operators that keep it."""
+    tensors = [index]
+    for reader in graph.consumers.get(index, ()):
+        if reader.name in _KEEP_SCALE:
+            tensors += _sharing_scale(graph, reader.outputs[0])
+    return tensors
+
+
+def _may_be_narrowed(graph: Graph, operator: Operator, readers: Sequence[Operator]) -> bool:
+    """Return whether an activation's range may be narrowed.
+
+    It may if nothing clamps it, and if it holds no logits and is no output of the model.
+    """
+    outputs = [o for reader in readers if reader.name in ("QUANTIZE", "DEQUANTIZE") for o in reader.outputs]
+    passed = [o for reader in readers if reader.name in _KEEP_SCALE for o in reader.outputs]
+    is_output = not {operator.outputs[0], *outputs, *passed}.isdisjoint(graph.outputs)
+    holds_logits = any(reader.name in ("SOFTMAX", "LOGISTIC") for reader in readers)
+    return not (is_clamped(operator) or holds_logits or is_output)
 
 
 def _bias_can_follow(graph: Graph, editor: GraphEditor, inputs: Sequence[int]) -> bool:

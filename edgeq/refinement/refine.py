@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
-from edgeq.graphs import GraphPair, OperatorRunner, pair_graphs
+from edgeq.graphs import GraphPair, OperatorPair, OperatorRunner, pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
 from edgeq.refinement.activation_store import ActivationStore
-from edgeq.refinement.correction import correct_bias, correct_scale, gptq_round
+from edgeq.refinement.correction import correct_bias, correct_scale, gptq_round, make_room_for_bias, rescale_biases
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.observation import Inputs, observe, observe_integers
-from edgeq.refinement.ranges import RangeObserver, range_observers
-from edgeq.runtime import Model
+from edgeq.refinement.observation import Observation, Sample, observe, observe_integers
+from edgeq.refinement.ranges import fit_ranges
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Operator, read_graph
 
-__all__ = ["METHODS", "Refinement", "refine_model"]
+__all__ = ["METHODS", "Refinable", "Refinement", "held_out", "refine_model"]
 
 METHODS = ("gain", "rounding", "mending", "ranges")
 """Corrections that can be applied in addition to bias correction, which is always applied.
@@ -32,11 +32,13 @@ METHODS = ("gain", "rounding", "mending", "ranges")
 - ``rounding``: round the weights with GPTQ.
 - ``mending``: error compensation (QEP, GPTAQ). GPTQ then rounds weights that compensate for the errors of earlier
   layers, instead of the float weights. Has an effect only together with ``rounding``.
-- ``ranges``: fit the ranges of activations.
+- ``ranges``: narrow the ranges of activations where clipping a few extreme values reduces the error. With any of these
+  methods, ranges that the images exceed are widened.
 
 Files store these names in their provenance."""
 
 _WITH_WEIGHTS = (*WEIGHTED, "BATCH_MATMUL", "TRANSPOSE_CONV")
+_EIGHT_BITS = {"int8", "uint8"}
 _CHECK_EVERY = 5
 """One image in this many is held out, to check the result on."""
 
@@ -51,9 +53,13 @@ class Refinement:
         layers: number of layers that were corrected.
         methods: the corrections that were applied, ``bias`` first and then some of `METHODS`; fewer than requested if
             all of them together did not help.
-        l1_before: L1 distance of the INT8 model's probabilities from the float model's before refining, mean over the
-            held-out images; in 0..2.
-        l1_after: the same distance after refining.
+        error_before: error of the INT8 model before refining, mean over the held-out images.
+        error_after: the same error after refining.
+        fitted_error_before: error before refining, mean over the images that the model was refined on.
+        fitted_error_after: the same error after refining.
+        measure: ``l1``, the L1 distance of the INT8 model's probabilities from the float model's, in 0..2; for models
+            that are no classifiers ``error``, the norm of the difference of the outputs divided by the norm of the
+            float model's outputs.
         kept: whether the refined model was better and is the result.
         skipped_layers: layers that cannot be refined and stay unchanged: index, operator and output of each.
     """
@@ -62,42 +68,77 @@ class Refinement:
     checked_on: int
     layers: int
     methods: tuple[str, ...]
-    l1_before: float
-    l1_after: float
+    error_before: float
+    error_after: float
+    fitted_error_before: float
+    fitted_error_after: float
+    measure: str = "l1"
     skipped_layers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as plain JSON data; without `skipped_layers` if there are none."""
         facts = asdict(self) | {"methods": list(self.methods), "kept": self.kept}
-        skipped = facts.pop("skipped_layers")
+        skipped, measure = facts.pop("skipped_layers"), facts.pop("measure")
+        facts = {key.replace("error", measure): value for key, value in facts.items()}
         return facts | ({"skipped_layers": list(skipped)} if skipped else {})
 
     @property
     def kept(self) -> bool:
-        """Whether the refined model is better than the original on the held-out images."""
-        return self.l1_after < self.l1_before
+        """Whether the refined model is better than the original.
+
+        The mean of the errors on the held-out images and on the others decides. The others favour the refined model,
+        but a few held-out images alone decide by chance (docs/decisions.md).
+        """
+        return self.error_after + self.fitted_error_after < self.error_before + self.fitted_error_before
+
+
+class Refinable(Protocol):
+    """What refinement asks of a model, which `edgeq.Model` and `edgeq.TensorModel` answer."""
+
+    path: Path
+    runtime: str
+    measure: str
+
+    def with_content(self, content: bytes, threads: int = 1) -> Refinable:
+        """Make a copy of this model that runs another flatbuffer of the same graph."""
+
+    def tensors(self, sample: Any) -> Sample:
+        """Turn a sample into one input tensor per input of the graph."""
+
+    def run(self, tensors: Sample) -> Sample:
+        """Run the model on its input tensors and return its output tensors."""
+
+    def meaning(self, outputs: Sample) -> Any:
+        """Return what output tensors mean: probabilities, or real numbers."""
+
+    def error(self, expected: Sequence[Any], found: Sequence[Any]) -> float:
+        """Return the mean difference of what two models' outputs mean, by this kind of model's measure."""
 
 
 def refine_model(
-    reference: Model,
-    candidate: Model,
-    pixels: Sequence[npt.NDArray[np.uint8]],
+    reference: Refinable,
+    candidate: Refinable,
+    samples: Sequence[Any],
     *,
     methods: Collection[str] = METHODS,
+    observation: Observation | None = None,
     threads: int = 2,
     progress: Progress = no_progress,
 ) -> tuple[bytes, Refinement]:
     """Refine an INT8 model so that it agrees better with the float model it was made from.
 
-    One image in five is held out for checking. Each integer layer is corrected on the other images and then run on
+    One sample in five is held out from refining. Each integer layer is corrected on the other samples and then run on
     them, so that the next layer is corrected on the outputs of the corrected layers before it. Only weights, biases,
-    scales and zero points change. The content's length, the operators and the speed stay the same.
+    scales and zero points change: the file's length, the operators and the speed stay the same.
 
     Args:
         reference: the float model.
         candidate: the INT8 model that was made from it, by any converter.
-        pixels: representative images of the models' input size, (height, width, channels) uint8 each.
+        samples: representative data for the models: for image classifiers images of the models' input size, (height,
+            width, channels) uint8 each; for other models a tuple of float arrays each, one per input.
         methods: some of `METHODS`; if empty, only the biases are corrected.
+        observation: what the float model computes on the samples, with those held out that `held_out` names; None to
+            observe it now.
         threads: number of threads that the runtime may use.
         progress: called with (stage, done, total).
 
@@ -105,51 +146,62 @@ def refine_model(
         The content of the better INT8 model, refined or unchanged; and the result of refining.
 
     Raises:
-        InputError: the models do not correspond, or there are too few images.
+        InputError: the models do not correspond, or there are too few samples.
         ModelError: the runtime cannot run a part of a model.
     """
-    if len(pixels) < _CHECK_EVERY:
-        raise InputError(f"{len(pixels)} images are too few to refine {candidate.path}; take {_CHECK_EVERY} or more")
-    checks = pixels[_CHECK_EVERY - 1 :: _CHECK_EVERY]
-    images = [image for number, image in enumerate(pixels, start=1) if number % _CHECK_EVERY]
+    checked = held_out(len(samples))
+    if not checked:
+        raise InputError(f"{len(samples)} images are too few to refine {candidate.path}; take {_CHECK_EVERY} or more")
     before = candidate.path.read_bytes()
-    integer = Graph(before, candidate.path)
-    for operator in integer.operators:  # before pairing, whose error message for a float file would mislead
-        if operator.name in WEIGHTED:
-            _check_integer(integer, operator)
-    pair = pair_graphs(read_graph(reference.path), integer)
-    for match in pair.operators:
-        _check_integer(integer, match.candidate)
-    expected = _probabilities(reference, pair.reference.content, checks, threads)
-
-    def distance(content: bytes) -> float:
-        """Return the mean L1 distance from the float model's probabilities, over the held-out images.
-
-        A background class is ignored.
-        """
-        found = _probabilities(candidate, content, checks, threads)
-        return float(np.abs(found[:, found.shape[1] - expected.shape[1] :] - expected).sum(axis=1).mean())
-
-    l1_before = distance(before)
+    pair = _paired(reference, Graph(before, candidate.path))
     layers, unchanged = _split_layers(pair)
     if not layers:
         raise InputError(f"{candidate.path}: has no layer that can be refined")
-    observers = range_observers(pair, GraphEditor(integer), unchanged) if "ranges" in methods else {}
-    tensors = [reference.tensor(image) for image in images]
-    sampled = not {"gain", "rounding"}.isdisjoint(methods)  # bias correction needs the mean patches only
-    inputs = observe(pair.reference, layers, tensors, sampled, observers, reference.runtime, threads, progress)
-    tensors = [candidate.tensor(image) for image in images]
+    if observation is None:
+        observation = observe(
+            pair.reference,
+            [reference.tensors(sample) for sample in samples],
+            held_out=checked,
+            patches=not {"gain", "rounding"}.isdisjoint(methods),  # bias correction needs the mean patches only
+            runtime=reference.runtime,
+            threads=threads,
+            progress=progress,
+        )
+    expected = [reference.meaning(outputs) for outputs in observation.outputs]
+    tensors = [candidate.tensors(sample) for sample in samples]
+
+    def errors(content: bytes) -> tuple[float, float]:
+        """Return the mean error of a version of the candidate on the samples held out, and on the others."""
+        changed = candidate.with_content(content, threads)
+        found = [changed.meaning(changed.run(sample)) for sample in tensors]
+        parts = [[n for n in range(len(samples)) if (n in checked) == held] for held in (True, False)]
+        of_held_out, of_fitted = (candidate.error([expected[n] for n in p], [found[n] for n in p]) for p in parts)
+        return of_held_out, of_fitted
+
+    errors_before = errors(before)
+    if "ranges" in methods:
+        progress("Checking", 0, 1)
+        narrowed, widened = (
+            sum(errors(_with_ranges(pair, observation, unchanged, narrow))) for narrow in (True, False)
+        )
+        if narrowed > widened:  # an image outside the narrowed ranges costs more than finer steps gain
+            methods = [method for method in methods if method != "ranges"]
+    fitted = [sample for number, sample in enumerate(tensors) if number not in checked]
+    inputs = [np.concatenate(arrays) for arrays in zip(*fitted, strict=True)]
     for tried in _fewer_and_fewer(methods):
-        fitted = list(observers.values()) if "ranges" in tried else []
-        after = _correct(pair, inputs, fitted, tensors, tried, candidate.runtime, threads, progress)
+        correction = _Correction(pair, observation, layers, tried, candidate.runtime, threads, progress)
+        after = correction.run(inputs, unchanged)
         progress("Checking", 0, 1)
         refinement = Refinement(
-            images=len(images),
-            checked_on=len(checks),
+            images=len(fitted),
+            checked_on=len(checked),
             layers=len(layers),
             methods=("bias", *tried),
-            l1_before=l1_before,
-            l1_after=distance(after),
+            error_before=errors_before[0],
+            error_after=(errors_after := errors(after))[0],
+            fitted_error_before=errors_before[1],
+            fitted_error_after=errors_after[1],
+            measure=candidate.measure,
             skipped_layers=tuple(unchanged.values()),
         )
         progress("Checking", 1, 1)
@@ -157,6 +209,38 @@ def refine_model(
             return after, refinement
         pair = pair_graphs(pair.reference, Graph(before, candidate.path))  # start again from the original
     return before, refinement
+
+
+def held_out(samples: int) -> range:
+    """Return the positions of the samples that refining is checked on, for a number of samples."""
+    return range(_CHECK_EVERY - 1, samples, _CHECK_EVERY)
+
+
+def _with_ranges(pair: GraphPair, observation: Observation, unchanged: Collection[int], narrowing: bool) -> bytes:
+    """Return the INT8 model with other ranges and nothing else changed."""
+    before = pair.candidate
+    pair = pair_graphs(pair.reference, Graph(before.content, before.path))
+    editor = GraphEditor(pair.candidate)
+    fit_ranges(pair, observation, editor, unchanged, narrowing=narrowing)
+    rescale_biases(editor, before)
+    return editor.content
+
+
+def _paired(reference: Refinable, integer: Graph) -> GraphPair:
+    """Pair the graphs of both models.
+
+    Raises:
+        InputError: the models do not correspond, or the second is not INT8.
+    """
+    kinds = [_activation_types(integer, operator) for operator in integer.operators if operator.name in WEIGHTED]
+    if kinds and not any(types <= _EIGHT_BITS for types in kinds):  # before pairing, whose message would mislead
+        first = next(operator for operator in integer.operators if operator.name in WEIGHTED)
+        raise InputError(
+            f"{integer.path}: is not INT8: its operator {first.index} ({first.name}) works on "
+            f"{', '.join(sorted(_activation_types(integer, first)))}; give an INT8 file, such as edgeq convert --int8 "
+            "writes"
+        )
+    return pair_graphs(read_graph(reference.path), integer)
 
 
 def _split_layers(pair: GraphPair) -> tuple[list[Layer], dict[int, str]]:
@@ -171,6 +255,8 @@ def _split_layers(pair: GraphPair) -> tuple[list[Layer], dict[int, str]]:
     for match in pair.operators:
         reference, candidate = Layer(pair.reference, match.reference), Layer(pair.candidate, match.candidate)
         operator = match.candidate
+        if not _activation_types(pair.candidate, operator) <= _EIGHT_BITS:
+            continue  # in float on purpose, or int32 in both models
         if operator.name in WEIGHTED and _are_alike(reference, candidate):
             layers.append(reference)
         elif operator.name in _WITH_WEIGHTS and set(operator.inputs[:2]) - set(pair.candidate.activations(operator)):
@@ -193,53 +279,63 @@ def _fewer_and_fewer(methods: Collection[str]) -> list[tuple[str, ...]]:
     return [wanted[:count] for count in range(len(wanted), 0, -1)] or [()]
 
 
-def _check_integer(graph: Graph, operator: Operator) -> None:
-    """Raise an InputError if an operator's activations are not 8-bit integers."""
-    types = graph.dtypes((*graph.activations(operator), *operator.outputs))
-    if not types <= {"int8", "uint8"}:
-        raise InputError(
-            f"{graph.path}: is not full-integer INT8: its operator {operator.index} ({operator.name}) works on "
-            f"{', '.join(sorted(types))}; give a full-integer file, such as edgeq convert --int8 writes"
-        )
+def _activation_types(graph: Graph, operator: Operator) -> set[str]:
+    """Return the types of an operator's activations and outputs."""
+    return graph.dtypes((*graph.activations(operator), *operator.outputs))
 
 
-def _correct(
-    pair: GraphPair,
-    inputs: Mapping[int, Inputs],
-    observers: Sequence[RangeObserver],
-    tensors: Sequence[npt.NDArray[Any]],
-    methods: Collection[str],
-    runtime: str,
-    threads: int,
-    progress: Progress,
-) -> bytes:
-    """Correct all layers of the pair's INT8 model on its input tensors, and return the corrected model's content."""
-    graph = pair.candidate
-    editor = GraphEditor(graph)
-    for observer in observers:
-        observer.fit(editor)
-    matches = {match.candidate.index: match for match in pair.operators if match.reference.index in inputs}
-    store = ActivationStore(graph, np.concatenate(tensors))
-    for done, operator in enumerate(graph.operators, start=1):
-        match = matches.get(operator.index)
-        if match is not None:
-            layer, counterpart = Layer(graph, operator), Layer(pair.reference, match.reference)
-            expected = inputs[match.reference.index]
-            seen = observe_integers(layer, store.values[layer.input.index], expected.positions)
-            work = editor, layer, counterpart, seen, expected, match.extra_channels
-            if "rounding" in methods:
-                gptq_round(*work, compensate="mending" in methods)
-            if "gain" in methods:
-                correct_scale(*work)
-            correct_bias(*work)
-        store.run(OperatorRunner(graph, operator, runtime, threads), operator.outputs[0])
-        progress("Refining", done, len(graph.operators))
-    return editor.content
+@dataclass(frozen=True)
+class _Correction:
+    """Corrects all layers of an INT8 model.
 
+    Attributes:
+        pair: the graphs of both models.
+        observation: what the float model computed.
+        layers: the float model's layers whose counterparts can be corrected.
+        methods: the corrections to apply beside that of the bias.
+        runtime: the runtime that runs the INT8 model's operators.
+        threads: number of threads that it may use.
+        progress: called with ("Refining", done, total).
+    """
 
-def _probabilities(
-    model: Model, content: bytes, pixels: Sequence[npt.NDArray[np.uint8]], threads: int
-) -> npt.NDArray[np.float64]:
-    """Return the probabilities of images, (images, classes) float64, from `content`, a version of `model`."""
-    changed = model.with_content(content, threads)
-    return np.stack([changed.probabilities(changed.invoke(changed.tensor(image))) for image in pixels])
+    pair: GraphPair
+    observation: Observation
+    layers: Sequence[Layer]
+    methods: Collection[str]
+    runtime: str
+    threads: int
+    progress: Progress
+
+    def run(self, inputs: Sequence[npt.NDArray[Any]], unchanged: Collection[int]) -> bytes:
+        """Correct the model on its input tensors, and return its new content.
+
+        Args:
+            inputs: one array per input of the model with its values for all samples.
+            unchanged: indices of the operators whose biases cannot be rescaled.
+        """
+        graph = self.pair.candidate
+        editor = GraphEditor(graph)
+        if self.methods:
+            fit_ranges(self.pair, self.observation, editor, unchanged, narrowing="ranges" in self.methods)
+        corrected = {layer.operator.index for layer in self.layers}
+        matches = {m.candidate.index: m for m in self.pair.operators if m.reference.index in corrected}
+        store = ActivationStore(graph, inputs)
+        for done, operator in enumerate(graph.operators, start=1):
+            if operator.index in matches:
+                self._correct(editor, matches[operator.index], store)
+            store.run(OperatorRunner(graph, operator, self.runtime, self.threads), operator.outputs)
+            self.progress("Refining", done, len(graph.operators))
+        return editor.content
+
+    def _correct(self, editor: GraphEditor, match: OperatorPair, store: ActivationStore) -> None:
+        """Correct one layer on the integer model's activations before it."""
+        layer, counterpart = Layer(editor.graph, match.candidate), Layer(self.pair.reference, match.reference)
+        expected = self.observation.inputs[match.reference.index]
+        seen = observe_integers(layer, store.values[layer.input.index], expected.positions)
+        work = editor, layer, counterpart, seen, expected, match.extra_channels
+        make_room_for_bias(editor, layer, counterpart, match.extra_channels)
+        if "rounding" in self.methods:
+            gptq_round(*work, compensate="mending" in self.methods)
+        if "gain" in self.methods:
+            correct_scale(*work)
+        correct_bias(*work)

@@ -12,7 +12,7 @@ from edgeq.report.tables import size
 if TYPE_CHECKING:
     from edgeq.bundling import Bundle
     from edgeq.calibration import CalibrationSet, SyntheticSet
-    from edgeq.conversion import Conversion
+    from edgeq.conversion import Conversion, ConvertedModel
     from edgeq.refinement import RefinedModel, Refinement
 
 __all__ = [
@@ -30,13 +30,12 @@ _MOST_SKIPPED_SHOWN = 10
 
 def conversion_lines(conversion: Conversion) -> list[str]:
     """Format the files of a conversion, their calibration and refinement, and what the targets do not support."""
-    from edgeq.conversion import FORMATS
     from edgeq.report.inspection import target_lines
 
     models, preprocessing = conversion.models.values(), conversion.preprocessing
     width = max(len(str(model.path)) for model in models)
     low, high = preprocessing.real_range
-    lines = [f"{m.path!s:<{width}}  {size(m.size_bytes):>9}  {FORMATS[m.format].description}" for m in models]
+    lines = [f"{m.path!s:<{width}}  {size(m.size_bytes):>9}  {_description(m)}" for m in models]
     lines.append(
         f"Input: {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
         f"{low:.4g}..{high:.4g}."
@@ -47,6 +46,7 @@ def conversion_lines(conversion: Conversion) -> list[str]:
     for model in models:
         if model.refinement is not None:
             lines.append(refinement_line(model.refinement))
+        lines += kept_float_lines(model)
         if model.remark:
             lines.append(f"{model.path.name}: {model.remark}.")
     if not conversion.labels:
@@ -57,6 +57,25 @@ def conversion_lines(conversion: Conversion) -> list[str]:
         for report in model.targets:
             lines += ["", model.path.name, *target_lines(report)]
     return lines
+
+
+def _description(model: ConvertedModel) -> str:
+    """Describe a file's format, and how many operators of an INT8 file are in float."""
+    from edgeq.conversion import FORMATS
+
+    count = len(model.float_operators)
+    if not count:
+        return FORMATS[model.format].description
+    return f"INT8, {count} {'operator' if count == 1 else 'operators'} in float"
+
+
+def kept_float_lines(model: ConvertedModel) -> list[str]:
+    """List the operators that were left in float: what that reduced, and what it costs."""
+    return [
+        f"In float: {', '.join(step.operators)}. Mean L1 {step.error_before:.4f} before, {step.error_after:.4f} after "
+        f"(without refinement); {step.latency_ms:+.2f} ms, {step.size_bytes / 1e6:+.2f} MB."
+        for step in model.kept_float
+    ]
 
 
 def refined_lines(refined: RefinedModel) -> list[str]:
@@ -82,9 +101,10 @@ def synthetic_set_lines(made: SyntheticSet) -> list[str]:
 
 def refinement_line(refinement: Refinement) -> str:
     """Describe a refinement, and the layers that were not refined."""
-    before, after = f"{refinement.l1_before:.4f}", f"{refinement.l1_after:.4f}"
+    before, after = f"{refinement.error_before:.4f}", f"{refinement.error_after:.4f}"
     measured = (
-        f"Mean L1 of the probabilities on {refinement.checked_on} held-out images: {before} before, {after} after."
+        f"Mean L1 of the probabilities on {refinement.checked_on} held-out images: {before} before, {after} after; on "
+        f"the others: {refinement.fitted_error_before:.4f} before, {refinement.fitted_error_after:.4f} after."
     )
     if not refinement.kept:
         return f"Kept the unrefined model, because refinement did not improve it. {measured}"

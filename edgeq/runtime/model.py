@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -122,7 +123,8 @@ class Model:
         """Make a copy of this model that runs another flatbuffer of the same graph.
 
         Args:
-            content: a .tflite flatbuffer that differs from this model's file only in weights, scales and zero points.
+            content: a .tflite flatbuffer that differs from this model's file only in weights, scales and zero points,
+                and not in those of the input.
             threads: number of threads that the interpreter may use.
 
         Raises:
@@ -130,6 +132,7 @@ class Model:
         """
         changed = copy(self)
         changed._interpreter = open_content(content, str(self.path), self.runtime, threads)
+        changed.output = self._only_tensor("output", changed._interpreter.get_output_details())
         return changed
 
     @cached_property
@@ -211,6 +214,31 @@ class Model:
             exponentials = np.exp(real - real.max())
             return np.asarray(exponentials / exponentials.sum(), np.float64)
         return real
+
+    measure = "l1"
+    """Name of the measure of `error`, in a refinement's record."""
+
+    def tensors(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[Any]]:
+        """Turn an image's pixels into the tuple of the network's only input tensor, see :meth:`tensor`."""
+        return (self.tensor(pixels),)
+
+    def run(self, tensors: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any]]:
+        """Run the network on its only input tensor, see :meth:`invoke`; return the only output tensor."""
+        return (self.invoke(tensors[0]),)
+
+    def meaning(self, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        """Return the probabilities that the only output tensor holds, see :meth:`probabilities`."""
+        return self.probabilities(outputs[0])
+
+    def error(self, expected: Sequence[npt.NDArray[np.float64]], found: Sequence[npt.NDArray[np.float64]]) -> float:
+        """Return the mean L1 distance of probabilities, in 0..2.
+
+        Args:
+            expected: the float model's, (classes,) for each image.
+            found: this model's, of which the last classes count: a background class comes before them.
+        """
+        distances = [np.abs(q[len(q) - len(p) :] - p).sum() for p, q in zip(expected, found, strict=True)]
+        return float(np.mean(distances))
 
     def classify(self, source: images.Source) -> npt.NDArray[np.float64]:
         """Classify one image.

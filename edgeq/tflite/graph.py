@@ -15,7 +15,7 @@ from edgeq.errors import ModelError, RuntimeUnavailableError
 from edgeq.quantization import Quantization
 from edgeq.tflite.header import check_file
 
-__all__ = ["ABSENT", "Graph", "Operator", "Tensor", "load_schema", "read_graph"]
+__all__ = ["ABSENT", "Graph", "Operator", "Tensor", "is_builtin", "load_schema", "read_graph"]
 
 _NUMPY_TYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
 _NUMPY_TYPES += ("float16", "float32", "float64", "complex64", "complex128")
@@ -190,6 +190,11 @@ def read_graph(path: str | Path) -> Graph:
     """
     check_file(path)
     return Graph(Path(path).read_bytes(), path)
+
+
+def is_builtin(operator: str) -> bool:
+    """Return whether a type of operator is one of TFLite's own, not a custom one."""
+    return operator in _operator_names().values()
 
 
 def load_schema() -> Any:

@@ -71,7 +71,7 @@ class TestSuccess:
         assert lines[2:] == [
             "Input: 32x32 RGB, pixels normalized to -1..1.",
             f"Calibrated on 12 images from {photos} (seed 0).",
-            refinement_line(Refinement(**{key: value for key, value in refinement.items() if key != "kept"})),
+            refinement_line(Refinement(**{k.replace("l1", "error"): v for k, v in refinement.items() if k != "kept"})),
         ]
         assert (refinement["images"], refinement["checked_on"]) == (10, 2)
         picture = colour_picture("red", seed=4)
@@ -124,7 +124,8 @@ class TestSuccess:
             sentence = done.out.splitlines()[-1]
             assert sentence.startswith("Refined on 32 images. ")
             assert (
-                f"on 8 held-out images: {record['l1_before']:.4f} before, {record['l1_after']:.4f} after." in sentence
+                f"on 8 held-out images: {record['l1_before']:.4f} before, {record['l1_after']:.4f} after; on"
+                in sentence
             )
             assert record["l1_after"] < 0.65 * record["l1_before"]
 
@@ -364,7 +365,7 @@ class TestNetworksOfEdgeqTrain:
 
 def make_bad_inputs(folder: Path) -> None:
     (folder / "odd.keras").write_text("no network")
-    (folder / "odd.onnx").write_text("no network")
+    (folder / "odd.pkl").write_text("no network")
     (folder / "odd.h5").write_text("no weights")
     (folder / "two.txt").write_text("a\nb\n")
     (folder / "few").mkdir()
@@ -381,7 +382,7 @@ class TestErrors:
         ("arguments", "message"),
         [
             pytest.param(["missing.keras"], "missing.keras: no such model", id="source-missing"),
-            pytest.param(["odd.onnx"], "odd.onnx: neither a Keras model", id="source-of-another-kind"),
+            pytest.param(["odd.pkl"], "odd.pkl: neither a Keras model", id="source-of-another-kind"),
             pytest.param(["none"], "none: is a folder, but not a SavedModel", id="source-any-folder"),
             pytest.param(["odd.keras"], "odd.keras: Keras cannot load this model", id="source-damaged"),
             pytest.param(["COLOURS", "--normalize", "2"], "normalization '2': must be one of", id="normalization-odd"),

@@ -53,7 +53,8 @@ def test_writes_a_better_file_beside_the_integer_one(here: Path, edgeq_here: Run
     assert record["l1_after"] < 0.65 * record["l1_before"]
     assert sentence == (
         f"Refined on {record['images']} images. Mean L1 of the probabilities on {record['checked_on']} held-out "
-        f"images: {record['l1_before']:.4f} before, {record['l1_after']:.4f} after."
+        f"images: {record['l1_before']:.4f} before, {record['l1_after']:.4f} after; on the others: "
+        f"{record['fitted_l1_before']:.4f} before, {record['fitted_l1_after']:.4f} after."
     )
     assert record["images"] + record["checked_on"] == 100
 
@@ -145,8 +146,8 @@ class TestErrors:
             pytest.param([*FILES, "--calib", "empty"], "empty: 0 usable images", id="photos-none"),
             pytest.param([*FILES, "--calib-count", 4], "4 is not in the range x>=10", id="too-few"),
             pytest.param([FILES[0], "text.tflite"], "text.tflite: not a TFLite model", id="no-model"),
-            pytest.param([FILES[0], FILES[0]], "is not full-integer INT8", id="both-float"),
-            pytest.param(FILES[::-1], "is not full-integer INT8", id="the-wrong-way-round"),
+            pytest.param([FILES[0], FILES[0]], "is not INT8: its operator 0", id="both-float"),
+            pytest.param(FILES[::-1], "is not INT8: its operator 0", id="the-wrong-way-round"),
             pytest.param([FILES[0], "COLOURS"], "operator 0 (CONV_2D to 16x16x8)", id="mismatch"),
             pytest.param([*FILES, "--out", "empty"], "empty: cannot write", id="out-a-folder"),
             pytest.param([*FILES, "--out", "text.tflite/x.tflite"], "cannot write", id="out-below-a-file"),

@@ -164,8 +164,8 @@ class TestSuccess:
         assert (result["training_photos"], result["validation_photos"]) == (96, 24)
         assert result["validation_top1"] >= 0.75
         assert read_metadata("flowers.keras").provenance["begun_with"]["weights"] == "imagenet"
-        options = ("--int8", "--calib", "flowers", "--calib-count", 20, "--no-refine")
-        assert edgeq_here("convert", "flowers.keras", *options).code == 0
+        calibration = ("--calib", "flowers", "--calib-count", 20, "--no-refine")
+        assert edgeq_here("convert", "flowers.keras", "--int8", *calibration).code == 0
         done = edgeq_here("infer", "flowers", "--model", "models/flowers_int8.tflite", "--top", 1, "--json")
         assert (done.code, done.err) == (0, "")
         found = [json.loads(line) for line in done.out.splitlines()]

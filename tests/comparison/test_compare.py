@@ -69,14 +69,14 @@ def right(make: Make) -> Path:
 @pytest.fixture(scope="module")
 def bare_models(colour_network: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The colour network as the converter gives it, without metadata: bare_fp32.tflite and bare_int16x8.tflite."""
-    from edgeq.conversion.converter import freeze
+    from edgeq.conversion.keras import freeze
 
     out = tmp_path_factory.mktemp("bare")
     chosen = choose_images(photos, COLOURS_INPUT, count=10)
     with quiet():
         frozen = freeze(open_network(colour_network))
         for form in ("fp32", "int16x8"):
-            content = frozen.to_tflite(FORMATS[form], "int8", chosen, COLOURS_INPUT, lambda *_: None)
+            content = frozen.to_tflite(FORMATS[form], chosen, COLOURS_INPUT, lambda *_: None)
             (out / f"bare_{form}.tflite").write_bytes(content)
     return out
 

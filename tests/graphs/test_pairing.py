@@ -143,7 +143,5 @@ class TestMismatches:
                 if tensor.shape is not None and len(tensor.shape) == 4 and tensor.shape[1] == 16:
                     tensor.shape = np.array([2, *tensor.shape[1:]], np.int32)
 
-        with pytest.raises(
-            InputError, match=r"changed.tflite: operator 0 .* does not make one activation of one image"
-        ):
+        with pytest.raises(InputError, match=r"changed.tflite: operator 0 .* does not make activations of one image"):
             pair_graphs(changed(blocks.fp32, open_batch), read_graph(blocks.int8))

@@ -28,10 +28,10 @@ from edgeq.tflite.graph import read_graph
 activation_store._IN_MEMORY_BYTES = 0
 graph = read_graph(sys.argv[1])
 shape = graph.tensors[graph.inputs[0]].shape
-store = activation_store.ActivationStore(graph, np.zeros((500, *shape[1:]), np.int8))
+store = activation_store.ActivationStore(graph, [np.zeros((500, *shape[1:]), np.int8)])
 try:
     for operator in graph.operators:
-        store.run(OperatorRunner(graph, operator), operator.outputs[0])
+        store.run(OperatorRunner(graph, operator), operator.outputs)
 except InputError as error:
     print(error)
 """
@@ -44,9 +44,9 @@ def test_on_disk_as_in_memory(blocks: IntegerPair, monkeypatch: pytest.MonkeyPat
     results = []
     for limit in (1 << 28, 0):
         monkeypatch.setattr(activation_store, "_IN_MEMORY_BYTES", limit)
-        store = ActivationStore(graph, tensors)
+        store = ActivationStore(graph, [tensors])
         for operator in graph.operators:
-            store.run(OperatorRunner(graph, operator), operator.outputs[0])
+            store.run(OperatorRunner(graph, operator), operator.outputs)
         assert list(store.values) == list(graph.outputs)  # all others have been let go of
         results.append(store.values[graph.outputs[0]])
     assert [isinstance(result.base, np.memmap) or isinstance(result, np.memmap) for result in results] == [False, True]

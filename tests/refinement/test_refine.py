@@ -60,16 +60,18 @@ class TestResult:
         content, result = refined
         checks = blocks.pixels[4::5]
         assert (result.images, result.checked_on, result.layers, result.kept) == (32, 8, 10, True)
-        assert result.l1_before == pytest.approx(l1(blocks, blocks.int8, checks), abs=1e-6)
-        assert result.l1_after == pytest.approx(l1(blocks, written(content, tmp_path), checks), abs=1e-6)
-        assert result.l1_after < 0.65 * result.l1_before
+        assert result.error_before == pytest.approx(l1(blocks, blocks.int8, checks), abs=1e-6)
+        assert result.error_after == pytest.approx(l1(blocks, written(content, tmp_path), checks), abs=1e-6)
+        assert result.error_after < 0.65 * result.error_before
         assert result.to_json() == {
             "images": 32,
             "checked_on": 8,
             "layers": 10,
             "methods": ["bias", *METHODS],
-            "l1_before": result.l1_before,
-            "l1_after": result.l1_after,
+            "l1_before": result.error_before,
+            "l1_after": result.error_after,
+            "fitted_l1_before": result.fitted_error_before,
+            "fitted_l1_after": result.fitted_error_after,
             "kept": True,
         }
 
@@ -112,7 +114,7 @@ class TestResult:
             pixels[number] = rng.integers(0, 256, pixels[number].shape, np.uint8)
         content, result = refine_model(*opened(blocks), pixels)
         assert content == refined[0]
-        assert result.l1_before != refined[1].l1_before
+        assert result.error_before != refined[1].error_before
         pixels = list(blocks.pixels)
         pixels[3] = pixels[4]
         assert refine_model(*opened(blocks), pixels)[0] != refined[0]  # the others do count
@@ -123,7 +125,7 @@ class TestResult:
         content, result = refine_model(*opened(blocks), pixels)
         assert content == blocks.int8.read_bytes()
         assert not result.kept
-        assert result.l1_after >= result.l1_before
+        assert result.error_after >= result.error_before
         assert result.to_json()["kept"] is False
 
     def test_weights_outside_the_flatbuffer(
@@ -143,7 +145,7 @@ class TestResult:
         calls: list[tuple[str, int, int]] = []
         refine_model(*opened(blocks), blocks.pixels[:10], **BIAS_ONLY, progress=lambda *call: calls.append(call))
         stages = list(dict.fromkeys(stage for stage, _, _ in calls))
-        assert stages == ["Observing the float network", "Refining", "Checking"]
+        assert stages == ["Calibrating", "Refining", "Checking"]
         for stage in stages:
             numbers = [(done, total) for name, done, total in calls if name == stage]
             assert numbers == sorted(numbers)
@@ -167,8 +169,8 @@ class TestBiases:
         path = self.damaged(blocks, tmp_path)
         content, result = refine_model(*opened(blocks, path), blocks.pixels, **BIAS_ONLY)
         assert result.kept
-        assert result.l1_before > 0.15
-        assert result.l1_after < 0.2 * result.l1_before
+        assert result.error_before > 0.15
+        assert result.error_after < 0.2 * result.error_before
         graphs = [Graph(c, "m") for c in (blocks.int8.read_bytes(), path.read_bytes(), content)]
         for operator in graphs[0].operators:
             if operator.name in WEIGHTED:
@@ -204,7 +206,7 @@ class TestBiases:
 
     def test_weights_and_ranges_stay_as_they_are(self, blocks: IntegerPair) -> None:
         content, result = refine_model(*opened(blocks), blocks.pixels, **BIAS_ONLY)
-        assert result.l1_after < 0.65 * result.l1_before
+        assert result.error_after < 0.65 * result.error_before
         before, after = read_graph(blocks.int8), Graph(content, "refined")
         for old, new in zip(before.tensors, after.tensors, strict=True):
             assert old.quantization.scale == pytest.approx(new.quantization.scale, rel=1e-6)
@@ -236,7 +238,7 @@ class TestGain:
         assert (result.kept, result.methods) == (True, ("bias", "gain"))
         found = self.scales(Graph(content, "refined")) / self.scales(read_graph(blocks.int8))
         np.testing.assert_allclose(found, 1, atol=0.02)
-        assert result.l1_after < 0.65 * result.l1_before
+        assert result.error_after < 0.65 * result.error_before
 
     def test_scales_whole_layers_and_leaves_the_integers_alone(self, blocks: IntegerPair) -> None:
         content, _ = refine_model(*opened(blocks), blocks.pixels, methods=("gain",))
@@ -273,7 +275,7 @@ class TestRefused:
     def test_files_that_are_not_full_integer(self, form: str, colour_models: Path) -> None:
         reference, candidate = (Model(colour_models / f"colours_{name}.tflite") for name in ("fp32", form))
         pixels = [np.full((32, 32, 3), 9 * i, np.uint8) for i in range(10)]
-        with pytest.raises(InputError, match=rf"colours_{form}\.tflite: is not full-integer INT8: its op") as caught:
+        with pytest.raises(InputError, match=rf"colours_{form}\.tflite: is not INT8: its op") as caught:
             refine_model(reference, candidate, pixels)
         assert "\n" not in str(caught.value)
 

@@ -35,11 +35,11 @@ EVERYTHING = ModelMetadata(
 @pytest.fixture(scope="module")
 def bare_model(colour_network: Path) -> bytes:
     """The colour network as the converter gives it, without metadata."""
-    from edgeq.conversion.converter import freeze
+    from edgeq.conversion.keras import freeze
 
     with quiet():
         frozen = freeze(open_network(colour_network))
-        return frozen.to_tflite(FORMATS["fp32"], "int8", None, COLOURS_INPUT, lambda *_: None)
+        return frozen.to_tflite(FORMATS["fp32"], None, COLOURS_INPUT, lambda *_: None)
 
 
 @pytest.fixture(scope="module")

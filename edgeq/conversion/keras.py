@@ -33,18 +33,16 @@ class FrozenNetwork:
     def to_tflite(
         self,
         form: Format,
-        io: str,
         calibration: CalibrationSet | None,
         preprocessing: Preprocessing,
         progress: Progress,
         targets: Sequence[str] = (),
     ) -> bytes:
-        """Convert to a .tflite flatbuffer.
+        """Convert to a .tflite flatbuffer, in any format but ``int8``.
 
         Args:
             form: the format to convert to.
-            io: type of the input and output of an ``int8`` file, one of `IO_TYPES`.
-            calibration: the representative dataset, for a calibrated format.
+            calibration: the representative dataset, for ``int16x8``.
             preprocessing: how the dataset's pixels become the network's input.
             progress: called with (stage, done, total).
             targets: names in ``edgeq.inspection.TARGETS``: where the file is to run.
@@ -65,12 +63,8 @@ class FrozenNetwork:
         if form.calibrated:
             assert calibration is not None
             converter.representative_dataset = lambda: _representative(calibration, preprocessing, progress)
-            operators = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-            if form.name == "int16x8":
-                operators = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            operators = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             converter.target_spec.supported_ops = [operators]
-        if form.name == "int8":
-            converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io)
         try:
             return bytes(converter.convert())
         except Exception as error:  # the converter raises exceptions of many types, mostly with messages from C++
