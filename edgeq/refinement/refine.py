@@ -180,7 +180,6 @@ def refine_model(
 
     errors_before = errors(before)
     if "ranges" in methods:
-        progress("Checking", 0, 1)
         narrowed, widened = (
             sum(errors(_with_ranges(pair, observation, unchanged, narrow))) for narrow in (True, False)
         )
