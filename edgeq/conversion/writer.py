@@ -181,7 +181,7 @@ class _File:
         job.verify(self.form, self.name, self.part, made.names)
         refinement, remark = self._refine() if self.form.name == "int8" and job.refine else (None, "")
         size = self.part.stat().st_size
-        return ConvertedModel(path, self.form.name, size, refinement, remark, tuple(sorted(made.names)), made.steps)
+        return ConvertedModel(path, self.form.name, size, refinement, remark, _short(made.names), made.steps)
 
     def _flatbuffer(self) -> Mixed:
         """Convert to the format."""
@@ -209,7 +209,7 @@ class _File:
         )
 
     def _pack(self, flatbuffer: bytes, in_float: Collection[str] = ()) -> None:
-        more = self.facts | ({"float_operators": sorted(in_float)} if in_float else {})
+        more = self.facts | ({"float_operators": list(_short(in_float))} if in_float else {})
         self.job.pack(self.form, Path(self.name).stem, self.part, flatbuffer, self._kind, more)
 
     @property
@@ -264,6 +264,11 @@ class _File:
             return None, f"not refined: {error}"
         self.part.write_bytes(content)
         return refinement, ""
+
+
+def _short(names: Collection[str]) -> tuple[str, ...]:
+    """Return names of tensors without those of the operators that were fused into theirs, sorted."""
+    return tuple(sorted(name.partition(";")[0] for name in names))
 
 
 def _provenance(

@@ -76,6 +76,8 @@ def _facts(i: Inspection) -> list[str]:
     if not i.provenance:
         facts.append("The file has no provenance.")
     for name, value in i.provenance.items():
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))  # noqa: PLW2901
         items = value.items() if isinstance(value, dict) else ()
         text = ", ".join(f"{key} {item}" for key, item in items if not isinstance(item, list | dict)) or value
         facts.append(f"{name.replace('_', ' ')}: {text}")
