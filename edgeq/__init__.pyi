@@ -20,12 +20,18 @@ from edgeq.comparison import LayerDrift as LayerDrift
 from edgeq.comparison import ModelResult as ModelResult
 from edgeq.comparison import compare as compare
 from edgeq.comparison import compare_backends as compare_backends
+from edgeq.comparison.tensor_result import OutputDrift as OutputDrift
+from edgeq.comparison.tensor_result import SampleDrift as SampleDrift
+from edgeq.comparison.tensor_result import TensorComparison as TensorComparison
+from edgeq.comparison.tensors import compare_tensors as compare_tensors
 from edgeq.conversion import Conversion as Conversion
 from edgeq.conversion import ConvertedModel as ConvertedModel
 from edgeq.conversion import convert as convert
 from edgeq.errors import EdgeqError as EdgeqError
 from edgeq.inference import classify as classify
 from edgeq.inference import classify_all as classify_all
+from edgeq.inference.tensors import TensorAnswer as TensorAnswer
+from edgeq.inference.tensors import infer_tensors as infer_tensors
 from edgeq.inspection import Inspection as Inspection
 from edgeq.inspection import TargetReport as TargetReport
 from edgeq.inspection import check_target as check_target
@@ -45,6 +51,7 @@ from edgeq.refinement import refine as refine
 from edgeq.report.markdown import write_markdown as write_markdown
 from edgeq.report.page import write_report as write_report
 from edgeq.runtime import Model as Model
+from edgeq.runtime import TensorModel as TensorModel
 from edgeq.tflite.metadata import ModelMetadata as ModelMetadata
 from edgeq.tflite.metadata import Overrides as Overrides
 from edgeq.tflite.metadata import read_labels as read_labels

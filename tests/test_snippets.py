@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import COLOURS, ROOT, colour_picture
+from tensors.networks import small_networks
 
 keras = pytest.importorskip("keras")
 
@@ -62,6 +63,10 @@ def workplace(
         (tmp_path / name).symlink_to(photos)
     (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in COLOURS))
     colour_picture("red", seed=9).save(tmp_path / "parrot.jpg")
+    arm = small_networks()["two_by_two"]
+    shutil.copy(arm.path, tmp_path / "arm_float32.tflite")
+    shutil.copy(arm.data, tmp_path / "evaluation.npz")
+    (tmp_path / "samples").symlink_to(arm.calibration)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -10,14 +10,17 @@ from edgeq.calibration.representative import (
     require_images,
     shipped_images,
 )
+from edgeq.calibration.sample_set import SampleSet, choose_samples
 from edgeq.calibration.synthetic_set import SyntheticSet, synthesize_calibration
 
 __all__ = [
     "MINIMUM_IMAGES",
     "CalibrationSet",
     "CalibrationSource",
+    "SampleSet",
     "SyntheticSet",
     "choose_images",
+    "choose_samples",
     "require_images",
     "shipped_images",
     "synthesize_calibration",

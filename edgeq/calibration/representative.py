@@ -24,6 +24,7 @@ __all__ = [
     "CalibrationSet",
     "CalibrationSource",
     "choose_images",
+    "record_of",
     "require_images",
     "shipped_images",
 ]
@@ -52,17 +53,27 @@ class CalibrationSet:
     seed: int
     digests: tuple[str, ...]
 
-    def provenance(self) -> dict[str, Any]:
-        """Return the record of this set that a calibrated model stores: plain JSON data, without paths.
+    @property
+    def samples(self) -> tuple[npt.NDArray[np.uint8], ...]:
+        """What the network is run on: `pixels`."""
+        return self.pixels
 
-        It has a fingerprint of each image, by which a comparison recognizes images that the model was calibrated on.
-        """
-        return {
-            "count": len(self.files),
-            "seed": self.seed,
-            "sha256": hashlib.sha256("\n".join(self.digests).encode()).hexdigest(),
-            "fingerprints": [digest[:FINGERPRINT_LENGTH] for digest in self.digests],
-        }
+    def provenance(self) -> dict[str, Any]:
+        """Return the record of this set that a calibrated model stores, see `record_of`."""
+        return record_of(self.digests, self.seed)
+
+
+def record_of(digests: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return the record of a calibration set that a calibrated model stores: plain JSON data, without paths.
+
+    It has a fingerprint of each image or sample, by which a comparison recognizes what the model was calibrated on.
+    """
+    return {
+        "count": len(digests),
+        "seed": seed,
+        "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+        "fingerprints": [digest[:FINGERPRINT_LENGTH] for digest in digests],
+    }
 
 
 CalibrationSource = str | Path | Sequence[str | Path] | CalibrationSet | None

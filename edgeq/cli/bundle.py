@@ -8,8 +8,9 @@ import click
 
 from edgeq.bundling import bundle, write_c_array
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import make_overrides, model_options
+from edgeq.cli.options import make_overrides, model_options, task_option
 from edgeq.report.files import bundle_lines
+from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["command"]
 
@@ -38,8 +39,9 @@ __all__ = ["command"]
     is_flag=True,
     help="Write only the model, as NAME.h and NAME.c in DIR, for microcontrollers.",
 )
+@task_option
 @model_options
-def command(model: str, target: str, wheels: str | None, c_array: bool, **about_model: Any) -> None:
+def command(model: str, target: str, wheels: str | None, c_array: bool, task: str | None, **about_model: Any) -> None:
     """Pack a model with everything that a board without edgeq needs.
 
     Use it to deploy a finished model. The bundle contains the model, its labels, a script run.py, requirements.txt,
@@ -65,7 +67,9 @@ def command(model: str, target: str, wheels: str | None, c_array: bool, **about_
     if c_array:
         if wheels or target.lower().endswith(".zip"):
             raise click.UsageError("--c-array writes into a folder: give --out a folder, and omit --wheels")
-        for path in write_c_array(model, target, overrides):
+        for path in write_c_array(model, target, overrides, task):
             click.echo(path)
         return
+    if read_task(model, task) == TENSORS:
+        raise click.UsageError("a model of plain tensors can only be written with --c-array")
     click.echo("\n".join(bundle_lines(bundle(model, target, wheels=wheels, overrides=overrides))))

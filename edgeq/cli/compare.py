@@ -11,8 +11,16 @@ from typing import Any
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import FiniteRange, json_option, make_overrides, model_options, on_option, runtimes_option
-from edgeq.cli.output import complain, show
+from edgeq.cli.options import (
+    FiniteRange,
+    json_option,
+    make_overrides,
+    model_options,
+    on_option,
+    runtimes_option,
+    task_option,
+)
+from edgeq.cli.output import complain, refuse_given, show
 from edgeq.cli.progress import Progress
 from edgeq.comparison import compare, compare_backends
 from edgeq.errors import EXIT_ERROR, EXIT_GATE_MISSED, InputError
@@ -20,7 +28,9 @@ from edgeq.report.across_backends import backend_comparison_lines
 from edgeq.report.markdown import write_markdown
 from edgeq.report.page import require_packages, write_report
 from edgeq.report.terminal import comparison_lines
+from edgeq.samples import holds_arrays
 from edgeq.tflite.metadata import Overrides
+from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["command"]
 
@@ -33,9 +43,11 @@ _MODELS = Path("models")
     "Input",
     "--data",
     required=True,
-    metavar="DIR|CSV",
-    help="Images to compare on: a folder, or a CSV file that lists images and classes. Do not use calibration images.",
+    metavar="DIR|CSV|NPZ",
+    help="Images to compare on: a folder, or a CSV file that lists images and classes. Do not use calibration images. "
+    "For a model that is no image classifier: a folder of .npz files, or one file.",
 )
+@task_option
 @option(
     "Comparison",
     "--layers",
@@ -63,6 +75,14 @@ _MODELS = Path("models")
     metavar="FRACTION",
     help="Exit with 1 if the top-1 agreement is below this fraction, such as 0.95.",
 )
+@option(
+    "Limits",
+    "--min-sqnr",
+    type=FiniteRange(),
+    metavar="DB",
+    help="Exit with 1 if the SQNR of an output is below this number of decibels, such as 30. For models that are no "
+    "image classifiers.",
+)
 @runtimes_option
 @on_option
 @model_options
@@ -85,11 +105,13 @@ _MODELS = Path("models")
 def command(
     models: tuple[str, ...],
     data: str,
+    task: str | None,
     json_path: str | None,
     report_path: str | None,
     markdown_path: str | None,
     max_drop: float | None,
     min_agreement: float | None,
+    min_sqnr: float | None,
     layers: bool,
     workers: int | None,
     hosts: tuple[str, ...],
@@ -106,8 +128,9 @@ def command(
     given by --on. All of them get the same input tensors.
 
     DIR has one sub-folder per class, or images and a labels.csv (columns: file, class_index), or only images. If the
-    true classes are unknown, accuracy is not measured. Exit codes: 0 if all limits are met, 1 if a limit is missed, 2
-    on errors.
+    true classes are unknown, accuracy is not measured. For a model that is no image classifier, DIR has .npz files with
+    one array per input, and edgeq measures the drift of each output. Exit codes: 0 if all limits are met, 1 if a limit
+    is missed, 2 on errors.
 
     \b
     Examples:
@@ -122,15 +145,17 @@ def command(
       $ edgeq compare --data photos/ --min-agreement 0.95 --markdown drift.md
       $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@kitchen
       $ edgeq compare m_int8.tflite --data photos/ --on pi@kitchen
+      $ edgeq compare a_fp32.tflite a_int8.tflite --data samples.npz --min-sqnr 30
     """
+    task = task or (TENSORS if holds_arrays(data) else None)
     if len(models) == 1:
-        for_two = (max_drop, min_agreement, report_path, markdown_path)
+        for_two = (max_drop, min_agreement, min_sqnr, report_path, markdown_path)
         if layers or any(value is not None for value in for_two):
             raise click.UsageError(
-                "--max-drop, --min-agreement, --layers, --report and --markdown need two models; give REFERENCE and "
-                "CANDIDATE"
+                "--max-drop, --min-agreement, --min-sqnr, --layers, --report and --markdown need two models; give "
+                "REFERENCE and CANDIDATE"
             )
-        _compare_backends(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path)
+        _compare_backends(models[0], data, runtimes, hosts, make_overrides(**about_model), json_path, task)
         return
     if len(models) not in (0, 2):
         raise click.UsageError("give both REFERENCE and CANDIDATE, or neither")
@@ -139,6 +164,30 @@ def command(
             "--on and --runtime can be repeated only with one MODEL; with two models, give each option once"
         )
     reference, candidate = models or _newest_pair(_MODELS)
+    command_line = shlex.join(["edgeq", *sys.argv[1:]])
+    settings: dict[str, Any] = {
+        "runtime": runtimes[0] if runtimes else None,
+        "workers": workers,
+        "overrides": make_overrides(**about_model),
+        "layers": layers or ("auto" if report_path is not None else False),
+        "on": hosts[0] if hosts else None,
+    }
+    if read_task(reference, task) == TENSORS:
+        from edgeq.cli.tensors import compare_pair
+
+        compare_pair(
+            reference,
+            candidate,
+            data,
+            min_sqnr=min_sqnr,
+            json_path=json_path,
+            report_path=report_path,
+            markdown_path=markdown_path,
+            command_line=command_line,
+            **settings,
+        )
+        return
+    refuse_given(("min_sqnr",), "only for models of plain tensors; use --min-agreement for image classifiers")
     if report_path is not None:
         require_packages()
     with Progress() as progress:
@@ -146,17 +195,13 @@ def command(
             reference,
             candidate,
             data,
-            runtime=runtimes[0] if runtimes else None,
-            workers=workers,
-            overrides=make_overrides(**about_model),
             labels_needed=max_drop is not None,
-            layers=layers or ("auto" if report_path is not None else False),
-            on=hosts[0] if hosts else None,
             progress=progress,
+            **settings,
         )
     show(comparison_lines(result), result.to_json(), json_path)
     if report_path is not None:
-        write_report(result, report_path, shlex.join(["edgeq", *sys.argv[1:]]))
+        write_report(result, report_path, command_line)
     missed = result.missed_limits(max_drop, min_agreement)
     if markdown_path is not None:
         has_limits = max_drop is not None or min_agreement is not None
@@ -168,11 +213,19 @@ def command(
 
 
 def _compare_backends(
-    model: str, data: str, runtimes: Sequence[str], hosts: Sequence[str], overrides: Overrides, json_path: str | None
+    model: str,
+    data: str,
+    runtimes: Sequence[str],
+    hosts: Sequence[str],
+    overrides: Overrides,
+    json_path: str | None,
+    task: str | None,
 ) -> None:
     """Print how much a model's outputs differ between runtimes and devices; exits with 2 if one of them failed."""
     with Progress() as progress:
-        result = compare_backends(model, data, runtimes=runtimes, on=hosts, overrides=overrides, progress=progress)
+        result = compare_backends(
+            model, data, runtimes=runtimes, on=hosts, overrides=overrides, task=task, progress=progress
+        )
     show(backend_comparison_lines(result), result.to_json(), json_path)
     for message in result.errors:
         complain(message)

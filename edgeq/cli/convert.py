@@ -10,7 +10,7 @@ import click
 from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.architecture import BUILDING, DEFAULT_SIZE, architecture_options, chosen_output_stride, res_option
 from edgeq.cli.help import Command, option, together
-from edgeq.cli.options import FiniteRange, calibration_options, model_options, verbose_option
+from edgeq.cli.options import FiniteRange, calibration_options, model_options, task_option, verbose_option
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, convert
@@ -87,6 +87,7 @@ _format_options = together(
     help="Runtime or hardware on which the files must run, see edgeq inspect. edgeq avoids unsupported operators where "
     "possible and reports the others. Repeat the option for several targets.",
 )
+@task_option
 @calibration_options(MINIMUM_IMAGES, "the selection of calibration images and for random weights")
 @res_option("224, or SOURCE's own")
 @architecture_options
@@ -143,6 +144,7 @@ def command(
       $ edgeq convert model.onnx --int8 --calib photos/ --normalize imagenet
       $ edgeq convert --network mobilenet_v3_small --res 160x120 --int8
       $ edgeq convert --dynamic --target tflite-runtime==2.14
+      $ edgeq convert autoencoder_float32.tflite --int8 --calib samples/
     """
     formats = [name for name in FORMATS if others.pop(f"format_{name}")]
     building = {name: others.pop(name) for name in _BUILDING}

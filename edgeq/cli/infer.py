@@ -1,4 +1,4 @@
-"""``edgeq infer``: classify images."""
+"""``edgeq infer``: classify images, or run a model of plain tensors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option
-from edgeq.cli.output import complain
+from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option, task_option
+from edgeq.cli.output import complain, refuse_given
 from edgeq.errors import EXIT_ERROR
 from edgeq.images import expand, skipped_note
 from edgeq.inference import classify_all
 from edgeq.progress import no_progress
 from edgeq.report.predictions import prediction_lines
 from edgeq.runtime import KERNELS
+from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["command"]
 
@@ -25,7 +26,9 @@ __all__ = ["command"]
 @click.command("infer", cls=Command)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @option("Input", "--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
+@task_option
 @option("Output", "--top", default=5, type=click.IntRange(1), help="Number of most probable classes to print.")
+@option("Output", "--out", metavar="FILE", help="Write the outputs of a model of plain tensors to a .npz file.")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per image, each on its own line.")
 @option(
     "Output", "--time", "timed", is_flag=True, help="Also print the times of decoding, preprocessing and inference."
@@ -60,7 +63,9 @@ __all__ = ["command"]
 def command(
     images: tuple[str, ...],
     model_path: str,
+    task: str | None,
     top: int,
+    out: str | None,
     as_json: bool,
     timed: bool,
     threads: int | None,
@@ -76,6 +81,9 @@ def command(
     'photos/*.jpg', or - for standard input. The model is any TFLite image classifier. Models from other tools may
     need --normalize and --labels.
 
+    For a model that is no image classifier, give .npz files with one array per input, by name. edgeq prints the shape
+    and the range of each output. With --out it also writes them to a .npz file.
+
     If an image cannot be read, edgeq reports it, classifies the others, and exits with 2. Files in a folder that are
     not images are skipped.
 
@@ -90,7 +98,26 @@ def command(
       $ cat photo.jpg | edgeq infer - --model m.tflite --time
       $ edgeq infer photos/ --model m.tflite --on pi@raspberrypi
       $ edgeq infer cat.jpg --model m.tflite --normalize 0..1 --labels names.txt
+      $ edgeq infer sample.npz --model autoencoder_int8.tflite --out out.npz
     """
+    arrays = any(name.lower().endswith((".npz", ".npy")) for name in images)
+    if read_task(model_path, task or (TENSORS if arrays else None)) == TENSORS:
+        from edgeq.cli.tensors import infer  # imported here: start-up time matters
+
+        infer(
+            images,
+            model_path,
+            out=out,
+            as_json=as_json,
+            timed=timed,
+            runtime=runtime,
+            threads=threads,
+            kernels=kernels,
+            overrides=make_overrides(**about_model),
+            on=hosts,
+        )
+        return
+    refuse_given(("out",), "only for models of plain tensors; use --json for predictions")
     files, others = expand(images)
     if others:
         click.echo(f"{skipped_note(len(others)).capitalize()}.", err=True)

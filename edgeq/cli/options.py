@@ -12,6 +12,7 @@ from edgeq.cli.help import option, together
 from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
 from edgeq.tflite.metadata import Overrides, read_labels
+from edgeq.tflite.task import TASKS
 
 __all__ = [
     "FiniteRange",
@@ -27,6 +28,7 @@ __all__ = [
     "runtime_option",
     "runtimes_option",
     "seed_option",
+    "task_option",
     "verbose_option",
 ]
 
@@ -109,6 +111,13 @@ json_option = option(
     metavar="FILE",
     help="Also write the result to FILE as JSON. If FILE is -, print only the JSON.",
 )
+task_option = option(
+    "Input",
+    "--task",
+    type=click.Choice(TASKS),
+    show_default="that of the model; tensors for .npz files",
+    help="What the model's outputs are: the classes of an image, or plain tensors, which edgeq does not interpret.",
+)
 verbose_option = option("Output", "--verbose", is_flag=True, help="Show TensorFlow's own messages.")
 
 
@@ -133,10 +142,10 @@ def calibration_options(minimum: int, seeds: str, but: str = "") -> Callable[[F]
         option(
             _CALIBRATION,
             "--calib",
-            metavar="DIR",
+            metavar="DIR|NPZ",
             show_default="the bundled images",
             help="Folder of calibration images, searched recursively. Use photos like those that the model will see"
-            f"{but}.",
+            f"{but}. For a model that is no image classifier: a folder of .npz files, or one file.",
         ),
         option(
             _CALIBRATION,

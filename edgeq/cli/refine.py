@@ -8,7 +8,7 @@ import click
 
 from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import calibration_options, make_overrides, model_options, runtime_option
+from edgeq.cli.options import calibration_options, make_overrides, model_options, runtime_option, task_option
 from edgeq.cli.output import show
 from edgeq.cli.progress import Progress
 from edgeq.refinement import refine
@@ -27,6 +27,7 @@ __all__ = ["command"]
     is_flag=True,
     help="Correct only the biases. Keep weights, scales and ranges.",
 )
+@task_option
 @runtime_option
 @model_options
 @option(
@@ -46,6 +47,7 @@ def command(
     out: str | None,
     bias_only: bool,
     as_json: bool,
+    task: str | None,
     runtime: str | None,
     **about_model: Any,
 ) -> None:
@@ -66,6 +68,7 @@ def command(
       0.2322 before, 0.1632 after.
       $ edgeq refine a_fp32.tflite a_int8.tflite --normalize 0..1 --out new.tflite
       $ edgeq refine m_fp32.tflite m_int8.tflite --bias-only --json
+      $ edgeq refine a_fp32.tflite a_int8.tflite --calib samples.npz
     """
     with Progress() as progress:
         refined = refine(
@@ -78,6 +81,7 @@ def command(
             bias_only=bias_only,
             runtime=runtime,
             overrides=make_overrides(**about_model),
+            task=task,
             progress=progress,
         )
     show(refined_lines(refined), refined.to_json(), "-" if as_json else None)

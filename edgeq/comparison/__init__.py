@@ -6,6 +6,8 @@ from edgeq.comparison.across_backends import BackendComparison, compare_backends
 from edgeq.comparison.compare import compare
 from edgeq.comparison.dataset import find_labels, read_images
 from edgeq.comparison.result import ClassDrift, Comparison, Flip, Histogram, LayerDrift, ModelResult
+from edgeq.comparison.tensor_result import OutputDrift, SampleDrift, TensorComparison, TensorModelResult
+from edgeq.comparison.tensors import compare_tensors
 
 __all__ = [
     "BackendComparison",
@@ -15,8 +17,13 @@ __all__ = [
     "Histogram",
     "LayerDrift",
     "ModelResult",
+    "OutputDrift",
+    "SampleDrift",
+    "TensorComparison",
+    "TensorModelResult",
     "compare",
     "compare_backends",
+    "compare_tensors",
     "find_labels",
     "read_images",
 ]

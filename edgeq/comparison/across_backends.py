@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from edgeq.comparison.dataset import read_images
 from edgeq.comparison.metrics import shared_top1, top_set
-from edgeq.errors import DeviceError, EdgeqError, ImageError, InputError
+from edgeq.errors import DeviceError, EdgeqError, InputError
 from edgeq.execution.backend import Backend, WorkerBackend
 from edgeq.images import NOT_AN_IMAGE
 from edgeq.progress import Progress, no_progress
-from edgeq.runtime import Model
+from edgeq.runtime import Model, TensorModel, open_model
+from edgeq.samples import SampleReader, find_samples, holds_arrays
 from edgeq.tflite.metadata import Overrides
+from edgeq.tflite.task import TENSORS
 
 __all__ = ["BackendComparison", "BackendFlip", "BackendResult", "compare_backends", "compare_open_backends"]
 
@@ -112,20 +114,22 @@ def compare_backends(
     runtimes: Sequence[str] = (),
     on: str | Sequence[str] = (),
     overrides: Overrides | None = None,
+    task: str | None = None,
     progress: Progress = no_progress,
 ) -> BackendComparison:
-    """Run a model on every image with several runtimes and on devices, and measure how far the outputs differ.
+    """Run a model on every image or sample with several runtimes and on devices, and measure how the outputs differ.
 
     All outputs are compared with those of TFLite's reference kernels on this machine. Each runtime runs in a separate
     process, with its default kernels. Each device runs the model with its fastest runtime, once with the reference
     kernels and once with the default ones.
 
     Args:
-        model: .tflite file of an image classifier.
-        data: folder of images.
+        model: the .tflite file.
+        data: folder of images; for models of plain tensors samples, see `edgeq.samples.find_samples`.
         runtimes: names in ``edgeq.runtime.RUNTIMES``; empty to use ``EDGEQ_RUNTIME``, else the fastest runtime.
         on: one or several devices, ``[user@]host[:port]``. The errors of unusable devices are in `failures`.
         overrides: preprocessing and labels to use instead of the file's.
+        task: ``classification`` or ``tensors``; None to read it from the file. ``tensors`` if the data are arrays.
         progress: called while files are sent, then with ("Comparing", images done, number of images).
 
     Returns:
@@ -136,8 +140,8 @@ def compare_backends(
         ModelError: the model cannot be loaded.
         EdgeqError: a runtime on this machine cannot run the model.
     """
-    opened = Model(model, overrides=overrides)
-    read_images(data)  # raises an error before any device is contacted
+    opened = open_model(model, task=task or (TENSORS if holds_arrays(data) else None), overrides=overrides)
+    source = _source(opened, data, overrides)  # raises an error before any device is contacted
     backends: list[Backend] = []
     failures: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -151,10 +155,12 @@ def compare_backends(
                 backends += _open_device(host, opened, stack, progress)
             except DeviceError as error:
                 failures.append(str(error))
-        return replace(compare_open_backends(opened, data, backends, progress), failures=tuple(failures))
+        return replace(_compare(opened, source, backends, progress), failures=tuple(failures))
 
 
-def _open_device(host: str, model: Model, stack: contextlib.ExitStack, progress: Progress) -> list[Backend]:
+def _open_device(
+    host: str, model: Model | TensorModel, stack: contextlib.ExitStack, progress: Progress
+) -> list[Backend]:
     """Connect to a device until the stack closes; return its backends with the reference and the default kernels."""
     from edgeq.device.backend import DeviceBackend
     from edgeq.device.setup import connected  # imported here: only devices need SSH
@@ -164,7 +170,7 @@ def _open_device(host: str, model: Model, stack: contextlib.ExitStack, progress:
 
 
 def compare_open_backends(
-    model: Model,
+    model: Model | TensorModel,
     data: str | Path,
     backends: Sequence[Backend],
     progress: Progress = no_progress,
@@ -181,29 +187,65 @@ def compare_open_backends(
         InputError: there are no images.
         EdgeqError: the first backend failed.
     """
-    counts = [_BackendCounts(backend, model.labels) for backend in backends]
+    return _compare(model, _source(model, data, None), backends, progress)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the model runs on.
+
+    Attributes:
+        names: the images' paths, or the samples' names.
+        tensors: returns the input tensors of one image or sample, by its position.
+        skipped: files that were not opened, each with the reason.
+        data: the name of all in error messages.
+    """
+
+    names: tuple[str, ...]
+    tensors: Callable[[int], tuple[npt.NDArray[Any], ...]]
+    skipped: tuple[tuple[str, str], ...]
+    data: str | Path
+
+
+def _source(model: Model | TensorModel, data: str | Path, overrides: Overrides | None) -> _Source:
+    if isinstance(model, Model):
+        images, others = read_images(data)
+        skipped = tuple((str(path), NOT_AN_IMAGE) for path in others)
+        names = tuple(map(str, images))
+        return _Source(names, lambda n: model.tensors(model.preprocessing.pixels(images[n])), skipped, data)
+    samples = find_samples(data, SampleReader.of(model.path, model.inputs, model.metadata, overrides))
+    skipped = tuple((str(path), reason) for path, reason in samples.skipped)
+    return _Source(samples.names, lambda n: model.tensors(samples.read(n)), skipped, data)
+
+
+def _compare(
+    model: Model | TensorModel, source: _Source, backends: Sequence[Backend], progress: Progress
+) -> BackendComparison:
+    counts = [_BackendCounts(backend, model.labels if isinstance(model, Model) else None) for backend in backends]
     skipped: list[tuple[str, str]] = []
-    images, others = read_images(data)
+    total = len(source.names)
     with ThreadPoolExecutor(len(backends)) as pool:
-        for done, path in enumerate(images):
-            progress("Comparing", done, len(images))
+        for done, name in enumerate(source.names):
+            progress("Comparing", done, total)
             try:
-                tensor = model.tensor(model.preprocessing.pixels(path))
-            except ImageError as error:
-                skipped.append((str(path), str(error).removeprefix(f"{path}: ")))
+                tensors = source.tensors(done)
+            except InputError as error:
+                skipped.append((name, str(error).removeprefix(f"{name}: ")))
                 continue
-            outputs = list(pool.map(lambda count: count.run(tensor), counts))  # noqa: B023 (done before the next)
+            outputs = list(pool.map(lambda count: count.run(tensors), counts))  # noqa: B023 (done before the next)
             if outputs[0] is None:
                 raise EdgeqError(counts[0].error)
             for count, output in zip(counts, outputs, strict=True):
                 if output is not None:
-                    count.add(str(path), outputs[0], output)
-    progress("Comparing", len(images), len(images))
-    if len(skipped) == len(images):
-        raise InputError(f"{data}: none of its {len(images)} images can be read")
+                    count.add(name, outputs[0], output)
+    progress("Comparing", total, total)
+    if len(skipped) == total:
+        what = "images" if isinstance(model, Model) else "samples"
+        reason = "" if isinstance(model, Model) else f" ({skipped[0][1]})"
+        raise InputError(f"{source.data}: none of its {total} {what} can be read{reason}")
     results = tuple(count.result() for count in counts)
-    ran = len(images) - len(skipped)
-    skipped += [(str(path), NOT_AN_IMAGE) for path in others]
+    ran = total - len(skipped)
+    skipped += source.skipped
     return BackendComparison(str(model.path), model.sha256, ran, tuple(skipped), results)
 
 
@@ -212,7 +254,7 @@ class _BackendCounts:
     """The running counts of one backend."""
 
     backend: Backend
-    labels: Sequence[str]
+    labels: Sequence[str] | None  # None for a model of plain tensors
     error: str | None = None
     images: int = 0
     differing_images: int = 0
@@ -221,25 +263,25 @@ class _BackendCounts:
     largest: float = 0.0
     flips: list[BackendFlip] = field(default_factory=list)
 
-    def run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """Return the backend's output, or None if it fails now or failed before."""
+    def run(self, tensors: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]] | None:
+        """Return the backend's outputs, or None if it fails now or failed before."""
         if self.error is not None:
             return None
         try:
-            return self.backend.run(tensor)
+            return self.backend.run_all(tensors)
         except EdgeqError as error:
             self.error = str(error)
             return None
 
-    def add(self, file: str, reference: npt.NDArray[Any], output: npt.NDArray[Any]) -> None:
-        expected, found = reference.reshape(-1), output.reshape(-1)
+    def add(self, file: str, reference: list[npt.NDArray[Any]], outputs: list[npt.NDArray[Any]]) -> None:
+        expected, found = (np.concatenate([np.ravel(output) for output in side]) for side in (reference, outputs))
         differing = int(np.count_nonzero(expected != found))
         self.images += 1
         self.values += expected.size
         self.differing_values += differing
         self.differing_images += differing > 0
         self.largest = max(self.largest, float(np.abs(expected.astype(np.float64) - found.astype(np.float64)).max()))
-        if shared_top1(top_set(expected), top_set(found)) == 0:
+        if self.labels is not None and shared_top1(top_set(expected), top_set(found)) == 0:
             self.flips.append(BackendFlip(file, self._name(expected), self._name(found)))
 
     def result(self) -> BackendResult:
@@ -249,4 +291,5 @@ class _BackendCounts:
 
     def _name(self, output: npt.NDArray[Any]) -> str:
         index = int(output.argmax())
-        return self.labels[index] if len(self.labels) == output.size else str(index)
+        labels = self.labels or ()
+        return labels[index] if len(labels) == output.size else str(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from statistics import median
 from typing import Literal
 
 from edgeq.comparison.dataset import LabelledImage, find_labels
-from edgeq.comparison.pair import Outputs, Pair, latency_ms, open_both
+from edgeq.comparison.pair import Outputs, Pair, candidate_backend, latency_ms, open_both
 from edgeq.comparison.result import Comparison, ModelResult
 from edgeq.comparison.tally import Score, Tally
 from edgeq.errors import EdgeqError, ImageError, InputError
@@ -75,7 +74,7 @@ def compare(
     images, label_notes = find_labels(data, pair.alignment.classes, pair.alignment.labels)
     if labels_needed and all(image.class_index is None for image in images):
         raise InputError(f"{data}: a limit on the top-1 drop needs images with known classes, but {label_notes[0]}")
-    with _backend(on, candidate_model, progress) as (backend, backend_notes):
+    with candidate_backend(on, candidate_model.path, progress) as (backend, backend_notes):
         tally, latencies_ms = _measure(pair, images, backend, workers or available_cores(), progress)
     if not tally.images:
         raise InputError(f"{data}: none of its {len(images)} images can be read")
@@ -95,23 +94,6 @@ def compare(
         if layers != "auto":
             raise
         return replace(result, notes=(*result.notes, f"layers were not compared: {error}"))
-
-
-@contextlib.contextmanager
-def _backend(
-    on: str | Backend | None, model: Model, progress: Progress
-) -> Iterator[tuple[Backend | None, tuple[str, ...]]]:
-    """Open the candidate's backend; yield it, or None if the candidate runs in this process, and notes about it."""
-    if not isinstance(on, str):
-        yield on, ()
-        return
-    from edgeq.device.backend import DeviceBackend
-    from edgeq.device.setup import connected  # imported here: only devices need SSH
-
-    with connected(on, progress) as device:
-        emulated = device.machine().emulated_by is not None
-        note = f"{on} is emulated, so the candidate's latency is not a board's"
-        yield DeviceBackend(device, model.path), (note,) if emulated else ()
 
 
 def _measure(

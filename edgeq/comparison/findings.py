@@ -5,17 +5,19 @@ Each rule uses only numbers that the report shows, so that a reader can verify i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from edgeq.comparison.result import Comparison, LayerDrift
+from edgeq.comparison.tensor_result import TensorComparison
 from edgeq.graphs import GraphPair
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.runtime import Model
 
-__all__ = ["find_advice", "find_faults"]
+__all__ = ["find_advice", "find_faults", "find_layer_faults", "find_tensor_advice"]
 
 # A layer is broken if its *alone* SQNR (see `LayerDrift`) is below both of these limits. At 12 dB, the noise has a
 # quarter of the signal's amplitude; correct INT8 rounding leaves at least 25 dB.
@@ -26,6 +28,7 @@ _GAIN = 0.25
 _SHIFT = 0.6
 _SATURATION = 0.01
 _RANGE_USE = 0.35
+_WELL_DB = 25.0  # no advice is needed if no output's SQNR is below
 _WELL = 0.98  # no advice is needed at or above this agreement
 _ENOUGH_PHOTOS = 100
 
@@ -42,7 +45,7 @@ def find_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift]
     Returns:
         One sentence per fault, without its full stop, in the order of the network.
     """
-    return (*_input_faults(reference, candidate, layers, pair), *_layer_faults(layers, pair))
+    return (*_input_faults(reference, candidate, layers, pair), *find_layer_faults(layers, pair))
 
 
 def _input_faults(reference: Model, candidate: Model, layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
@@ -82,8 +85,12 @@ def _sees_reversed_colours(pair: GraphPair) -> bool:
     return reversed_noise < noise / 10
 
 
-def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
-    """Find the layers whose *alone* SQNR is far below that of the others, in the order of the network."""
+def find_layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
+    """Find the layers whose *alone* SQNR is far below that of the others.
+
+    Returns:
+        One sentence per layer, without its full stop, in the order of the network.
+    """
     inner = {layer.index: layer for layer in layers if layer.operator != "INPUT" and layer.alone_sqnr_db is not None}
     if not inner:
         return []
@@ -93,8 +100,8 @@ def _layer_faults(layers: Sequence[LayerDrift], pair: GraphPair) -> list[str]:
     for layer in culprits:
         if layer.index not in victims and (layer.range_use < _RANGE_USE or layer.saturation > _SATURATION):
             # Its output is too coarse or clipped: the operators that read it are affected, but not at fault.
-            (made,) = pair.candidate.operators[layer.index].outputs
-            victims.update(reader.index for reader in pair.candidate.consumers.get(made, ()))
+            for made in pair.candidate.operators[layer.index].outputs:
+                victims.update(reader.index for reader in pair.candidate.consumers.get(made, ()))
     return [f"{_named(layer)} is broken: {_why(layer)}" for layer in culprits if layer.index not in victims]
 
 
@@ -137,16 +144,45 @@ def find_advice(
         advice.append("compare on photos that the model was not calibrated on")
     if is_broken:
         return (*advice, "fix what is broken first, or convert again from the float network")
-    if comparison.agreement >= _WELL:
-        return tuple(advice)
-    provenance = candidate.metadata.provenance
+    if comparison.agreement < _WELL:
+        advice += _advice_for_drift(candidate.metadata.provenance, layers, "photos")
+    return tuple(advice)
+
+
+def find_tensor_advice(
+    comparison: TensorComparison, provenance: Mapping[str, Any], layers: Sequence[LayerDrift], is_broken: bool
+) -> tuple[str, ...]:
+    """Advise what to try next for models of plain tensors.
+
+    Args:
+        comparison: the comparison's measurements.
+        provenance: the INT8 model's provenance.
+        layers: drift layer by layer.
+        is_broken: whether there are faults.
+
+    Returns:
+        One sentence per piece of advice, without its full stop.
+    """
+    advice = []
+    if comparison.calibration_overlap:
+        advice.append("compare on samples that the model was not calibrated on")
+    if is_broken:
+        advice.append("fix what is broken first, or convert again from the float network")
+    elif comparison.sqnr_db is not None and comparison.sqnr_db < _WELL_DB:
+        advice += _advice_for_drift(provenance, layers, "samples")
+    return tuple(advice)
+
+
+def _advice_for_drift(provenance: Mapping[str, Any], layers: Sequence[LayerDrift], what: str) -> list[str]:
+    """Advise what to try against drift that comes from rounding and ranges; `what` names the calibration data."""
+    advice = []
     if not provenance.get("refinement"):
         advice.append("this model is not refined: edgeq refine corrects rounding errors at no cost in size or speed")
     count = provenance.get("calibration", {}).get("count", _ENOUGH_PHOTOS)
     if count < _ENOUGH_PHOTOS:
-        advice.append(f"it was calibrated on {count} photos: take {_ENOUGH_PHOTOS} or more, like those it will see")
+        advice.append(f"it was calibrated on {count} {what}: take {_ENOUGH_PHOTOS} or more, like those it will see")
     narrow = [layer for layer in layers if layer.saturation > _SATURATION]
     if narrow:
-        advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on photos like these")
+        advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on {what} like these")
     advice.append("if nothing else helps, edgeq convert --int16x8 keeps activations in 16 bits")
-    return tuple(advice)
+    return advice

@@ -20,7 +20,7 @@ from edgeq.graphs import GraphPair, OperatorPair, OperatorRunner, TappedRunner
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
 from edgeq.quantization import Quantization
-from edgeq.runtime import Model
+from edgeq.runtime import Model, TensorModel
 from edgeq.tflite.graph import Tensor
 
 __all__ = ["measure_layers"]
@@ -31,17 +31,18 @@ _BINS = 96
 _NO_INDEX = -1
 
 Reals = npt.NDArray[np.float32]
-Pictures = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""An image, preprocessed for the reference and for the candidate, (height, width, channels) uint8 each."""
+Seen = tuple[Any, Any]
+"""A sample for the reference and the same for the candidate: an image, preprocessed to (height, width, channels) uint8,
+or for models of plain tensors one array per input, by name."""
 Arrays = dict[int, npt.NDArray[Any]]
 """Activations, by the index of their tensor."""
 
 
 def measure_layers(
-    reference: Model,
-    candidate: Model,
+    reference: Model | TensorModel,
+    candidate: Model | TensorModel,
     pair: GraphPair,
-    images: Sequence[Pictures],
+    images: Sequence[Seen],
     progress: Progress = no_progress,
 ) -> tuple[LayerDrift, ...]:
     """Measure each operator of an INT8 model against the float model.
@@ -50,11 +51,11 @@ def measure_layers(
         reference: the float model.
         candidate: the INT8 model.
         pair: the models' graphs.
-        images: each image preprocessed for the reference and for the candidate, (height, width, channels) uint8.
+        images: each image or other sample, for the reference and for the candidate.
         progress: called with ("Comparing layers", done, total).
 
     Returns:
-        One entry per operator and one for the input, sorted by the SQNR of the operator alone, lowest first.
+        One entry per operator and one per input, sorted by the SQNR of the operator alone, lowest first.
 
     Raises:
         ModelError: the runtime cannot run a part of a model.
@@ -65,7 +66,7 @@ def measure_layers(
         for tally, values in zip(tallies, probe.run(seen, other), strict=True):
             tally.add(*values)
         progress("Comparing layers", done, len(images))
-    drifts = [_drift(pair, number, tally) for number, tally in enumerate(tallies)]
+    drifts = [_drift(pair, row, tally) for row, tally in zip(probe.rows, tallies, strict=True)]
     order = sorted(range(len(drifts)), key=lambda n: (_worst_first(drifts[n]), n))
     counts = probe.histograms(order[:_WORST], tallies, images[:_HISTOGRAM_IMAGES])
     return tuple(replace(drifts[n], histogram=counts.get(n)) for n in order)
@@ -125,31 +126,39 @@ class _ActivationSums:
 
 
 class _Row(NamedTuple):
-    """An activation to measure: the indices of both models' tensors, and how many channels only the candidate has."""
+    """An activation to measure: the indices of both models' tensors, and the operators that compute it.
+
+    Attributes:
+        reference: index of the float model's tensor.
+        candidate: index of the INT8 model's tensor.
+        match: the operators; None for an input.
+    """
 
     reference: int
     candidate: int
-    extra_channels: int
+    match: OperatorPair | None = None
 
 
 class _Probe:
     """Runs both models on an image, and each integer operator alone on the float model's activations."""
 
-    def __init__(self, reference: Model, candidate: Model, pair: GraphPair) -> None:
+    def __init__(self, reference: Model | TensorModel, candidate: Model | TensorModel, pair: GraphPair) -> None:
         self._models = reference, candidate
         self._pair = pair
-        operators = ((p.reference.outputs[0], p.candidate.outputs[0], p.extra_channels) for p in pair.operators)
-        self.rows = [_Row(pair.reference.inputs[0], pair.candidate.inputs[0], 0), *map(_Row._make, operators)]
-        self._float = TappedRunner(pair.reference, [row.reference for row in self.rows], reference.runtime)
-        self._integer = TappedRunner(pair.candidate, [row.candidate for row in self.rows], candidate.runtime)
+        operators = [_Row(p.reference.outputs[0], p.candidate.outputs[0], p) for p in pair.operators]
+        self.rows = [*(_Row(*indices) for indices in pair.inputs), *operators]
         self._counterpart = {row.candidate: row.reference for row in self.rows}
+        for p in pair.operators:  # of an operator with several outputs, the others are read by other operators
+            self._counterpart.update(zip(p.candidate.outputs, p.reference.outputs, strict=False))
+        self._float = TappedRunner(pair.reference, list(self._counterpart.values()), reference.runtime)
+        self._integer = TappedRunner(pair.candidate, [row.candidate for row in self.rows], candidate.runtime)
         self._runners = {
             operator.outputs[0]: OperatorRunner(pair.candidate, operator, candidate.runtime)
             for operator in pair.candidate.operators
         }
 
-    def run(self, seen: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> list[tuple[Reals, Reals, Reals]]:
-        """Return the values of the input and of each operator's output for one image.
+    def run(self, seen: Any, other: Any) -> list[tuple[Reals, Reals, Reals]]:
+        """Return the values of the inputs and of each operator's output for one sample.
 
         Returns:
             For each of `rows`: the values of the float model, of the INT8 model and of the INT8 operator run alone,
@@ -158,16 +167,17 @@ class _Probe:
         reference, candidate = self._models
         floats, integers = self._pair.reference.tensors, self._pair.candidate.tensors
         expected = {
-            index: _real(floats[index], values) for index, values in self._float.run(reference.tensor(seen)).items()
+            index: _real(floats[index], values) for index, values in self._float.run(*reference.tensors(seen)).items()
         }
-        found = self._integer.run(candidate.tensor(other))
+        found = self._integer.run(*candidate.tensors(other))
         inputs: Arrays = {}
         results = []
         for row in self.rows:
             x, made = _matrix(expected[row.reference]), row.candidate
             alone = self._made(made, expected, inputs) if made in self._runners else self._input(made, expected, inputs)
             y, z = (_matrix(_real(integers[made], values)) for values in (found[made], alone))
-            y, z = (values[:, row.extra_channels :].reshape(x.shape) for values in (y, z))
+            extra_channels = row.match.extra_channels if row.match else 0
+            y, z = (values[:, extra_channels:].reshape(x.shape) for values in (y, z))
             results.append((x, y, z))
         return results
 
@@ -188,12 +198,12 @@ class _Probe:
         return inputs[index]
 
     def histograms(
-        self, numbers: Sequence[int], tallies: Sequence[_ActivationSums], images: Sequence[Pictures]
+        self, numbers: Sequence[int], tallies: Sequence[_ActivationSums], images: Sequence[Seen]
     ) -> dict[int, Histogram]:
         """Compute the histograms of some activations over a few images.
 
         Args:
-            numbers: which activations: 0 for the input, else 1 + the position in the pair's operators.
+            numbers: which activations: positions in `rows`.
             tallies: the sums of all activations, which give the histograms' ends.
             images: see :func:`measure_layers`.
         """
@@ -212,11 +222,9 @@ class _Probe:
         return found
 
 
-def _drift(pair: GraphPair, number: int, tally: _ActivationSums) -> LayerDrift:
-    """Compute the measures of one activation from its sums; number 0 is the input."""
-    match = pair.operators[number - 1] if number else None
-    made = match.reference.outputs[0] if match else pair.reference.inputs[0]
-    tensor = pair.reference.tensors[made]
+def _drift(pair: GraphPair, row: _Row, tally: _ActivationSums) -> LayerDrift:
+    """Compute the measures of one activation from its sums."""
+    match, tensor = row.match, pair.reference.tensors[row.reference]
     low, high = tally.quantization.real_range
     channels = np.size(tally.shift)
     constant = float(np.sum(np.square(tally.shift))) * channels / max(tally.values, 1)

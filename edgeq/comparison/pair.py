@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,10 +17,11 @@ import numpy.typing as npt
 from edgeq.errors import InputError, UnknownNormalizationError
 from edgeq.execution.backend import Backend
 from edgeq.files import sha256_of_file
+from edgeq.progress import Progress
 from edgeq.runtime import Model
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
 
-__all__ = ["Alignment", "Outputs", "Pair", "align", "latency_ms", "open_both"]
+__all__ = ["Alignment", "Outputs", "Pair", "align", "candidate_backend", "latency_ms", "median_ms", "open_both"]
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,19 @@ def latency_ms(models: list[Model], runs: int = 30, warm_up: int = 3, at_most_s:
     for model in models:
         spec = model.preprocessing
         tensors.append(model.tensor(np.zeros((spec.height, spec.width, len(spec.channels)), np.uint8)))
-    times: list[list[float]] = [[] for _ in models]
+    return median_ms([partial(m.invoke, t) for m, t in zip(models, tensors, strict=True)], runs, warm_up, at_most_s)
+
+
+def median_ms(
+    calls: Sequence[Callable[[], object]], runs: int = 30, warm_up: int = 3, at_most_s: float = 3.0
+) -> list[float]:
+    """Measure the median time of each function in milliseconds, calling them alternately; see :func:`latency_ms`."""
+    times: list[list[float]] = [[] for _ in calls]
     start = time.perf_counter()
     for run in range(warm_up + runs):
-        for model, tensor, record in zip(models, tensors, times, strict=True):
+        for call, record in zip(calls, times, strict=True):
             before = time.perf_counter()
-            model.invoke(tensor)
+            call()
             if run >= warm_up or not record:
                 record.append((time.perf_counter() - before) * 1000)
         if time.perf_counter() - start > at_most_s:
@@ -206,3 +217,20 @@ def open_both(
             models.append(Model(path, runtime=runtime, overrides=borrowed))
             notes.append(f"took the normalization of {path} from {other}")
     return models[0], models[1], notes
+
+
+@contextlib.contextmanager
+def candidate_backend(
+    on: str | Backend | None, model: Path, progress: Progress
+) -> Iterator[tuple[Backend | None, tuple[str, ...]]]:
+    """Open the candidate's backend; yield it, or None if the candidate runs in this process, and notes about it."""
+    if not isinstance(on, str):
+        yield on, ()
+        return
+    from edgeq.device.backend import DeviceBackend
+    from edgeq.device.setup import connected  # imported here: only devices need SSH
+
+    with connected(on, progress) as device:
+        emulated = device.machine().emulated_by is not None
+        note = f"{on} is emulated, so the candidate's latency is not a board's"
+        yield DeviceBackend(device, model), (note,) if emulated else ()

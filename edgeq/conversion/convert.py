@@ -8,11 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeq.calibration import CalibrationSet, CalibrationSource, choose_images, require_images
+from edgeq.calibration import (
+    CalibrationSet,
+    CalibrationSource,
+    SampleSet,
+    choose_images,
+    choose_samples,
+    require_images,
+)
 from edgeq.conversion.exporters import EXPORTED_SUFFIXES, export_tflite
 from edgeq.conversion.float_file import FloatFile, open_float_file
 from edgeq.conversion.formats import FORMATS, IO_TYPES
-from edgeq.conversion.mixed import KeepFloat
+from edgeq.conversion.mixed import AUTO, KeepFloat
 from edgeq.conversion.pipeline import convert_network
 from edgeq.conversion.writer import ConvertedModel
 from edgeq.errors import EdgeqError, InputError
@@ -21,8 +28,10 @@ from edgeq.networks import Network, open_network
 from edgeq.preprocessing import Preprocessing, parse_normalization
 from edgeq.progress import Progress, no_progress
 from edgeq.quiet import heard, quiet
+from edgeq.samples import holds_arrays
 from edgeq.tflite.graph import read_graph
 from edgeq.tflite.metadata import Overrides, read_labels
+from edgeq.tflite.task import TENSORS
 
 __all__ = ["Conversion", "convert"]
 
@@ -35,18 +44,18 @@ class Conversion:
 
     Attributes:
         models: the files by format, the float32 reference first.
-        preprocessing: how images become the models' input.
-        classes: the number of classes.
+        preprocessing: how images become the models' input; None if they take no images.
+        classes: the number of classes; 0 for models that are no classifiers.
         labels: the classes' names, one per class, or empty.
         calibration: the representative dataset; None if no format needs one.
         remarks: notes on the choices that edgeq made for the user; each is a sentence.
     """
 
     models: dict[str, ConvertedModel]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     classes: int
     labels: tuple[str, ...]
-    calibration: CalibrationSet | None
+    calibration: CalibrationSet | SampleSet | None
     remarks: tuple[str, ...]
 
     @property
@@ -67,6 +76,7 @@ def convert(
     normalize: str | None = None,
     channels: str | None = None,
     crop: float | None = None,
+    task: str | None = None,
     labels: str | Path | Sequence[str] = (),
     io: str = "int8",
     logits: bool = False,
@@ -77,7 +87,7 @@ def convert(
     verbose: bool = False,
     progress: Progress = no_progress,
 ) -> Conversion:
-    """Convert a float image classifier to TFLite, quantize it, and verify each file in the runtime.
+    """Convert a float network to TFLite, quantize it, and verify each file in the runtime.
 
     The float32 reference, ``NAME_fp32.tflite``, is always written as well. Labels, preprocessing and provenance are
     stored inside the files. Existing files are replaced only after every format has been converted and verified. The
@@ -90,7 +100,8 @@ def convert(
         formats: one or several names in ``edgeq.conversion.FORMATS``: ``int8``, ``fp16``, ``dynamic``, ``int16x8``.
         out: folder for the files.
         calibration: calibration images for ``int8`` and ``int16x8``: a folder, a list of image files, an existing set,
-            or None for the images that come with edgeq. Best are photos like those that the model will see.
+            or None for the images that come with edgeq. Best are photos like those that the model will see. For models
+            of plain tensors ``.npz`` or ``.npy`` files: a folder, a list, or one file.
         count: number of calibration images to choose.
         seed: random seed for choosing them.
         size: (height, width) of the input in pixels, for a source that does not fix them.
@@ -99,6 +110,9 @@ def convert(
         channels: ``RGB`` or ``BGR``; None to use what the network states, else RGB.
         crop: side of the centre crop, as a fraction of the largest box that fits into the image, in (0, 1]; None to use
             what the network states, else the default for the input's size.
+        task: ``classification``, or ``tensors`` for a model that is no image classifier, see `edgeq.TensorModel`; None
+            for ``tensors`` if the model cannot be a classifier or the calibration data are arrays. Models of plain
+            tensors must come as .tflite, .pt2 or .onnx files.
         labels: the classes' names, one per class; or a text file with one per line; or a folder with one sub-folder per
             class; empty to use the network's labels.
         io: type of the INT8 file's input and output: ``int8``, ``uint8`` or ``float32``.
@@ -126,19 +140,28 @@ def convert(
     # Check all arguments before TensorFlow, which takes seconds to load.
     calibrated = _require_known(formats, io, targets)
     overrides = Overrides(parse_normalization(normalize) if normalize else None, channels, crop)
-    if calibrated:
+    if holds_arrays(calibration):
+        task = task or TENSORS
+    elif calibrated:
         require_images(calibration)
     names = read_labels(labels) if isinstance(labels, str | Path) else tuple(labels)
     progress = heard(progress)
     with quiet(verbose):
-        network = _network(source, size, overrides, verbose, progress)
+        network = _network(source, size, overrides, task, verbose, progress)
+    reader = network.reader if isinstance(network, FloatFile) else None
+    if reader is not None:
+        _refuse_for_tensors(network.name, names, logits, keep_float)
     if names and len(names) != network.classes:
         what = f"{labels}: has {len(names)}" if isinstance(labels, str | Path) else f"{len(names)}"
         raise InputError(f"{what} labels, but {network.name} has {network.classes} classes")
     name = str(source) if isinstance(source, str | Path) else network.name
     preprocessing = network.preprocessing_with(overrides, name)
-    chosen = None
-    if calibrated:
+    chosen: CalibrationSet | SampleSet | None = None
+    if calibrated and reader is not None:
+        assert not isinstance(calibration, CalibrationSet)
+        chosen = choose_samples(calibration, reader, count, seed, progress)
+    elif calibrated:
+        assert preprocessing is not None
         chosen = choose_images(calibration, preprocessing, count, seed, progress, network.held_out)
     models = convert_network(
         network,
@@ -164,6 +187,16 @@ def convert(
     return Conversion(by_format, preprocessing, network.classes, names or network.labels, chosen, network.remarks)
 
 
+def _refuse_for_tensors(
+    name: str, labels: Sequence[str], logits: bool, keep_float: str | int | Sequence[str | int]
+) -> None:
+    """Raise an InputError for options that have no meaning for a model of plain tensors."""
+    if labels or logits:
+        raise InputError(f"{name}: is no image classifier, so it has no labels and no logits")
+    if AUTO in _as_names(keep_float):
+        raise InputError(f"{name}: --keep-float auto is only for image classifiers; name the operators")
+
+
 def _as_names(operators: str | int | Sequence[str | int]) -> tuple[str, ...]:
     """Return operators as a tuple of text."""
     return tuple(map(str, (operators,) if isinstance(operators, str | int) else operators))
@@ -183,6 +216,7 @@ def _network(
     source: str | Path | Network | Callable[[], Network],
     size: tuple[int, int] | None,
     overrides: Overrides,
+    task: str | None,
     verbose: bool,
     progress: Progress,
 ) -> Network | FloatFile:
@@ -190,21 +224,25 @@ def _network(
     if isinstance(source, Network):
         return source
     if isinstance(source, str | Path) and Path(source).suffix.lower() == ".tflite":
-        return open_float_file(source, overrides, size)
+        return open_float_file(source, overrides, size, task)
     if isinstance(source, str | Path) and Path(source).suffix.lower() in EXPORTED_SUFFIXES:
         progress("Exporting to TFLite", 0, 1)
-        return _exported(Path(source), overrides, size, verbose)
+        return _exported(Path(source), overrides, size, task, verbose)
+    if task == TENSORS:
+        raise InputError(f"{source}: is no float .tflite, .pt2 or .onnx file, which a model of plain tensors must be")
     progress("Loading TensorFlow", 0, 1)
     return open_network(source, size) if isinstance(source, str | Path) else source()
 
 
-def _exported(source: Path, overrides: Overrides, size: tuple[int, int] | None, verbose: bool) -> FloatFile:
+def _exported(
+    source: Path, overrides: Overrides, size: tuple[int, int] | None, task: str | None, verbose: bool
+) -> FloatFile:
     """Export a PyTorch or ONNX network to a temporary float .tflite file, and open that."""
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         file = Path(folder) / f"{source.stem}.tflite"
         remarks = export_tflite(source, file, verbose=verbose)
         try:
-            opened = open_float_file(file, overrides, size)
+            opened = open_float_file(file, overrides, size, task)
         except EdgeqError as error:  # its message names the temporary file
             raise type(error)(str(error).replace(str(file), str(source))) from None
     return opened.exported_from(source, remarks)

@@ -14,10 +14,12 @@ from edgeq.errors import ConversionError, InputError, ModelError, UnknownNormali
 from edgeq.files import sha256_of_file
 from edgeq.graphs.static import is_static, make_static
 from edgeq.preprocessing import Preprocessing
-from edgeq.runtime import Model
+from edgeq.runtime import Model, TensorSpec
+from edgeq.samples import SampleReader
 from edgeq.tflite.extraction import extract, signature_names
 from edgeq.tflite.graph import Graph, Operator, is_builtin, read_graph
-from edgeq.tflite.metadata import Overrides
+from edgeq.tflite.metadata import Overrides, read_metadata
+from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["FloatFile", "open_float_file"]
 
@@ -28,44 +30,41 @@ _OPEN = -1
 
 @dataclass(frozen=True)
 class FloatFile:
-    """An image classifier in a float32 .tflite file.
+    """A model in a float32 .tflite file: an image classifier or, if it has a `reader`, one of plain tensors.
 
     Attributes:
         path: the file.
         name: prefix of the names of the files to write: the file's stem without ``_fp32`` or ``_float``.
-        height: height of the input in pixels.
-        width: width of the input in pixels.
-        channels: number of input channels, 1 or 3.
-        classes: the number of classes.
+        classes: the number of classes; 0 for plain tensors.
         parent: provenance of the file: plain JSON data with its digest.
         labels: the classes' names, one per class, or empty.
-        preprocessing: how images become the input.
+        preprocessing: how images become the input; None for a model of plain tensors that takes no images.
         held_out: empty; for networks from `edgeq train`, see `Network`.
         remarks: notes to the user; each is a sentence.
         graph: the file's graph, static and with batch size 1.
+        reader: reads samples for a model of plain tensors; None for a classifier.
     """
 
     path: Path
     name: str
-    height: int
-    width: int
-    channels: int
     classes: int
     parent: dict[str, Any]
     labels: tuple[str, ...]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     held_out: frozenset[str]
     graph: Graph = field(repr=False)
     remarks: tuple[str, ...] = ()
+    reader: SampleReader | None = None
 
-    def preprocessing_with(self, overrides: Overrides, source: str | None) -> Preprocessing:
+    def preprocessing_with(self, overrides: Overrides, source: str | None) -> Preprocessing | None:
         """Return the preprocessing, which includes the user's settings already."""
         return self.preprocessing
 
     def exported_from(self, source: Path, remarks: tuple[str, ...]) -> FloatFile:
         """Return this source as one that was exported from another file, which the provenance then names."""
         parent = {"file": source.name, "sha256": sha256_of_file(source)}
-        return replace(self, path=source, name=source.stem, parent=parent, remarks=remarks)
+        reader = self.reader and replace(self.reader, model=str(source))  # its messages name the source
+        return replace(self, path=source, name=source.stem, parent=parent, remarks=remarks, reader=reader)
 
     def tools(self) -> dict[str, str]:
         """Return the versions of the packages that determine the files' content, for their provenance."""
@@ -93,17 +92,20 @@ class FloatFile:
         return self.graph.content
 
 
-def open_float_file(path: str | Path, overrides: Overrides, size: tuple[int, int] | None = None) -> FloatFile:
-    """Open an image classifier in a float32 .tflite file, and make its shapes static.
+def open_float_file(
+    path: str | Path, overrides: Overrides, size: tuple[int, int] | None = None, task: str | None = None
+) -> FloatFile:
+    """Open a float32 .tflite file, and make its shapes static.
 
     Args:
         path: the file.
         overrides: preprocessing and labels to use instead of the file's.
         size: (height, width) of the input in pixels, for a file that leaves them open.
+        task: what the outputs mean, one of ``edgeq.tflite.task.TASKS``; None to read it from the file.
 
     Raises:
         InputError: the file does not exist or does not state its normalization, or its size is another.
-        ModelError: the file is no float32 image classifier, or no runtime can load it.
+        ModelError: the file is no float32 model, or no runtime can load it.
         EdgeqError: ai-edge-quantizer is not installed.
     """
     source = Path(path)
@@ -113,6 +115,8 @@ def open_float_file(path: str | Path, overrides: Overrides, size: tuple[int, int
     graph = read_graph(source)
     _check_float(graph)
     graph = _static(graph, size)
+    if read_task(source, task) == TENSORS:
+        return _of_tensors(source, graph, overrides)
     try:
         model = Model(source, overrides=overrides)
     except UnknownNormalizationError:
@@ -127,15 +131,31 @@ def open_float_file(path: str | Path, overrides: Overrides, size: tuple[int, int
     return FloatFile(
         path=source,
         name=_name(source),
-        height=height,
-        width=width,
-        channels=len(spec.channels),
         classes=model.classes,
         parent={"file": source.name, "sha256": sha256_of_file(source)} | model.metadata.provenance.get("parent", {}),
         labels=model.labels,
         preprocessing=replace(spec, height=height, width=width),
         held_out=frozenset(model.metadata.held_out),
         graph=graph,
+    )
+
+
+def _of_tensors(source: Path, graph: Graph, overrides: Overrides) -> FloatFile:
+    """Make a source of plain tensors of a static graph."""
+    stated = read_metadata(source)
+    tensors = {name: graph.tensors[index] for name, index in signature_names(graph)[0].items()}
+    inputs = [TensorSpec(t.index, t.shape, t.quantization, name) for name, t in tensors.items()]
+    reader = SampleReader.of(source, inputs, stated, overrides)
+    return FloatFile(
+        path=source,
+        name=_name(source),
+        classes=0,
+        parent={"file": source.name, "sha256": sha256_of_file(source)} | stated.provenance.get("parent", {}),
+        labels=(),
+        preprocessing=reader.preprocessing,
+        held_out=frozenset(),
+        graph=graph,
+        reader=reader,
     )
 
 
@@ -198,5 +218,6 @@ def _fixed(graph: Graph, index: int, size: tuple[int, int] | None) -> tuple[int,
         for axis, pixels in zip((first, first + 1), size, strict=True):
             shape[axis] = pixels if shape[axis] == _OPEN else shape[axis]
     if _OPEN in shape:
-        raise InputError(f"{graph.path}: leaves its input size open; give --res")
+        advice = "give --res" if len(shape) == 4 else f"export it with a fixed shape in place of {tuple(shape)}"
+        raise InputError(f"{graph.path}: leaves its input size open; {advice}")
     return tuple(shape)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeq.calibration import CalibrationSet
+from edgeq.calibration import CalibrationSet, SampleSet
 from edgeq.conversion.float_file import FloatFile
 from edgeq.conversion.formats import FORMATS
 from edgeq.conversion.mixed import KeepFloat
@@ -29,11 +29,11 @@ _NONE_IN_FLOAT = KeepFloat()
 
 def convert_network(
     network: Network | FloatFile,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     formats: Sequence[str],
     out: str | Path,
     *,
-    calibration: CalibrationSet | None = None,
+    calibration: CalibrationSet | SampleSet | None = None,
     io: str = "int8",
     labels: Sequence[str] = (),
     refine: bool = True,
@@ -49,7 +49,8 @@ def convert_network(
 
     Args:
         network: the network to convert.
-        preprocessing: how images become the network's input; it is stored in the files.
+        preprocessing: how images become the network's input; it is stored in the files. None if the network takes no
+            images.
         formats: names in ``edgeq.conversion.FORMATS``.
         out: folder for the files; existing files of the same name are replaced.
         calibration: the representative dataset, needed for ``int8`` and ``int16x8``.

@@ -6,22 +6,25 @@ conversion. And tflite-runtime does not work in a process that has imported Tens
 
 from __future__ import annotations
 
+import io as streams
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeq.conversion.formats import Format
 from edgeq.errors import ConversionError, EdgeqError, WorkerDiedError
 from edgeq.execution.process import WorkerProcess
-from edgeq.runtime import Model
+from edgeq.runtime import Model, TensorModel, open_model
 from edgeq.tflite.graph import Graph, read_graph
 
 __all__ = ["verify"]
 
 _INTEGER_TYPES = ("int8", "uint8", "int16", "int32", "int64", "bool")
+_NEVER_QUANTIZED = ("int16", "int32", "int64", "bool")
+_PIXELS = "pixels"
 _BOUNDARY_OPERATORS = ("QUANTIZE", "DEQUANTIZE")
 
 
@@ -30,28 +33,30 @@ def verify(
     name: str,
     form: Format,
     io: str,
-    pixels: npt.NDArray[np.uint8],
+    sample: Any,
     in_float: Collection[str] = (),
 ) -> None:
-    """Load a converted file, check that it is what was requested, and run it on one image.
+    """Load a converted file, check that it is what was requested, and run it on one sample.
 
     Args:
         path: the file, complete with its metadata.
         name: the file's name in error messages.
         form: the requested format.
         io: the requested type of the input and output of an ``int8`` file, one of `IO_TYPES`.
-        pixels: the image, (height, width, channels) uint8.
+        sample: for a classifier an image, (height, width, channels) uint8; for other models one array per input, by
+            name.
         in_float: names of the outputs of the operators that are in float on purpose.
 
     Raises:
         ConversionError: the file does not run, or is not what was requested. The message names any operators that are
             not integer.
     """
-    arguments = {"path": str(path), "form": form.name, "io": io, "shape": pixels.shape}
-    arguments["in_float"] = sorted(in_float)
+    arguments = {"path": str(path), "form": form.name, "io": io, "in_float": sorted(in_float)}
+    content = streams.BytesIO()
+    np.savez(content, **(sample if isinstance(sample, Mapping) else {_PIXELS: sample}))
     try:
         with WorkerProcess("the runtime") as worker:
-            worker.ask("call", pixels.tobytes(), function=f"{__name__}:_check", arguments=arguments)
+            worker.ask("call", content.getvalue(), function=f"{__name__}:_check", arguments=arguments)
     except EdgeqError as error:
         problem = str(error).replace(str(path), name)
         if isinstance(error, WorkerDiedError) and error.code == -signal.SIGABRT:
@@ -59,15 +64,22 @@ def verify(
         raise ConversionError(f"{name}: the converted file fails its verification: {problem}") from None
 
 
-def _check(content: bytes, path: str, form: str, io: str, shape: tuple[int, ...], in_float: list[str]) -> None:
+def _check(content: bytes, path: str, form: str, io: str, in_float: list[str]) -> None:
     """Raise a `ConversionError` if a file is not what was requested; runs in the worker process."""
-    model = Model(path)
+    model = open_model(path)
+    with np.load(streams.BytesIO(content)) as sample:
+        arrays = {name: sample[name] for name in sample.files}
     if form == "int8":
         _check_integer(read_graph(path), io, in_float)
-        _check_io(model, io)
-    pixels = np.frombuffer(content, np.uint8).reshape(shape)
-    output = model.invoke(model.tensor(pixels))
-    if not np.all(np.isfinite(model.dequantize(output))):
+    if isinstance(model, Model):
+        if form == "int8":
+            _check_io(model, io)
+        found = [model.dequantize(model.invoke(model.tensor(arrays[_PIXELS])))]
+    else:
+        if form == "int8":
+            _check_ends(model, io)
+        found = list(model.answer(arrays).values())
+    if not all(np.all(np.isfinite(output)) for output in found):
         raise ConversionError("it outputs NaN or infinity; check the network's weights")
 
 
@@ -77,10 +89,11 @@ def _check_integer(graph: Graph, io: str, in_float: Collection[str]) -> None:
     QUANTIZE and DEQUANTIZE may be float at the ends of a file with float input and output, and around operators that
     are in float on purpose.
     """
-    ends = (graph.operators[0], graph.operators[-1]) if io == "float32" else ()
+    ends = {*graph.inputs, *graph.outputs} if io == "float32" else set()
     culprits = set()
     for operator in graph.operators:
-        if operator.name in _BOUNDARY_OPERATORS and (operator in ends or in_float):
+        is_end = not ends.isdisjoint((*operator.inputs, *operator.outputs))
+        if operator.name in _BOUNDARY_OPERATORS and (is_end or in_float):
             continue
         if graph.tensors[operator.outputs[0]].name in in_float:
             continue
@@ -94,6 +107,17 @@ def _check_integer(graph: Graph, io: str, in_float: Collection[str]) -> None:
             f"it is not full-integer, these operators stayed in float: {', '.join(sorted(culprits))}; accept that with "
             "--keep-float unsupported"
         )
+
+
+def _check_ends(model: TensorModel, io: str) -> None:
+    """Check that inputs and outputs have the requested type, unless they hold integers by nature, and a scale."""
+    for what, specs in (("input", model.inputs), ("output", model.outputs)):
+        for spec in specs:
+            quantization = spec.quantization
+            if quantization.dtype != io and quantization.dtype not in _NEVER_QUANTIZED:
+                raise ConversionError(f"its {what} {spec.name} is {quantization.dtype}, but {io} was asked for")
+            if io == quantization.dtype != "float32" and not quantization.is_quantized:
+                raise ConversionError(f"its {what} {spec.name} has no scale")
 
 
 def _check_io(model: Model, io: str) -> None:

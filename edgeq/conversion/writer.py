@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq.calibration import CalibrationSet
+from edgeq.calibration import CalibrationSet, SampleSet
 from edgeq.comparison.layers import measure_layers
 from edgeq.comparison.pair import latency_ms
 from edgeq.conversion.float_file import FloatFile
@@ -26,11 +26,14 @@ from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress
 from edgeq.quiet import quiet
 from edgeq.refinement import Observation, Refinement, held_out, observe, refine_content
-from edgeq.runtime import Model, available_cores, installed_runtimes
+from edgeq.refinement.observation import Sample
+from edgeq.runtime import Model, TensorModel, available_cores, installed_runtimes, open_model
+from edgeq.samples import SampleReader
 from edgeq.tflite.extraction import with_signature
 from edgeq.tflite.graph import read_graph
 from edgeq.tflite.metadata import ModelMetadata
 from edgeq.tflite.output_kind import read_output_kind
+from edgeq.tflite.task import TENSORS
 
 if TYPE_CHECKING:
     from edgeq.conversion.keras import FrozenNetwork
@@ -71,9 +74,9 @@ class Writer:
 
     network: Network | FloatFile
     frozen: FrozenNetwork | FloatFile
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     labels: tuple[str, ...]
-    calibration: CalibrationSet | None
+    calibration: CalibrationSet | SampleSet | None
     io: str
     refine: bool
     keep_float: KeepFloat
@@ -84,7 +87,7 @@ class Writer:
     def write(self, forms: Sequence[Format], paths: Sequence[Path], parts: Sequence[Path]) -> list[ConvertedModel]:
         """Write the files to temporary `parts`, the float32 reference first, and verify each."""
         first = self._write_reference(forms[0], paths[0], parts[0])
-        reference = Model(parts[0], runtime=installed_runtimes()[0])
+        reference = open_model(parts[0], runtime=installed_runtimes()[0])
         facts = {"reference_sha256": sha256_of_file(parts[0])}
         models, observation = [first], None
         for form, path, part in zip(forms[1:], paths[1:], parts[1:], strict=True):
@@ -105,9 +108,10 @@ class Writer:
             if isinstance(self.frozen, FloatFile):
                 flatbuffer = self.frozen.graph.content
             else:
+                assert self.preprocessing is not None
                 flatbuffer = self.frozen.to_tflite(form, None, self.preprocessing, self.progress)
         part.write_bytes(flatbuffer)
-        self.pack(form, path.stem, part, flatbuffer, read_output_kind(part), {})
+        self.pack(form, path.stem, part, flatbuffer, read_output_kind(part) if self.reader is None else None, {})
         self.verify(form, path.name, part)
         return ConvertedModel(path, form.name, part.stat().st_size)
 
@@ -115,14 +119,19 @@ class Writer:
         """Return whether a format is made from ranges; TensorFlow's converter calibrates by itself for int16x8."""
         return form.calibrated and (form.name == "int8" or isinstance(self.frozen, FloatFile))
 
-    def _observe(self, reference: Model, refining: bool) -> Observation:
-        """Run the float32 reference on the calibration images, once for quantizing and refining."""
+    @property
+    def reader(self) -> SampleReader | None:
+        """The reader of samples, for a model of plain tensors."""
+        return self.network.reader if isinstance(self.network, FloatFile) else None
+
+    def _observe(self, reference: Model | TensorModel, refining: bool) -> Observation:
+        """Run the float32 reference on the calibration data, once for quantizing and refining."""
         assert self.calibration is not None
         graph = read_graph(reference.path)
         observation = observe(
             graph,
-            [reference.tensors(pixels) for pixels in self.calibration.pixels],
-            held_out=held_out(len(self.calibration.pixels)),
+            _inputs(reference, self.calibration),
+            held_out=held_out(len(self.calibration.samples)),
             all_activations=True,
             layers=refining,
             runtime=reference.runtime,
@@ -130,24 +139,36 @@ class Writer:
             progress=self.progress,
         )
         # The input covers all pixel values, even if the calibration images do not: no image saturates there.
-        observation.ranges[graph.inputs[0]] = self.preprocessing.real_range
+        if self.preprocessing is not None:
+            observation.ranges[graph.inputs[0]] = self.preprocessing.real_range
         return observation
 
-    def pack(self, form: Format, name: str, part: Path, flatbuffer: bytes, kind: str, more: dict[str, Any]) -> None:
+    def pack(
+        self, form: Format, name: str, part: Path, flatbuffer: bytes, kind: str | None, more: dict[str, Any]
+    ) -> None:
         """Write a file with its metadata."""
         from edgeq.tflite.metadata_writer import pack
 
         provenance = _provenance(self.network, form, self.io, self.calibration) | more
-        part.write_bytes(pack(flatbuffer, name, ModelMetadata(self.labels, self.preprocessing, kind, provenance)))
+        task = None if self.reader is None else TENSORS
+        metadata = ModelMetadata(self.labels, self.preprocessing, kind, provenance, task=task)
+        part.write_bytes(pack(flatbuffer, name, metadata))
 
     def verify(self, form: Format, name: str, part: Path, in_float: frozenset[str] = frozenset()) -> None:
         """Verify a file in the runtime."""
         from edgeq.conversion.verification import verify
 
         self.progress(f"Verifying {form.name}", 0, 1)
+        sample = self.calibration.samples[0] if self.calibration else self._blank()
+        verify(part, name, form, self.io, sample, in_float)
+
+    def _blank(self) -> Any:
+        """Return a grey image, or zeros for each input."""
+        if self.reader is not None:
+            return {spec.name: np.zeros(spec.shape, np.float32) for spec in self.reader.inputs}
         spec = self.preprocessing
-        grey = np.full((spec.height, spec.width, len(spec.channels)), 128, np.uint8)
-        verify(part, name, form, self.io, self.calibration.pixels[0] if self.calibration else grey, in_float)
+        assert spec is not None
+        return np.full((spec.height, spec.width, len(spec.channels)), 128, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -168,7 +189,7 @@ class _File:
     form: Format
     name: str
     part: Path
-    reference: Model
+    reference: Model | TensorModel
     observation: Observation | None
     facts: dict[str, Any]
 
@@ -193,6 +214,8 @@ class _File:
             return Mixed(quantized_file(job.frozen.graph, form.name, ranges, job.io))
         if form.name == "int8":
             return Mixed(quantize_with_tensorflow(read_graph(self.reference.path), ranges, job.io))
+        assert not isinstance(job.calibration, SampleSet)
+        assert job.preprocessing is not None
         return Mixed(job.frozen.to_tflite(form, job.calibration, job.preprocessing, job.progress, job.targets))
 
     def _mixed(self) -> Mixed:
@@ -213,23 +236,27 @@ class _File:
         self.job.pack(self.form, Path(self.name).stem, self.part, flatbuffer, self._kind, more)
 
     @property
-    def _kind(self) -> str:
+    def _kind(self) -> str | None:
+        if not isinstance(self.reference, Model):
+            return None
         return "logits" if self.reference.gives_logits else "probabilities"
 
     def _checks(self) -> list[Any]:
-        """Return the held-out calibration images."""
+        """Return the held-out calibration images or samples."""
         assert self.job.calibration is not None
-        pixels = self.job.calibration.pixels
-        return [pixels[number] for number in held_out(len(pixels))]
+        samples = self.job.calibration.samples
+        return [samples[number] for number in held_out(len(samples))]
 
-    def _answers(self, model: Model) -> list[Any]:
-        return [model.probabilities(model.invoke(model.tensor(pixels))) for pixels in self._checks()]
+    def _answers(self, model: Model | TensorModel) -> list[Any]:
+        tensors: Any = model.tensors  # of images or of other samples
+        return [model.meaning(model.run(tensors(sample))) for sample in self._checks()]
 
     def _attempt(self, flatbuffer: bytes) -> Trial:
         """Write a version of the file and measure it."""
         self._pack(flatbuffer)
-        model = Model(self.part, runtime=self.reference.runtime)
+        model = open_model(self.part, runtime=self.reference.runtime)
         error = model.error(self._answers(self.reference), self._answers(model))
+        assert isinstance(model, Model)
         return Trial(flatbuffer, error, latency_ms([model])[0])
 
     def _agreement(self, flatbuffer: bytes) -> float:
@@ -237,14 +264,14 @@ class _File:
         self._pack(flatbuffer)
         if self.job.refine:
             self._refine()
-        model = Model(self.part, runtime=self.reference.runtime)
+        model = open_model(self.part, runtime=self.reference.runtime)
         pairs = zip(self._answers(self.reference), self._answers(model), strict=True)
         return float(np.mean([np.argmax(expected) == np.argmax(found) for expected, found in pairs]))
 
     def _ranked(self, flatbuffer: bytes, pair: GraphPair) -> list[int]:
         """Return the operators of the full-integer file, those with the lowest SQNR alone first."""
         self._pack(flatbuffer)
-        model = Model(self.part, runtime=self.reference.runtime)
+        model = open_model(self.part, runtime=self.reference.runtime)
         pictures = [(pixels, pixels) for pixels in self._checks()[:_RANKING_IMAGES]]
         return [layer.index for layer in measure_layers(self.reference, model, pair, pictures) if layer.index >= 0]
 
@@ -252,7 +279,7 @@ class _File:
         """Refine the file in place; return the result, or why the network cannot be refined."""
         assert self.job.calibration is not None
         try:
-            candidate = Model(self.part, runtime=self.reference.runtime)
+            candidate = open_model(self.part, runtime=self.reference.runtime)
             content, refinement = refine_content(
                 self.reference,
                 candidate,
@@ -271,8 +298,13 @@ def _short(names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(name.partition(";")[0] for name in names))
 
 
+def _inputs(reference: Any, calibration: CalibrationSet | SampleSet) -> list[Sample]:
+    """Return the float32 reference's input tensors for each image or sample."""
+    return [reference.tensors(sample) for sample in calibration.samples]
+
+
 def _provenance(
-    network: Network | FloatFile, form: Format, io: str, calibration: CalibrationSet | None
+    network: Network | FloatFile, form: Format, io: str, calibration: CalibrationSet | SampleSet | None
 ) -> dict[str, Any]:
     """Return how a file was made, without times and paths, so that the same inputs produce bit-identical files."""
     provenance: dict[str, Any] = {

@@ -56,7 +56,8 @@ class DeviceBackend(Backend):
             DeviceError: the model cannot be run on the image, or the device is unreachable.
         """
         spec = (preprocessing.mean, preprocessing.std, preprocessing.channels, preprocessing.crop)
-        return self.output("run_image", image=self._device.send(image), preprocessing=spec)
+        (output,), times_ms = self.outputs("run_image", image=self._device.send(image), preprocessing=spec)
+        return output, times_ms
 
     def close(self) -> None:
         """End the model's process on the device; the connection stays open."""

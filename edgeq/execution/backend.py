@@ -6,6 +6,7 @@ The backend for devices is in :mod:`edgeq.device.backend`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,21 @@ class Backend(Closing, ABC):
         Raises:
             EdgeqError: the model cannot be run, or the process that ran it ended.
         """
-        return self.output("run", np.ascontiguousarray(tensor).tobytes())[0]
+        return self.run_all([tensor])[0]
+
+    def run_all(self, tensors: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Run the model on its input tensors.
+
+        Args:
+            tensors: one array per input, of the input's shape and type, in the file's order.
+
+        Returns:
+            The output tensors, not dequantized, in the file's order.
+
+        Raises:
+            EdgeqError: the model cannot be run, or the process that ran it ended.
+        """
+        return self.outputs("run", b"".join(np.ascontiguousarray(tensor).tobytes() for tensor in tensors))[0]
 
     def time(self, seconds: float, at_least: int = 1) -> Turn:
         """Run the model repeatedly on noise and measure the time of each inference.
@@ -124,16 +139,22 @@ class Backend(Closing, ABC):
         """
         return Turn(**self.ask("time", seconds=seconds, at_least=at_least)[0])
 
-    def output(self, do: str, payload: bytes = b"", **request: Any) -> tuple[npt.NDArray[Any], dict[str, float]]:
+    def outputs(self, do: str, payload: bytes = b"", **request: Any) -> tuple[list[npt.NDArray[Any]], dict[str, float]]:
         """Request an operation that runs the model once; for the arguments see :meth:`ask`.
 
         Returns:
-            The output tensor, and the time of each step in milliseconds, by name.
+            The output tensors, and the time of each step in milliseconds, by name.
         """
         answer, data = self.ask(do, payload, **request)
         self.runtime = answer["runtime"]
         self.times_ms.append(answer["times_ms"]["invoke"])
-        return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"]), answer["times_ms"]
+        outputs: list[npt.NDArray[Any]] = []
+        offset = 0
+        for dtype, shape in answer["outputs"]:
+            values = np.frombuffer(data, dtype, int(np.prod(shape)), offset)
+            outputs.append(values.reshape(shape))
+            offset += values.nbytes
+        return outputs, answer["times_ms"]
 
 
 class WorkerBackend(Backend):

@@ -53,20 +53,23 @@ def _open(request: dict[str, Any], payload: bytes) -> Reply:
 
 
 def _run(request: dict[str, Any], payload: bytes) -> Reply:
-    """Run a model on an input tensor."""
+    """Run a model on its input tensors, whose bytes follow each other in the payload."""
     import numpy as np
 
     model = _loaded(**request["model"])
     start = perf_counter()
     try:
-        (source,), (target,) = model.interpreter.get_input_details(), model.interpreter.get_output_details()
-        tensor = np.frombuffer(payload, source["dtype"]).reshape(source["shape"])
-        model.interpreter.set_tensor(source["index"], tensor)
+        offset = 0
+        for source in model.interpreter.get_input_details():
+            count = int(np.prod(source["shape"]))
+            values = np.frombuffer(payload, source["dtype"], count, offset)
+            model.interpreter.set_tensor(source["index"], values.reshape(source["shape"]))
+            offset += values.nbytes
         model.interpreter.invoke()
-        output = model.interpreter.get_tensor(target["index"])
+        outputs = [model.interpreter.get_tensor(d["index"]) for d in model.interpreter.get_output_details()]
     except (RuntimeError, ValueError) as error:
         raise model.failure(error) from None
-    return _output(output, model.facts["runtime"], invoke=perf_counter() - start)
+    return _answer(outputs, model.facts["runtime"], invoke=perf_counter() - start)
 
 
 def _run_image(request: dict[str, Any], payload: bytes) -> Reply:
@@ -80,14 +83,15 @@ def _run_image(request: dict[str, Any], payload: bytes) -> Reply:
     ready = perf_counter()
     output = model.invoke(tensor)
     done = perf_counter()
-    return _output(output, model.runtime, decode=decoded - start, preprocess=ready - decoded, invoke=done - ready)
+    return _answer([output], model.runtime, decode=decoded - start, preprocess=ready - decoded, invoke=done - ready)
 
 
-def _output(output: Any, runtime: str, **seconds: float) -> Reply:
-    """Make the answer: the output tensor, not dequantized, the runtime's name and version, and each step's time."""
+def _answer(outputs: list[Any], runtime: str, **seconds: float) -> Reply:
+    """Make the answer: the output tensors, not dequantized, the runtime's name and version, and each step's time."""
     times_ms = {step: round(1000 * duration, 3) for step, duration in seconds.items()}
     about = {"runtime": f"{runtime} {_version(runtime)}", "times_ms": times_ms}
-    return {**about, "dtype": str(output.dtype), "shape": list(output.shape)}, output.tobytes()
+    kinds = [[str(output.dtype), list(output.shape)] for output in outputs]
+    return {**about, "outputs": kinds}, b"".join(output.tobytes() for output in outputs)
 
 
 def _time(request: dict[str, Any], payload: bytes) -> Reply:
@@ -139,8 +143,11 @@ class _LoadedModel:
         for details in () if self._filled else self.interpreter.get_input_details():
             dtype = np.dtype(details["dtype"])
             noise = rng.random(details["shape"])
-            if dtype.kind in "iu":
-                noise = noise * np.iinfo(dtype).max
+            if dtype.kind in "iu":  # numbers without a scale may be indices, which must stay small
+                limits = np.iinfo(dtype)
+                quantized = bool(np.any(details["quantization_parameters"]["scales"]))
+                low, high = (int(limits.min), int(limits.max)) if quantized else (0, 2)
+                noise = low + noise * (high - low)
             self.interpreter.set_tensor(details["index"], noise.astype(dtype))
         self._filled = True
 

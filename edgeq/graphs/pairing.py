@@ -51,11 +51,13 @@ class GraphPair:
     Attributes:
         reference: the float model.
         candidate: the INT8 model.
+        inputs: indices of corresponding inputs, of the reference and of the candidate, in the reference's order.
         operators: pairs of corresponding operators without the transparent ones, in the reference's order of execution.
     """
 
     reference: Graph
     candidate: Graph
+    inputs: tuple[tuple[int, int], ...]
     operators: tuple[OperatorPair, ...]
 
 
@@ -108,7 +110,8 @@ def pair_graphs(reference: Graph, candidate: Graph) -> GraphPair:
             f"{where}: their weights have nothing in common (correlation {typical:.2f}), so the second was not made "
             "from the first"
         )
-    return GraphPair(reference, candidate, tuple(pairs))
+    inputs = tuple((index, counterpart[index]) for index in reference.inputs)
+    return GraphPair(reference, candidate, inputs, tuple(pairs))
 
 
 def _check_batch(graph: Graph) -> None:

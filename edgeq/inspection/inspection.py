@@ -21,7 +21,7 @@ class Port:
     """An input or an output of a model.
 
     Attributes:
-        name: the tensor's name in the file.
+        name: the name in the file's signature, else the tensor's name.
         shape: the tensor's shape, including the batch dimension, for example (1, 224, 224, 3); -1 for a dynamic
             dimension.
         dtype: NumPy name of the tensor's type.
@@ -142,13 +142,21 @@ def _port(graph: Graph, index: int) -> Port:
     tensor = graph.tensors[index]
     quantization = tensor.quantization
     return Port(
-        name=tensor.name,
+        name=_signature_name(graph, index) or tensor.name,
         shape=graph.open_shape(index),
         dtype=quantization.dtype,
         scale=quantization.scale,
         zero_point=quantization.zero_point,
         real_range=quantization.real_range if quantization.is_quantized else None,
     )
+
+
+def _signature_name(graph: Graph, index: int) -> str | None:
+    """Return the name of an input or output in the file's only signature, under which programs address it."""
+    signatures = graph.model.signatureDefs or []
+    entries = [*(signatures[0].inputs or []), *(signatures[0].outputs or [])] if len(signatures) == 1 else []
+    names = [bytes(entry.name).decode("utf-8", "replace") for entry in entries if int(entry.tensorIndex) == index]
+    return names[0] if names else None
 
 
 def _groups(graph: Graph) -> tuple[OperatorGroup, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from edgeq.refinement.correction import restore_biases
 from edgeq.refinement.files import RefinedModel, refine, refine_content
 from edgeq.refinement.observation import Observation, observe
-from edgeq.refinement.refine import METHODS, Refinement, held_out, refine_model
+from edgeq.refinement.refine import held_out, refine_model
+from edgeq.refinement.result import METHODS, Refinement
 
 __all__ = [
     "METHODS",

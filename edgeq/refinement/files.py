@@ -7,14 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.calibration import CalibrationSet, CalibrationSource, choose_images, require_images
+from edgeq.calibration import (
+    CalibrationSet,
+    CalibrationSource,
+    SampleSet,
+    choose_images,
+    choose_samples,
+    require_images,
+)
 from edgeq.comparison.pair import open_both
+from edgeq.comparison.tensor_pair import open_tensor_models
 from edgeq.files import replacing
 from edgeq.progress import Progress, no_progress
 from edgeq.refinement.observation import Observation
-from edgeq.refinement.refine import METHODS, Refinement, refine_model
-from edgeq.runtime import Model, available_cores
+from edgeq.refinement.refine import refine_model
+from edgeq.refinement.result import METHODS, Refinement
+from edgeq.runtime import Model, TensorModel, available_cores
+from edgeq.samples import holds_arrays
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
+from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["RefinedModel", "refine", "refine_content"]
 
@@ -26,13 +37,13 @@ class RefinedModel:
     Attributes:
         path: the file. If refining did not help, it is the unchanged candidate, with a record of the attempt.
         refinement: the result of refining.
-        calibration: the images that the model was refined and checked on.
+        calibration: the images or samples that the model was refined and checked on.
         notes: notes on the two models; each is a sentence.
     """
 
     path: Path
     refinement: Refinement
-    calibration: CalibrationSet
+    calibration: CalibrationSet | SampleSet
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -51,6 +62,7 @@ def refine(
     bias_only: bool = False,
     runtime: str | None = None,
     overrides: Overrides | None = None,
+    task: str | None = None,
     progress: Progress = no_progress,
 ) -> RefinedModel:
     """Refine an INT8 file, made by any converter, so that it agrees better with the float file it was made from.
@@ -71,6 +83,8 @@ def refine(
         bias_only: whether to correct the biases only, and leave weights and ranges unchanged.
         runtime: a name in ``edgeq.runtime.RUNTIMES``; None to use ``EDGEQ_RUNTIME``, else the fastest runtime.
         overrides: preprocessing and labels to use instead of both files'.
+        task: ``classification`` or ``tensors``; None to read it from the reference. ``tensors`` if the calibration data
+            are arrays, see `edgeq.samples.find_samples`.
         progress: called with (stage, done, total).
 
     Returns:
@@ -78,23 +92,34 @@ def refine(
 
     Raises:
         InputError: the models do not correspond, there are too few images, or the file cannot be written.
-        ModelError: one of the files is not an image classifier, or the runtime does not support it.
+        ModelError: one of the files is not a model, or the runtime does not support it.
     """
-    require_images(calibration)
-    models = open_both(reference, candidate, runtime, overrides)
-    chosen = choose_images(calibration, models[1].preprocessing, count, seed, progress)
     methods = () if bias_only else METHODS
-    content, refinement = refine_content(models[0], models[1], chosen, methods=methods, progress=progress)
+    if read_task(reference, task or (TENSORS if holds_arrays(calibration) else None)) == TENSORS:
+        assert not isinstance(calibration, CalibrationSet)
+        pair = open_tensor_models(reference, candidate, runtime, overrides)
+        samples = choose_samples(calibration, pair.reader, count, seed, progress)
+        chosen: CalibrationSet | SampleSet = samples
+        notes = pair.notes()
+        content, refinement = refine_content(
+            pair.reference, pair.candidate, samples, methods=methods, progress=progress
+        )
+    else:
+        require_images(calibration)
+        models = open_both(reference, candidate, runtime, overrides)
+        notes = models[2]
+        chosen = choose_images(calibration, models[1].preprocessing, count, seed, progress)
+        content, refinement = refine_content(models[0], models[1], chosen, methods=methods, progress=progress)
     target = Path(out) if out else Path(candidate).with_name(f"{Path(candidate).stem}_refined.tflite")
     with replacing([target]) as (part,):
         part.write_bytes(content)
-    return RefinedModel(target, refinement, chosen, tuple(models[2]))
+    return RefinedModel(target, refinement, chosen, tuple(notes))
 
 
 def refine_content(
-    reference: Model,
-    candidate: Model,
-    calibration: CalibrationSet,
+    reference: Model | TensorModel,
+    candidate: Model | TensorModel,
+    calibration: CalibrationSet | SampleSet,
     *,
     methods: Collection[str] = METHODS,
     observation: Observation | None = None,
@@ -107,7 +132,7 @@ def refine_content(
     Args:
         reference: the float model.
         candidate: the INT8 model that was made from it.
-        calibration: representative images, preprocessed for the models.
+        calibration: representative images, preprocessed for the models, or samples.
         methods: some of `METHODS`; if empty, only the biases are corrected.
         observation: see `refine_model`.
         progress: called with (stage, done, total).
@@ -122,7 +147,7 @@ def refine_content(
     content, refinement = refine_model(
         reference,
         candidate,
-        calibration.pixels,
+        calibration.samples,
         methods=methods,
         observation=observation,
         threads=available_cores(),

@@ -11,7 +11,7 @@ from edgeq.report.tables import size
 
 if TYPE_CHECKING:
     from edgeq.bundling import Bundle
-    from edgeq.calibration import CalibrationSet, SyntheticSet
+    from edgeq.calibration import CalibrationSet, SampleSet, SyntheticSet
     from edgeq.conversion import Conversion, ConvertedModel
     from edgeq.refinement import RefinedModel, Refinement
 
@@ -34,12 +34,13 @@ def conversion_lines(conversion: Conversion) -> list[str]:
 
     models, preprocessing = conversion.models.values(), conversion.preprocessing
     width = max(len(str(model.path)) for model in models)
-    low, high = preprocessing.real_range
     lines = [f"{m.path!s:<{width}}  {size(m.size_bytes):>9}  {_description(m)}" for m in models]
-    lines.append(
-        f"Input: {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
-        f"{low:.4g}..{high:.4g}."
-    )
+    if preprocessing is not None:
+        low, high = preprocessing.real_range
+        lines.append(
+            f"Input: {preprocessing.width}x{preprocessing.height} {preprocessing.channels}, pixels normalized to "
+            f"{low:.4g}..{high:.4g}."
+        )
     lines += conversion.remarks
     if conversion.calibration is not None:
         lines += _calibration_lines(conversion.calibration)
@@ -49,7 +50,7 @@ def conversion_lines(conversion: Conversion) -> list[str]:
         lines += kept_float_lines(model)
         if model.remark:
             lines.append(f"{model.path.name}: {model.remark}.")
-    if not conversion.labels:
+    if conversion.classes and not conversion.labels:
         lines.append(
             f"No labels: predictions are class numbers (0 to {conversion.classes - 1}). Name the classes with --labels."
         )
@@ -102,13 +103,16 @@ def synthetic_set_lines(made: SyntheticSet) -> list[str]:
 def refinement_line(refinement: Refinement) -> str:
     """Describe a refinement, and the layers that were not refined."""
     before, after = f"{refinement.error_before:.4f}", f"{refinement.error_after:.4f}"
+    data, measure = ("images", "Mean L1 of the probabilities")
+    if refinement.measure != "l1":
+        data, measure = ("samples", "Error of the outputs")
     measured = (
-        f"Mean L1 of the probabilities on {refinement.checked_on} held-out images: {before} before, {after} after; on "
+        f"{measure} on {refinement.checked_on} held-out {data}: {before} before, {after} after; on "
         f"the others: {refinement.fitted_error_before:.4f} before, {refinement.fitted_error_after:.4f} after."
     )
     if not refinement.kept:
         return f"Kept the unrefined model, because refinement did not improve it. {measured}"
-    text = f"Refined on {refinement.images} images. {measured}"
+    text = f"Refined on {refinement.images} {data}. {measured}"
     skipped = refinement.skipped_layers
     if skipped:
         noun = "1 layer is" if len(skipped) == 1 else f"{len(skipped)} layers are"
@@ -128,10 +132,14 @@ def skipped_lines(skipped: Sequence[tuple[Path, str]]) -> list[str]:
     return [*lines, f"{skipped_note(others).capitalize()}."] if others else lines
 
 
-def _calibration_lines(calibration: CalibrationSet) -> list[str]:
-    """Describe the calibration: the number of images, their source, and those that could not be read."""
-    from edgeq.calibration import shipped_images
+def _calibration_lines(calibration: CalibrationSet | SampleSet) -> list[str]:
+    """Describe the calibration: the number of images or samples, their source, and those that could not be read."""
+    from edgeq.calibration import SampleSet, shipped_images
 
+    if isinstance(calibration, SampleSet):
+        source = f" from {calibration.folder}" if calibration.folder else ""
+        line = f"Calibrated on {len(calibration.samples)} samples{source} (seed {calibration.seed})."
+        return [line, *skipped_lines(calibration.skipped)]
     count = len(calibration.files)
     if calibration.folder == shipped_images():
         images = f"{count} bundled images"

@@ -7,18 +7,22 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeq.comparison import Comparison
+from edgeq.comparison import Comparison, TensorComparison
 from edgeq.files import write_text
 from edgeq.report.tables import size
+from edgeq.report.tensors import output_rows, sample_rows, tensor_verdict
 from edgeq.report.wording import answers, decibels, model_names, notes, percent, points, sentence, verdict
 
 __all__ = ["markdown", "write_markdown"]
 
 _MOST_FLIPS = 20
+_MOST_SAMPLES = 20
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 
 
-def write_markdown(comparison: Comparison, path: str | Path, missed: Sequence[str] | None = None) -> None:
+def write_markdown(
+    comparison: Comparison | TensorComparison, path: str | Path, missed: Sequence[str] | None = None
+) -> None:
     """Write a comparison as a Markdown file. An existing file is replaced as a whole or not at all.
 
     Args:
@@ -32,7 +36,7 @@ def write_markdown(comparison: Comparison, path: str | Path, missed: Sequence[st
     write_text(Path(path), markdown(comparison, missed))
 
 
-def markdown(comparison: Comparison, missed: Sequence[str] | None = None) -> str:
+def markdown(comparison: Comparison | TensorComparison, missed: Sequence[str] | None = None) -> str:
     """Return a comparison as GitHub-flavored Markdown: verdict, tables, flips and notes.
 
     File names and labels are escaped, so that they cannot add markup.
@@ -45,16 +49,25 @@ def markdown(comparison: Comparison, missed: Sequence[str] | None = None) -> str
     heading = "## Quantization drift"
     if missed is not None:
         heading += ": limits missed" if missed else ": within limits"
-    blocks = [heading, _escape(sentence(verdict(comparison)))]
+    said = tensor_verdict(comparison) if isinstance(comparison, TensorComparison) else verdict(comparison)
+    blocks = [heading, _escape(sentence(said))]
     if missed:
         blocks.append("\n".join(f"- **Missed:** {_escape(sentence(reason))}" for reason in missed))
+    if isinstance(comparison, TensorComparison):
+        blocks += [_table(output_rows(comparison)), _table(_models(comparison, names))]
+        blocks.append(_table(sample_rows(comparison, _MOST_SAMPLES)))
+        found = [*comparison.faults, *comparison.advice, *comparison.notes]
+        return "\n\n".join([*blocks, *_remarks(found)]) + "\n"
     blocks += [_table(_drift(comparison)), _table(_models(comparison, names))]
     if comparison.flips:
         blocks.append(_flips(comparison, names))
     found = [*comparison.faults, *comparison.advice, *notes(comparison)]
-    if found:
-        blocks.append("\n".join(f"- {_escape(sentence(text))}" for text in found))
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, *_remarks(found)]) + "\n"
+
+
+def _remarks(found: Sequence[str]) -> list[str]:
+    """Return a list of sentences as one block, or nothing."""
+    return ["\n".join(f"- {_escape(sentence(text))}" for text in found)] if found else []
 
 
 def _drift(comparison: Comparison) -> list[tuple[str, str, str]]:
@@ -78,10 +91,11 @@ def _interval(ends: tuple[float, float]) -> str:
     return " to ".join(points(end) for end in ends)
 
 
-def _models(comparison: Comparison, names: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def _models(comparison: Comparison | TensorComparison, names: tuple[str, ...]) -> list[tuple[str, str, str]]:
     pair = (comparison.reference, comparison.candidate)
     rows = [("Model", *names), ("file", *(Path(model.path).name for model in pair))]
-    rows += [(f"top-{k}", *(percent(getattr(model, f"top{k}")) for model in pair)) for k in (1, 5)]
+    if isinstance(comparison, Comparison):
+        rows += [(f"top-{k}", *(percent(getattr(model, f"top{k}")) for model in pair)) for k in (1, 5)]
     rows.append(("size", *(size(model.size_bytes) for model in pair)))
     rows.append(("latency on this machine", *(f"{model.latency_ms:.2f} ms" for model in pair)))
     return [(row[0], row[1], row[2]) for row in rows]

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.comparison import Comparison, LayerDrift
+from edgeq.comparison import Comparison, LayerDrift, TensorComparison
 from edgeq.errors import EdgeqError
 from edgeq.files import write_text
 from edgeq.report.pictures import thumbnail
 from edgeq.report.plots import histogram_chart, sqnr_chart, ticks_of_grid, worst_alone
 from edgeq.report.provenance import provenance
 from edgeq.report.tables import size
+from edgeq.report.tensors import tensor_verdict
 from edgeq.report.wording import decibels, model_names, notes, percent, points, sentence, verdict
 
 __all__ = ["Confusion", "confusions", "require_packages", "write_report"]
@@ -50,6 +51,7 @@ _SHOWN: dict[str, Callable[[Any], str]] = {
     "string": str,
     "short": _short,
     "short_name": lambda path: Path(path).name,
+    "bare_decibels": _bare_decibels,
     "decimals": lambda value: f"{value:.4f}",
     "significant": lambda value: f"{value:.3g}",
 }
@@ -58,6 +60,15 @@ _MODEL_ROWS = (
     ("top-5", "top5", percent),
     ("size", "size_bytes", size),
     ("latency, median, one thread", "latency_ms", lambda milliseconds: f"{milliseconds:.2f} ms"),
+)
+_OUTPUT_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("SQNR, dB", "sqnr_db", _bare_decibels),
+    ("cosine", "cosine", lambda value: f"{value:.5f}"),
+    ("mean difference", "mean_difference", lambda value: f"{value:.3g}"),
+    ("max difference", "max_difference", lambda value: f"{value:.3g}"),
+    ("error", "error", lambda value: f"{value:.4f}"),
+    ("lowest", "low", lambda value: f"{value:.4g}"),
+    ("highest", "high", lambda value: f"{value:.4g}"),
 )
 _LAYER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("alone, dB", "alone_sqnr_db", _bare_decibels),
@@ -90,7 +101,7 @@ class Confusion:
     candidate_right: int
 
 
-def write_report(comparison: Comparison, path: str | Path, command: str | None = None) -> None:
+def write_report(comparison: Comparison | TensorComparison, path: str | Path, command: str | None = None) -> None:
     """Write a comparison as an HTML page.
 
     The file is complete or not written at all. Equal comparisons give identical files on the same machine if the photos
@@ -130,7 +141,7 @@ def confusions(comparison: Comparison) -> list[Confusion]:
     ]
 
 
-def _render(comparison: Comparison, command: str | None) -> str:
+def _render(comparison: Comparison | TensorComparison, command: str | None) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -144,24 +155,17 @@ def _render(comparison: Comparison, command: str | None) -> str:
     environment.globals.update(_SHOWN)
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     document = comparison.to_json()
-    pairs = confusions(comparison)
     reference, candidate = model_names(comparison)
     layers = comparison.layers or ()
-    return environment.get_template("page.html.jinja").render(
+    template, particular = _particular(comparison)
+    return environment.get_template(template).render(
         c=comparison,
         command=command,
-        model_rows=_MODEL_ROWS,
         layer_columns=_LAYER_COLUMNS,
-        verdict=verdict(comparison).replace(" %", "\N{NO-BREAK SPACE}%"),
-        notes=notes(comparison),
         reference_name=reference,
         candidate_name=candidate,
         value=lambda key: _at(document, key),
         exact=lambda key: json.dumps(_at(document, key)),
-        flips=[(flip, thumbnail(flip.file)) for flip in comparison.flips[:_MOST_FLIPS]],
-        classes=comparison.classes[:_MOST_ROWS],
-        confusions=pairs[:_MOST_ROWS],
-        pairs=len(pairs),
         worst=worst_alone(layers),
         charts=[(kind, Markup(sqnr_chart(layers, f"sqnr-{kind}", width))) for kind, width in _WIDTHS if layers],
         histograms=_histograms(layers, Markup),
@@ -169,7 +173,30 @@ def _render(comparison: Comparison, command: str | None) -> str:
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **particular,
     )
+
+
+def _particular(comparison: Comparison | TensorComparison) -> tuple[str, dict[str, Any]]:
+    """Return the template for this kind of comparison, and the variables that only it uses."""
+    if isinstance(comparison, TensorComparison):
+        return "tensors.html.jinja", {
+            "model_rows": [row for row in _MODEL_ROWS if not row[1].startswith("top")],
+            "output_columns": _OUTPUT_COLUMNS,
+            "worst_samples": comparison.worst[:_MOST_ROWS],
+            "verdict": sentence(tensor_verdict(comparison)),
+            "notes": comparison.notes,
+        }
+    pairs = confusions(comparison)
+    return "page.html.jinja", {
+        "model_rows": _MODEL_ROWS,
+        "verdict": verdict(comparison).replace(" %", "\N{NO-BREAK SPACE}%"),
+        "notes": notes(comparison),
+        "flips": [(flip, thumbnail(flip.file)) for flip in comparison.flips[:_MOST_FLIPS]],
+        "classes": comparison.classes[:_MOST_ROWS],
+        "confusions": pairs[:_MOST_ROWS],
+        "pairs": len(pairs),
+    }
 
 
 def _histograms(layers: tuple[LayerDrift, ...], markup: Callable[[str], Any]) -> list[tuple[LayerDrift, Any, int]]:

@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeq.comparison import Comparison, LayerDrift, ModelResult
+from edgeq.comparison import Comparison, ModelResult
+from edgeq.report.layers import layer_lines
 from edgeq.report.tables import size, table
 from edgeq.report.wording import answers, notes, percent
 
@@ -16,7 +17,6 @@ __all__ = ["comparison_lines"]
 
 _MOST_FLIPS = 10
 _MOST_CLASSES = 5
-_MOST_LAYERS = 8
 
 
 def comparison_lines(comparison: Comparison, width: int | None = None) -> list[str]:
@@ -43,7 +43,7 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
         ]
         lines += table([("class", "images", "reference", "candidate", "agreement"), *class_rows], width)
     if comparison.layers is not None:
-        lines += ["", *_layer_lines(comparison.layers, width)]
+        lines += ["", *layer_lines(comparison.layers, width)]
     for word, found in (("Fault", comparison.faults), ("Try", comparison.advice)):
         for text in found:
             lines += textwrap.wrap(f"{word}: {text}.", width, subsequent_indent=" " * 6, break_long_words=False)
@@ -51,31 +51,6 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
     for note in notes(comparison):
         lines += textwrap.wrap(f"Note: {note}.", width, subsequent_indent=" " * 6, break_long_words=False)
     return lines
-
-
-def _layer_lines(layers: Sequence[LayerDrift], width: int) -> list[str]:
-    """Format the layers with the lowest SQNR alone."""
-    shown = layers[:_MOST_LAYERS]
-    heading = ("operator", "output", "alone", "accum.", "cosine", "gain", "saturated", "range", "weights")
-    rows = [
-        (
-            f"{layer.index} {layer.operator}" if layer.index >= 0 else layer.operator,
-            "x".join(map(str, layer.shape[1:])),
-            _decibels(layer.alone_sqnr_db),
-            _decibels(layer.sqnr_db),
-            f"{layer.cosine:.4f}",
-            f"{layer.gain:.3f}",
-            percent(layer.saturation),
-            f"{layer.range_use:.0%}",
-            _decibels(layer.weight_sqnr_db),
-        )
-        for layer in shown
-    ]
-    return [f"SQNR in dB of {len(layers)} layers{_first(shown, layers)}:", *table([heading, *rows], width)]
-
-
-def _decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
 
 
 def _models(comparison: Comparison) -> list[tuple[str, str, str]]:

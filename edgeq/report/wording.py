@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from edgeq.comparison import Comparison, Flip
+from edgeq.comparison import Comparison, Flip, TensorComparison
 
 __all__ = ["answers", "decibels", "model_names", "notes", "percent", "points", "sentence", "verdict"]
 
@@ -61,7 +61,7 @@ def notes(comparison: Comparison) -> list[str]:
     return said
 
 
-def model_names(comparison: Comparison) -> tuple[str, str]:
+def model_names(comparison: Comparison | TensorComparison) -> tuple[str, str]:
     """Return names of the two models: FP32 and INT8 if their file names end so, else reference and candidate."""
     paths = (comparison.reference.path, comparison.candidate.path)
     reference, candidate = (_KINDS.get(Path(path).stem.rpartition("_")[2]) for path in paths)

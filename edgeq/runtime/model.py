@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq import images
-from edgeq.errors import InputError, ModelError, UnknownNormalizationError, one_line
+from edgeq.errors import InputError, ModelError, UnknownNormalizationError
 from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, apply_table, default_crop, normalization_of_range
-from edgeq.quantization import Quantization
-from edgeq.runtime.backends import make_interpreter, open_content
-from edgeq.tflite.metadata import ModelMetadata, Overrides, read_metadata, read_standard_normalization
+from edgeq.runtime.tensor_model import TensorModel, TensorSpec
+from edgeq.tflite.metadata import ModelMetadata, Overrides, read_standard_normalization
+from edgeq.tflite.task import image_layout
 
 __all__ = ["Model", "TensorSpec"]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """An input or output tensor of a model.
-
-    Attributes:
-        index: the tensor's index in the interpreter.
-        shape: the tensor's shape, including the batch dimension, for example (1, 224, 224, 3).
-        quantization: the tensor's type, scale and zero point.
-    """
-
-    index: int
-    shape: tuple[int, ...]
-    quantization: Quantization
-
-    @classmethod
-    def from_details(cls, details: dict[str, Any]) -> TensorSpec:
-        """Read one entry of an interpreter's ``get_input_details()`` or ``get_output_details()``."""
-        shape = tuple(int(n) for n in details["shape"])
-        return cls(int(details["index"]), shape, Quantization.from_details(details))
 
 
 class Model:
@@ -100,17 +78,11 @@ class Model:
             RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
         """
         overrides = overrides or Overrides()
-        self.path = Path(path)
-        if metadata is None:
-            metadata = read_metadata(path) if self.path.is_file() else ModelMetadata()
-        self.metadata = metadata
-        self.runtime, self._interpreter = make_interpreter(path, runtime, threads, kernels)
-        try:
-            self.input = self._only_tensor("input", self._interpreter.get_input_details())
-            self.output = self._only_tensor("output", self._interpreter.get_output_details())
-            kind = self.metadata.output or self._read_output_kind()
-        except UnicodeDecodeError:
-            raise ModelError(f"{self.path}: a tensor's name is not UTF-8") from None
+        self._network = TensorModel(path, runtime=runtime, threads=threads, kernels=kernels, metadata=metadata)
+        self.path, self.metadata, self.runtime = self._network.path, self._network.metadata, self._network.runtime
+        self.input = self._only_tensor("input", self._network.inputs)
+        self.output = self._only_tensor("output", self._network.outputs)
+        kind = self.metadata.output or self._read_output_kind()
         self.layout = self._find_layout()
         self.preprocessing = self._find_preprocessing(overrides)
         outputs = int(np.prod(self.output.shape))
@@ -131,16 +103,14 @@ class Model:
             ModelError: the runtime cannot load the content.
         """
         changed = copy(self)
-        changed._interpreter = open_content(content, str(self.path), self.runtime, threads)
-        changed.output = self._only_tensor("output", changed._interpreter.get_output_details())
+        changed._network = self._network.with_content(content, threads)
+        (changed.output,) = changed._network.outputs
         return changed
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """SHA-256 digest of the file, in hexadecimal."""
-        from edgeq.files import sha256_of_file  # imported here: not needed to run a model
-
-        return sha256_of_file(self.path)
+        return self._network.sha256
 
     def tensor(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Turn an image's pixels into the input tensor.
@@ -174,18 +144,7 @@ class Model:
         Raises:
             ModelError: the tensor has the wrong shape or type (which would crash native code), or the run failed.
         """
-        if tensor.shape != self.input.shape or tensor.dtype != self.input.quantization.dtype:
-            raise ModelError(
-                f"{self.path}: takes {self.input.quantization.dtype} of shape {self.input.shape}, "
-                f"not {tensor.dtype} of shape {tensor.shape}"
-            )
-        try:
-            self._interpreter.set_tensor(self.input.index, tensor)
-            self._interpreter.invoke()
-            result: npt.NDArray[Any] = self._interpreter.get_tensor(self.output.index)
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{self.path}: running the model failed ({one_line(error)})") from None
-        return result
+        return self._network.invoke((tensor,))[0]
 
     def dequantize(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Turn an output tensor into real numbers: logits if `gives_logits`, else probabilities.
@@ -256,22 +215,19 @@ class Model:
         """
         return self.probabilities(self.invoke(self.tensor(self.preprocessing.pixels(source))))
 
-    def _only_tensor(self, what: str, details: list[dict[str, Any]]) -> TensorSpec:
-        if len(details) != 1:
-            raise ModelError(f"{self.path}: has {len(details)} {what}s; an image classifier has one")
-        return TensorSpec.from_details(details[0])
+    def _only_tensor(self, what: str, specs: Sequence[TensorSpec]) -> TensorSpec:
+        if len(specs) != 1:
+            raise ModelError(f"{self.path}: has {len(specs)} {what}s; an image classifier has one")
+        return specs[0]
 
     def _find_layout(self) -> str:
-        shape = self.input.shape
-        if len(shape) == 4 and shape[0] == 1:
-            if shape[3] in (1, 3):
-                return "NHWC"
-            if shape[1] in (1, 3):
-                return "NCHW"
-        raise ModelError(
-            f"{self.path}: its input has shape {shape}; an image classifier takes (1, height, width, channels) "
-            "or (1, channels, height, width) with 1 or 3 channels"
-        )
+        layout = image_layout(self.input.shape)
+        if layout is None:
+            raise ModelError(
+                f"{self.path}: its input has shape {self.input.shape}; an image classifier takes (1, height, width, "
+                "channels) or (1, channels, height, width) with 1 or 3 channels"
+            )
+        return layout
 
     def _find_preprocessing(self, overrides: Overrides) -> Preprocessing:
         _, *rest = self.input.shape

@@ -48,6 +48,7 @@ class ModelMetadata:
             of tools; plain JSON data.
         held_out: fingerprints of the photos that were held out of training for evaluation; calibration does not use
             them either.
+        task: ``tensors`` for a model that is no image classifier; None for a classifier, or if the file does not say.
     """
 
     labels: tuple[str, ...] = ()
@@ -55,6 +56,7 @@ class ModelMetadata:
     output: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
+    task: str | None = None
 
     @property
     def calibrated_on(self) -> frozenset[str]:
@@ -72,6 +74,8 @@ class ModelMetadata:
         }
         if self.held_out:
             document["held_out"] = list(self.held_out)
+        if self.task:
+            document["task"] = self.task
         members = {METADATA_MEMBER: json.dumps(document, indent=1, sort_keys=True).encode()}
         if self.labels:
             members[LABELS_MEMBER] = "".join(f"{label}\n" for label in self.labels).encode()
@@ -139,7 +143,9 @@ def _read(file: IO[bytes], path: str | Path) -> ModelMetadata:
             raise ModelError(f"{path}: written by a newer edgeq (metadata version {version}); update edgeq")
         preprocessing = document["preprocessing"] and Preprocessing.from_json(document["preprocessing"])
         held_out = tuple(document.get("held_out", ()))
-        return ModelMetadata(labels, preprocessing, document["output"], document["provenance"], held_out)
+        return ModelMetadata(
+            labels, preprocessing, document["output"], document["provenance"], held_out, document.get("task")
+        )
     except ModelError:
         raise
     except Exception as error:  # zipfile raises nearly anything on damaged archives

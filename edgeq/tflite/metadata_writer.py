@@ -19,6 +19,7 @@ from edgeq.tflite.archive import join, split
 from edgeq.tflite.graph import load_schema
 from edgeq.tflite.metadata import LABELS_MEMBER, METADATA_MEMBER, ModelMetadata
 from edgeq.tflite.packing import pack_model
+from edgeq.tflite.task import TENSORS
 
 __all__ = ["pack", "repack"]
 
@@ -41,6 +42,9 @@ def pack(model: bytes, name: str, metadata: ModelMetadata) -> bytes:
         The content of a .tflite file; the same arguments give bit-identical content.
     """
     main = load_schema().ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
+    if metadata.task == TENSORS:
+        standard = _of_tensors(name, *([main.tensors[i].name for i in side] for side in (main.inputs, main.outputs)))
+        return join(_add_standard_metadata(model, standard), metadata.to_members())
     # Other readers expect one label per output value, but a single sigmoid output has two classes.
     labelled = len(metadata.labels) == np.prod(main.tensors[main.outputs[0]].shape)
     return join(_add_standard_metadata(model, _standard_metadata(name, metadata, labelled)), metadata.to_members())
@@ -98,11 +102,16 @@ def _standard_metadata(name: str, metadata: ModelMetadata, labelled: bool) -> by
             3: _vector(builder, [outputs]),  # output_tensor_metadata
         },
     )
+    return _finished(builder, name, "image classifier, made with edgeq", subgraph)
+
+
+def _finished(builder: Any, name: str, description: str, subgraph: int) -> bytes:
+    """Build the ModelMetadata table of a model whose graph's table is written already; return the flatbuffer."""
     root = _table(
         builder,
         {
             0: builder.CreateString(name),  # name
-            1: builder.CreateString("image classifier, made with edgeq"),  # description
+            1: builder.CreateString(description),  # description
             3: _vector(builder, [subgraph]),  # subgraph_metadata
             6: _vector(builder, [_file(builder, METADATA_MEMBER, "preprocessing and provenance", 0)]),
             7: builder.CreateString(_PARSER_VERSION),  # min_parser_version
@@ -110,6 +119,14 @@ def _standard_metadata(name: str, metadata: ModelMetadata, labelled: bool) -> by
     )
     builder.Finish(root, b"M001")
     return bytes(builder.Output())
+
+
+def _of_tensors(name: str, inputs: Sequence[bytes], outputs: Sequence[bytes]) -> bytes:
+    """Build the ModelMetadata table for a model of plain tensors with these names of inputs and outputs."""
+    builder = flatbuffers.Builder(1024)
+    sides = [[_table(builder, {0: builder.CreateString(n)}) for n in names] for names in (inputs, outputs)]
+    subgraph = _table(builder, {2: _vector(builder, sides[0]), 3: _vector(builder, sides[1])})
+    return _finished(builder, name, "made with edgeq", subgraph)
 
 
 def _image(builder: Any, preprocessing: Preprocessing | None) -> int:
