@@ -70,6 +70,7 @@ def test_the_installed_copy_has_a_network_and_images_of_its_own(installed, tmp_p
     assert "%" in run(installed, tmp_path, "-m", "edgeq", "infer", photo, "--model", model)
 
 
+@pytest.mark.accept
 def test_every_job_in_one_script(installed, colour_network, photos, tmp_path):
     script = ROOT / "docs" / "example.py"
     nodes = list(ast.walk(ast.parse(script.read_text())))

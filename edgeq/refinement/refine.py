@@ -120,10 +120,9 @@ def refine_model(
 
     errors_before = errors(before)
     if "ranges" in methods:
-        narrowed, widened = (
-            sum(errors(_with_ranges(pair, observation, unchanged, narrow))) for narrow in (True, False)
-        )
-        if narrowed > widened:  # an image outside the narrowed ranges costs more than finer steps gain
+        widened, narrowed = (_with_ranges(pair, observation, unchanged, narrow) for narrow in (False, True))
+        error_widened = sum(errors_before if widened == before else errors(widened))
+        if sum(errors(narrowed)) > error_widened:  # an image beyond the ranges costs more than finer steps gain
             methods = [method for method in methods if method != "ranges"]
     fitted = [sample for number, sample in enumerate(tensors) if number not in checked]
     inputs = [np.concatenate(arrays) for arrays in zip(*fitted, strict=True)]

@@ -80,6 +80,7 @@ class TestSuccess:
             assert model.labels == ("blue", "green", "red")  # alphabetical, as Keras has folders
             assert int(model.classify(picture).argmax()) == 2
 
+    @pytest.mark.accept
     def test_mobilenet_without_any_data(self, tmp_path: Path, edgeq: Run) -> None:
         size = ("--res", "48x32", "--alpha", 0.35, "--classes", 4, "--weights", "none", "--seed", 5)
         done = edgeq("convert", *size, "--int8", "--io", "uint8", "--calib-count", 10, cwd=tmp_path)
@@ -227,6 +228,7 @@ class TestSuccess:
 
 
 class TestMobileNetV3:
+    @pytest.mark.accept
     def test_the_float_file_gives_what_keras_gives_of_the_same_pixels(
         self, photos: Path, tmp_path: Path, edgeq: Run, edgeq_here: Run
     ) -> None:

@@ -51,6 +51,7 @@ def test_errors(colour_models: Path, edgeq: Run, tmp_path: Path) -> None:
 
 
 class TestConvertForATarget:
+    @pytest.mark.accept
     def test_a_dense_layer_is_kept_old_enough(self, edgeq: Run, tmp_path: Path) -> None:
         network = ["--res", 32, "--alpha", 0.35, "--classes", 10, "--weights", "none", "--dynamic"]
         done = edgeq("convert", *network, "--out", tmp_path, "--target", "tflite-runtime==2.14")

@@ -118,6 +118,7 @@ class TestSuccess:
         assert not (tmp_path / "a.keras.training").exists()
         assert "no interrupted training to resume" in error_of(edgeq_here(*options, "--resume"))
 
+    @pytest.mark.accept
     def test_names_that_are_not_utf_8_and_files_that_are_no_photos(
         self, photos: Path, tmp_path: Path, edgeq_here: Run
     ) -> None:
@@ -149,6 +150,7 @@ class TestSuccess:
         images, _ = find_labels(tmp_path / name.replace("keras", "validation.csv"), classes=2)
         assert [image.class_index for image in images] == [0, 1]
 
+    @pytest.mark.accept
     def test_flowers(self, shared: Path, tmp_path: Path, edgeq_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """Real photos and ImageNet's weights: three flowers are distinguished after few epochs of the head alone."""
         monkeypatch.setenv("KERAS_HOME", str(shared / "weights" / "keras_home"))

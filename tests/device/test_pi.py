@@ -199,6 +199,7 @@ class TestCompare:
         assert [place["name"] for place in json.loads(done.out)["places"]] == ["here", "here", ready.host, ready.host]
 
 
+@pytest.mark.accept
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 def test_the_commands_of_the_pages(
     page: str, ready: Board, mobilenet_models: Path, photos_3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -223,6 +224,7 @@ def test_the_commands_of_the_pages(
         assert (done.code, done.err) == (0, ""), command
 
 
+@pytest.mark.accept
 def test_bench_on_a_fleet_with_a_dead_board(ready: Board, mobilenet_models: Path) -> None:
     model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
     options = ["--threads", 1, "--seconds", 0.1]

@@ -407,6 +407,7 @@ class TestBundledWeights:
         assert network.labels == known.labels
 
 
+@pytest.mark.accept
 def test_real_imagenet_weights(shared: Path) -> None:
     """On real photos, with Keras's network, weights and preprocessing beside ours."""
     code = """

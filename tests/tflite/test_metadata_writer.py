@@ -273,6 +273,7 @@ def test_mediapipe_reads_a_network_with_one_sigmoid_and_two_labels(pictures: lis
         assert score == pytest.approx(model.classify(picture)[1], abs=1e-3)
 
 
+@pytest.mark.accept
 def test_mediapipe_names_a_real_parrot(shared: Path, tmp_path: Path, edgeq: Any) -> None:
     need_mediapipe()
     done: Finished = edgeq(

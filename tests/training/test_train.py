@@ -260,6 +260,7 @@ class TestInterruption:
         ]
         assert not (tmp_path / "other.keras.training").exists()
 
+    @pytest.mark.accept
     def test_from_scratch_ends_as_if_nothing_had_happened(
         self, from_scratch: Run, photos: Path, tmp_path: Path
     ) -> None:
@@ -362,6 +363,7 @@ class TestProcess:
 
 
 class TestExtremes:
+    @pytest.mark.accept
     def test_a_fine_tuning_that_spoils_is_not_kept(self, photos: Path, tmp_path: Path) -> None:
         plan = replace(TRANSFER, architecture=replace(V2, head=4), fine_tune_rate=3.0, fine_tune=1, views=1)
         trained = train(photos, tmp_path / "m.keras", plan)
@@ -383,6 +385,7 @@ class TestExtremes:
         assert len(trained_epochs(trained)) == 1
         assert open_network(trained.network).preprocessing == Preprocessing(33, 47, crop=1.0)
 
+    @pytest.mark.accept
     def test_mobilenet_v3_from_a_file_of_weights(self, photos: Path, tmp_path: Path) -> None:
         """Its own head has two layers, and it takes pixels as they are."""
         source = build_network(V3.family, 33, 47, alpha=0.35, output_stride=8, weights="none", seed=4).keeps_alive
