@@ -26,6 +26,7 @@ __all__ = [
     "expand",
     "files_below",
     "images_below",
+    "is_array_file",
     "is_image",
     "require_folder",
     "skipped_note",
@@ -47,6 +48,7 @@ _SUFFIXES = (
     ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras",
     ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
 )  # fmt: skip
+_ARRAY_SUFFIXES = (".npz", ".npy")
 _EXIF_ORIENTATION = 0x0112
 _EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow looks for the orientation
 _WHOLE_FILE = 1 << 28  # bytes; larger than any photo
@@ -82,6 +84,11 @@ def files_below(folder: str | Path) -> list[Path]:
 def is_image(path: str | Path) -> bool:
     """Return whether a file has the suffix of an image format."""
     return Path(path).suffix.lower() in _SUFFIXES
+
+
+def is_array_file(path: str | Path) -> bool:
+    """Return whether a file has the suffix of NumPy's files, ``.npz`` or ``.npy``."""
+    return Path(path).suffix.lower() in _ARRAY_SUFFIXES
 
 
 def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:

@@ -17,26 +17,20 @@ import numpy.typing as npt
 
 from edgeq.errors import InputError, UnknownNormalizationError, one_line
 from edgeq.files import sha256_of_file
-from edgeq.images import NOT_AN_IMAGE, files_below, is_image
-from edgeq.preprocessing import Preprocessing, default_crop
+from edgeq.images import NOT_AN_IMAGE, files_below, is_array_file, is_image
+from edgeq.preprocessing import Preprocessing
 from edgeq.runtime import TensorSpec
+from edgeq.runtime.model import preprocessing_of
 from edgeq.tflite.metadata import ModelMetadata, Overrides
 from edgeq.tflite.task import image_layout
 
-__all__ = ["NOT_A_SAMPLE", "Sample", "SampleReader", "Samples", "find_samples", "holds_arrays", "is_array_file"]
+__all__ = ["NOT_A_SAMPLE", "Sample", "SampleReader", "Samples", "find_samples", "holds_arrays"]
 
 Sample = dict[str, npt.NDArray[np.float32]]
 """One array per input, by the input's name and of the input's shape."""
 
 NOT_A_SAMPLE = "neither .npz nor .npy"
 """The reason that is reported for a file in a folder that was skipped without being opened."""
-
-_SUFFIXES = (".npz", ".npy")
-
-
-def is_array_file(path: str | Path) -> bool:
-    """Return whether a file has the suffix of NumPy's files, ``.npz`` or ``.npy``."""
-    return Path(path).suffix.lower() in _SUFFIXES
 
 
 def holds_arrays(source: object) -> bool:
@@ -77,24 +71,14 @@ class SampleReader:
             InputError: the preprocessing does not fit the model's input.
         """
         overrides, stated = overrides or Overrides(), metadata.preprocessing
-        layout = image_layout(inputs[0].shape) if len(inputs) == 1 else None
-        if layout is None:
+        if len(inputs) != 1 or image_layout(inputs[0].shape) is None:
             if overrides != Overrides():
                 raise InputError(f"{model}: takes no images, so it needs no normalization, channels, crop or labels")
             return cls(str(model), tuple(inputs))
-        _, *sides = inputs[0].shape
-        height, width, channels = sides if layout == "NHWC" else (*sides[1:], sides[0])
-        if stated is None and overrides.normalization is None:
+        normalization = overrides.normalization or ((stated.mean, stated.std) if stated else None)
+        if normalization is None:
             return cls(str(model), tuple(inputs))
-        if stated is None and overrides.normalization is not None:
-            mean, std = overrides.normalization
-            stated = Preprocessing(
-                height, width, mean, std, "L" if channels == 1 else "RGB", default_crop(height, width)
-            )
-        assert stated is not None
-        found = overrides.applied(stated)
-        if len(found.channels) != channels:
-            raise InputError(f"{model}: takes {channels} channel(s), not {found.channels}")
+        found = preprocessing_of(model, inputs[0].shape, normalization, stated, overrides)
         return cls(str(model), tuple(inputs), found)
 
     def read(self, path: Path) -> Sample:

@@ -13,7 +13,7 @@ from edgeq.cli.help import Command, option
 from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option, task_option
 from edgeq.cli.output import complain, refuse_given
 from edgeq.errors import EXIT_ERROR
-from edgeq.images import expand, skipped_note
+from edgeq.images import expand, is_array_file, skipped_note
 from edgeq.inference import classify_all
 from edgeq.progress import no_progress
 from edgeq.report.predictions import prediction_lines
@@ -100,7 +100,7 @@ def command(
       $ edgeq infer cat.jpg --model m.tflite --normalize 0..1 --labels names.txt
       $ edgeq infer sample.npz --model autoencoder_int8.tflite --out out.npz
     """
-    arrays = any(name.lower().endswith((".npz", ".npy")) for name in images)
+    arrays = any(map(is_array_file, images))
     if read_task(model_path, task or (TENSORS if arrays else None)) == TENSORS:
         from edgeq.cli.tensors import infer  # imported here: start-up time matters
 

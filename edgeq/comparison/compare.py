@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -20,13 +18,9 @@ from edgeq.execution.backend import Backend
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import Model, available_cores, runtime_version
 from edgeq.tflite.metadata import Overrides
+from edgeq.threads import run_in_order
 
 __all__ = ["compare"]
-
-_Underway = tuple[LabelledImage, "Future[Outputs | ImageError]"]
-
-_AHEAD = 4
-"""Number of images per thread that are submitted ahead: enough to keep it busy, few enough to limit memory."""
 
 
 def compare(
@@ -107,7 +101,8 @@ def _measure(
 
     latencies_ms = latency_ms([pair.reference] if backend else [pair.reference, pair.candidate])
     tally = Tally(pair.alignment.labels)
-    for done, (image, outputs) in enumerate(_run_all(images, open_pair, workers), start=1):
+    found = zip(images, _run_all(images, open_pair, workers), strict=True)
+    for done, (image, outputs) in enumerate(found, start=1):
         if isinstance(outputs, ImageError):
             tally.skipped.append((str(image.path), str(outputs).removeprefix(f"{image.path}: ")))
         else:
@@ -147,11 +142,8 @@ def _open_like(model: Model) -> Model:
 
 def _run_all(
     images: list[LabelledImage], open_pair: Callable[[], Pair], workers: int
-) -> Iterator[tuple[LabelledImage, Outputs | ImageError]]:
-    """Run every image on `workers` threads, and yield the results in the order of the images.
-
-    Decoding, resizing and inference release the GIL, so the threads use all cores.
-    """
+) -> Iterator[Outputs | ImageError]:
+    """Run every image on `workers` threads, and yield the results in the order of the images."""
     local = threading.local()
 
     def open_here() -> None:
@@ -164,22 +156,7 @@ def _run_all(
             return error
         return outputs
 
-    waiting: deque[_Underway] = deque()
-    with ThreadPoolExecutor(workers, initializer=open_here) as pool:
-        try:
-            for image in images:
-                waiting.append((image, pool.submit(run, image)))
-                if len(waiting) >= _AHEAD * workers:
-                    yield _next(waiting)
-            while waiting:
-                yield _next(waiting)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _next(waiting: deque[_Underway]) -> tuple[LabelledImage, Outputs | ImageError]:
-    image, future = waiting.popleft()
-    return image, future.result()
+    return run_in_order(run, images, workers, open_here)
 
 
 def _model_result(model: Model, latency: float, score: Score) -> ModelResult:

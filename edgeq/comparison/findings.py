@@ -139,14 +139,8 @@ def find_advice(
     Returns:
         One sentence per piece of advice, without its full stop.
     """
-    advice = []
-    if comparison.calibration_overlap:
-        advice.append("compare on photos that the model was not calibrated on")
-    if is_broken:
-        return (*advice, "fix what is broken first, or convert again from the float network")
-    if comparison.agreement < _WELL:
-        advice += _advice_for_drift(candidate.metadata.provenance, layers, "photos")
-    return tuple(advice)
+    provenance, drifts = candidate.metadata.provenance, comparison.agreement < _WELL
+    return _advice("photos", bool(comparison.calibration_overlap), is_broken, drifts, provenance, layers)
 
 
 def find_tensor_advice(
@@ -163,13 +157,24 @@ def find_tensor_advice(
     Returns:
         One sentence per piece of advice, without its full stop.
     """
-    advice = []
-    if comparison.calibration_overlap:
-        advice.append("compare on samples that the model was not calibrated on")
+    drifts = comparison.sqnr_db is not None and comparison.sqnr_db < _WELL_DB
+    return _advice("samples", bool(comparison.calibration_overlap), is_broken, drifts, provenance, layers)
+
+
+def _advice(
+    what: str,
+    overlaps: bool,
+    is_broken: bool,
+    drifts: bool,
+    provenance: Mapping[str, Any],
+    layers: Sequence[LayerDrift],
+) -> tuple[str, ...]:
+    """Advise what to try next; `what` names the data, and `overlaps` says whether the model was calibrated on some."""
+    advice = [f"compare on {what} that the model was not calibrated on"] if overlaps else []
     if is_broken:
         advice.append("fix what is broken first, or convert again from the float network")
-    elif comparison.sqnr_db is not None and comparison.sqnr_db < _WELL_DB:
-        advice += _advice_for_drift(provenance, layers, "samples")
+    elif drifts:
+        advice += _advice_for_drift(provenance, layers, what)
     return tuple(advice)
 
 
@@ -183,6 +188,7 @@ def _advice_for_drift(provenance: Mapping[str, Any], layers: Sequence[LayerDrift
         advice.append(f"it was calibrated on {count} {what}: take {_ENOUGH_PHOTOS} or more, like those it will see")
     narrow = [layer for layer in layers if layer.saturation > _SATURATION]
     if narrow:
-        advice.append(f"{len(narrow)} activations saturate, {_named(narrow[0])} first: calibrate on {what} like these")
+        count_of = "1 activation saturates" if len(narrow) == 1 else f"{len(narrow)} activations saturate"
+        advice.append(f"{count_of}, {_named(narrow[0])} first: calibrate on {what} like these")
     advice.append("if nothing else helps, edgeq convert --int16x8 keeps activations in 16 bits")
     return advice

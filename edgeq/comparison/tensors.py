@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -26,6 +25,7 @@ from edgeq.progress import Progress, no_progress
 from edgeq.runtime import TensorModel, available_cores, runtime_version
 from edgeq.samples import Samples, find_samples
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
+from edgeq.threads import run_in_order
 
 __all__ = ["compare_tensors"]
 
@@ -110,11 +110,7 @@ def _run_all(pair: TensorPair, samples: Samples, backend: Backend | None, worker
         found = backend.run_all(tensors) if backend else candidate.invoke(tensors)
         return reference.answer(sample), candidate.dequantize(found)
 
-    with ThreadPoolExecutor(workers, initializer=open_here) as pool:
-        try:
-            yield from pool.map(run, range(len(samples.names)))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    return run_in_order(run, range(len(samples.names)), workers, open_here)
 
 
 def _open_like(model: TensorModel) -> TensorModel:

@@ -18,7 +18,7 @@ from edgeq.runtime import Model, TensorSpec
 from edgeq.samples import SampleReader
 from edgeq.tflite.extraction import extract, signature_names
 from edgeq.tflite.graph import Graph, Operator, is_builtin, read_graph
-from edgeq.tflite.metadata import Overrides, read_metadata
+from edgeq.tflite.metadata import ModelMetadata, Overrides, read_metadata
 from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["FloatFile", "open_float_file"]
@@ -87,10 +87,6 @@ class FloatFile:
         content = extract(self.graph, operators, inputs, dict.fromkeys(outputs, last.inputs[0]))
         return replace(self, graph=Graph(content, self.path))
 
-    def reference(self) -> bytes:
-        """Return the float32 flatbuffer."""
-        return self.graph.content
-
 
 def open_float_file(
     path: str | Path, overrides: Overrides, size: tuple[int, int] | None = None, task: str | None = None
@@ -115,10 +111,11 @@ def open_float_file(
     graph = read_graph(source)
     _check_float(graph)
     graph = _static(graph, size)
-    if read_task(source, task) == TENSORS:
-        return _of_tensors(source, graph, overrides)
+    stated = read_metadata(source)
+    if read_task(source, task, stated) == TENSORS:
+        return _of_tensors(source, graph, stated, overrides)
     try:
-        model = Model(source, overrides=overrides)
+        model = Model(source, overrides=overrides, metadata=stated)
     except UnknownNormalizationError:
         raise InputError(
             f"{path}: does not say how its input is normalized; give what it was trained with: --normalize -1..1, "
@@ -140,9 +137,8 @@ def open_float_file(
     )
 
 
-def _of_tensors(source: Path, graph: Graph, overrides: Overrides) -> FloatFile:
+def _of_tensors(source: Path, graph: Graph, stated: ModelMetadata, overrides: Overrides) -> FloatFile:
     """Make a source of plain tensors of a static graph."""
-    stated = read_metadata(source)
     tensors = {name: graph.tensors[index] for name, index in signature_names(graph)[0].items()}
     inputs = [TensorSpec(t.index, t.shape, t.quantization, name) for name, t in tensors.items()]
     reader = SampleReader.of(source, inputs, stated, overrides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from edgeq.errors import InputError
 from edgeq.graphs import GraphPair, pair_graphs
@@ -106,7 +107,7 @@ class Measures:
 def make_mixed(
     wanted: KeepFloat,
     reference: Graph,
-    quantize: Callable[[Collection[int]], bytes],
+    quantize: Callable[[frozenset[int]], bytes],
     measures: Measures,
     progress: Progress,
 ) -> Mixed:
@@ -122,7 +123,8 @@ def make_mixed(
     Raises:
         InputError: there is no operator of a given name.
     """
-    full = quantize(())
+    quantized = cache(quantize)  # the last trial is the result, and the first one is full-integer
+    full = quantized(frozenset())
     graph = Graph(full, reference.path)
     steps: tuple[KeptFloat, ...] = ()
     if wanted.operators == (UNSUPPORTED,):
@@ -135,14 +137,14 @@ def make_mixed(
             reference,
             pair,
             ranked,
-            lambda operators: measures.attempt(quantize(operators)),
-            lambda operators: measures.agreement(quantize(operators)) >= wanted.min_agreement,
+            lambda operators: measures.attempt(quantized(frozenset(operators))),
+            lambda operators: measures.agreement(quantized(frozenset(operators))) >= wanted.min_agreement,
             progress,
         )
-        content = quantize(kept)
+        content = quantized(frozenset(kept))
     else:
         kept = named_operators(wanted.operators, reference, graph)
-        content = quantize(kept)
+        content = quantized(frozenset(kept))
     names = frozenset(reference.tensors[i].name for index in kept for i in reference.operators[index].outputs)
     return Mixed(content, names, steps)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -247,6 +248,11 @@ class _File:
         samples = self.job.calibration.samples
         return [samples[number] for number in held_out(len(samples))]
 
+    @cached_property
+    def _expected(self) -> list[Any]:
+        """The float32 reference's answers for the held-out calibration images."""
+        return self._answers(self.reference)
+
     def _answers(self, model: Model | TensorModel) -> list[Any]:
         tensors: Any = model.tensors  # of images or of other samples
         return [model.meaning(model.run(tensors(sample))) for sample in self._checks()]
@@ -255,7 +261,7 @@ class _File:
         """Write a version of the file and measure it."""
         self._pack(flatbuffer)
         model = open_model(self.part, runtime=self.reference.runtime)
-        error = model.error(self._answers(self.reference), self._answers(model))
+        error = model.error(self._expected, self._answers(model))
         assert isinstance(model, Model)
         return Trial(flatbuffer, error, latency_ms([model])[0])
 
@@ -265,7 +271,7 @@ class _File:
         if self.job.refine:
             self._refine()
         model = open_model(self.part, runtime=self.reference.runtime)
-        pairs = zip(self._answers(self.reference), self._answers(model), strict=True)
+        pairs = zip(self._expected, self._answers(model), strict=True)
         return float(np.mean([np.argmax(expected) == np.argmax(found) for expected, found in pairs]))
 
     def _ranked(self, flatbuffer: bytes, pair: GraphPair) -> list[int]:

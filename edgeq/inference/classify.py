@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["classify", "classify_all"]
 
-_MOST_THREADS = 4  # the cores of a Raspberry Pi; a small network gains nothing from more
+MOST_THREADS = 4  # the cores of a Raspberry Pi; a small network gains nothing from more
 _PATIENCE_S = 1.0  # limits the wait for a background thread, because standard input may never end
 
 
@@ -128,7 +128,7 @@ def classify_all(
 
         hosts = [on] if isinstance(on, str) else on
         loaded = _load(model, _Loading(overrides=overrides))
-        there = (runtime, threads or _MOST_THREADS, kernels)
+        there = (runtime, threads or MOST_THREADS, kernels)
         yield from classify_on(hosts, list(sources), loaded, top, *there, send_images, progress)
     else:
         yield from _classify_each(sources, model, top, _Loading(runtime, threads, kernels, overrides))
@@ -237,5 +237,5 @@ def _load(model: str | Path | Model, loading: _Loading, metadata: ModelMetadata 
         return model
     from edgeq.runtime import Model
 
-    threads = loading.threads or min(_MOST_THREADS, available_cores())
+    threads = loading.threads or min(MOST_THREADS, available_cores())
     return Model(model, **loading._replace(threads=threads)._asdict(), metadata=metadata)

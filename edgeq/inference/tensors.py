@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edgeq.errors import EdgeqError, InputError
 from edgeq.files import replacing
+from edgeq.inference.classify import MOST_THREADS
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import TensorModel, available_cores
 from edgeq.samples import SampleReader, Samples, find_samples
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from edgeq.device.device import Device
 
 __all__ = ["TensorAnswer", "infer_tensors", "write_answers"]
-
-_MOST_THREADS = 4  # the cores of a Raspberry Pi
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def infer_tensors(
         RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
     """
     hosts = [on] if isinstance(on, str) else list(on)
-    threads = threads or (_MOST_THREADS if hosts else min(_MOST_THREADS, available_cores()))
+    threads = threads or (MOST_THREADS if hosts else min(MOST_THREADS, available_cores()))
     if not isinstance(model, TensorModel):
         model = TensorModel(model, runtime=None if hosts else runtime, threads=threads, kernels=kernels)
     samples = find_samples(data, SampleReader.of(model.path, model.inputs, model.metadata, overrides))

@@ -68,9 +68,9 @@ def refine(
     """Refine an INT8 file, made by any converter, so that it agrees better with the float file it was made from.
 
     Layer by layer, the weights are rounded by GPTQ, their scales and the biases are corrected, and the ranges of
-    activations are fitted. The operators and the speed do not change. One image in five is held out: if the refined
-    model is not better on the held-out images, the weights and ranges stay unchanged. `edgeq.convert` refines INT8
-    files by default.
+    activations are fitted. The operators and the speed do not change. One image in five is held out. If the refined
+    model is not better, by the mean of its errors on the held-out images and on the others, the file stays unchanged.
+    `edgeq.convert` refines INT8 files by default.
 
     Args:
         reference: the float .tflite file.

@@ -6,9 +6,7 @@ Quantization takes the ranges; refinement takes the histograms and the layers' i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from threading import local
 from typing import Any
 
@@ -21,6 +19,7 @@ from edgeq.progress import Progress, no_progress
 from edgeq.refinement.histogram import Histogram
 from edgeq.refinement.layers import Layer
 from edgeq.tflite.graph import Graph, Operator
+from edgeq.threads import run_in_order
 
 __all__ = ["Inputs", "Observation", "Sample", "is_clamped", "observe", "observe_integers"]
 
@@ -32,7 +31,6 @@ _SAMPLED_ENTRIES = 1 << 20
 
 _FEWEST_ROWS = 512
 _MOST_ROWS = 8192
-_AHEAD = 2  # samples per thread that are submitted ahead, few enough to limit memory
 _NO_ACTIVATION, _RELU, _RELU6 = 0, 1, 3  # schema.fbs: ActivationFunctionType
 _NOT_NEGATIVE = ("RELU", "RELU6", "RELU_0_TO_1", "SOFTMAX", "LOGISTIC")
 
@@ -211,19 +209,11 @@ def _run_all(
     here = local()
 
     def run(number: int) -> _Record:
-        if not hasattr(here, "runner"):
+        if not hasattr(here, "runner"):  # not as `prepare`, whose error would hide behind that of the pool
             here.runner = plan.runner(runtime)
         return plan.record(here.runner, samples[number], number in held_out)
 
-    with ThreadPoolExecutor(threads) as pool:
-        numbers = iter(range(len(samples)))
-        waiting = [pool.submit(run, number) for number in islice(numbers, _AHEAD * threads)]
-        try:
-            while waiting:
-                yield waiting.pop(0).result()
-                waiting += [pool.submit(run, number) for number in islice(numbers, 1)]
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    return run_in_order(run, range(len(samples)), threads)
 
 
 def _choose_positions(layer: Layer, number: int, images: int) -> npt.NDArray[np.int64]:

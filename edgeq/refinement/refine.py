@@ -1,4 +1,4 @@
-"""Refine an INT8 model layer by layer, with the runtime's own integer kernels, and check it on held-out images."""
+"""Refine an INT8 model layer by layer, with the runtime's own integer kernels, and check whether it became better."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def conversion_lines(conversion: Conversion) -> list[str]:
     for model in models:
         if model.refinement is not None:
             lines.append(refinement_line(model.refinement))
-        lines += kept_float_lines(model)
+        lines += _kept_float_lines(model)
         if model.remark:
             lines.append(f"{model.path.name}: {model.remark}.")
     if conversion.classes and not conversion.labels:
@@ -70,7 +70,7 @@ def _description(model: ConvertedModel) -> str:
     return f"INT8, {count} {'operator' if count == 1 else 'operators'} in float"
 
 
-def kept_float_lines(model: ConvertedModel) -> list[str]:
+def _kept_float_lines(model: ConvertedModel) -> list[str]:
     """List the operators that were left in float: what that reduced, and what it costs."""
     return [
         f"In float: {', '.join(step.operators)}. Mean L1 {step.error_before:.4f} before, {step.error_after:.4f} after "

@@ -18,7 +18,40 @@ from edgeq.runtime.tensor_model import TensorModel, TensorSpec
 from edgeq.tflite.metadata import ModelMetadata, Overrides, read_standard_normalization
 from edgeq.tflite.task import image_layout
 
-__all__ = ["Model", "TensorSpec"]
+__all__ = ["Model", "TensorSpec", "preprocessing_of"]
+
+
+def preprocessing_of(
+    path: str | Path,
+    shape: Sequence[int],
+    normalization: tuple[tuple[float, ...], tuple[float, ...]],
+    stated: Preprocessing | None,
+    overrides: Overrides,
+) -> Preprocessing:
+    """Return how images become the input of a model.
+
+    Args:
+        path: the model's file.
+        shape: the input's shape, (1, height, width, channels) or (1, channels, height, width).
+        normalization: mean and std.
+        stated: the preprocessing in the file's metadata, or None.
+        overrides: the user's settings, which replace those of the file.
+
+    Raises:
+        InputError: the settings are invalid, or do not fit the input.
+    """
+    _, *sides = shape
+    height, width, channels = sides if image_layout(shape) == "NHWC" else (*sides[1:], sides[0])
+    mean, std = normalization
+    order = "L" if channels == 1 else stated.channels if stated else "RGB"
+    crop = stated.crop if stated else default_crop(height, width)
+    try:
+        found = overrides.applied(Preprocessing(height, width, mean, std, order, crop))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if len(found.channels) != channels:
+        raise InputError(f"{path}: takes {channels} channel(s), not {found.channels}")
+    return found
 
 
 class Model:
@@ -230,21 +263,9 @@ class Model:
         return layout
 
     def _find_preprocessing(self, overrides: Overrides) -> Preprocessing:
-        _, *rest = self.input.shape
-        if self.layout == "NCHW":
-            rest = [*rest[1:], rest[0]]
-        height, width, channels = rest
         stated = self.metadata.preprocessing
-        mean, std = overrides.normalization or ((stated.mean, stated.std) if stated else self._derived())
-        order = "L" if channels == 1 else stated.channels if stated else "RGB"
-        crop = stated.crop if stated else default_crop(height, width)
-        try:
-            found = overrides.applied(Preprocessing(height, width, mean, std, order, crop))
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from None
-        if len(found.channels) != channels:
-            raise InputError(f"{self.path}: takes {channels} channel(s), not {found.channels}")
-        return found
+        normalization = overrides.normalization or ((stated.mean, stated.std) if stated else self._derived())
+        return preprocessing_of(self.path, self.input.shape, normalization, stated, overrides)
 
     def _derived(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and std for a file without edgeq's metadata.

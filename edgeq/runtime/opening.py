@@ -6,7 +6,8 @@ from pathlib import Path
 
 from edgeq.runtime.model import Model
 from edgeq.runtime.tensor_model import TensorModel
-from edgeq.tflite.metadata import Overrides
+from edgeq.tflite.header import check_file
+from edgeq.tflite.metadata import Overrides, read_metadata
 from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["open_model"]
@@ -37,6 +38,8 @@ def open_model(
         InputError: an argument does not fit the model, or is unknown.
         RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
     """
-    if read_task(path, task) == TENSORS:
-        return TensorModel(path, runtime=runtime, threads=threads, kernels=kernels)
-    return Model(path, runtime=runtime, threads=threads, kernels=kernels, overrides=overrides)
+    check_file(path)
+    metadata = read_metadata(path)
+    if read_task(path, task, metadata) == TENSORS:
+        return TensorModel(path, runtime=runtime, threads=threads, kernels=kernels, metadata=metadata)
+    return Model(path, runtime=runtime, threads=threads, kernels=kernels, overrides=overrides, metadata=metadata)
