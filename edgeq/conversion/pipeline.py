@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from edgeq.conversion.formats import FORMATS
 from edgeq.conversion.mixed import KeepFloat
 from edgeq.conversion.quantizer import require_ai_edge_quantizer
 from edgeq.conversion.writer import ConvertedModel, Writer
-from edgeq.errors import ConversionError, InputError
+from edgeq.errors import ConversionError, EdgeqError, InputError
 from edgeq.files import replacing
 from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
@@ -98,7 +99,18 @@ def convert_network(
         progress=progress,
     )
     with replacing(paths) as parts:
-        return writer.write(wanted, paths, parts)
+
+        def named(text: str) -> str:
+            """Name the finished files in a message instead of the unfinished ones."""
+            for unfinished, finished in zip(parts, paths, strict=True):
+                text = text.replace(str(unfinished), finished.name)
+            return text
+
+        try:
+            return [replace(model, remark=named(model.remark)) for model in writer.write(wanted, paths, parts)]
+        except EdgeqError as error:
+            error.args = (named(str(error)),)
+            raise
 
 
 def _frozen(network: Network | FloatFile, logits: bool) -> FrozenNetwork | FloatFile:

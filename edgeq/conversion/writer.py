@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,9 +97,6 @@ class Writer:
             self.progress(f"Converting to {form.name}", 0, 1)
             file = _File(self, form, path.name, part, reference, observation, facts)
             models.append(file.write(path))
-            for unfinished, finished in zip(parts, paths, strict=True):
-                remark = models[-1].remark.replace(str(unfinished), finished.name)
-                models[-1] = replace(models[-1], remark=remark)
         return models
 
     def _write_reference(self, form: Format, path: Path, part: Path) -> ConvertedModel:
