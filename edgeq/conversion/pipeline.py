@@ -14,6 +14,7 @@ from edgeq.conversion.mixed import KeepFloat
 from edgeq.conversion.quantizer import require_ai_edge_quantizer
 from edgeq.conversion.writer import ConvertedModel, Writer
 from edgeq.errors import ConversionError, EdgeqError, InputError
+from edgeq.execution.process import WorkerProcess
 from edgeq.files import replacing
 from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
@@ -82,35 +83,37 @@ def convert_network(
     paths = [Path(out) / f"{network.name}_{form.name}.tflite" for form in wanted]
     if isinstance(network, FloatFile) and any(path.exists() and path.samefile(network.path) for path in paths):
         raise InputError(f"{network.path}: is the source itself; give another folder with --out")
-    with quiet(verbose):
-        progress("Preparing the network", 0, 1)
-        frozen = _frozen(network, logits)
-    writer = Writer(
-        network=network,
-        frozen=frozen,
-        preprocessing=preprocessing,
-        labels=tuple(labels or network.labels),
-        calibration=calibration,
-        io=io,
-        refine=refine,
-        keep_float=keep_float,
-        targets=targets,
-        verbose=verbose,
-        progress=progress,
-    )
-    with replacing(paths) as parts:
-
-        def named(text: str) -> str:
-            """Name the finished files in a message instead of the unfinished ones."""
-            for unfinished, finished in zip(parts, paths, strict=True):
-                text = text.replace(str(unfinished), finished.name)
-            return text
-
+    with WorkerProcess("the runtime") as worker, replacing(paths) as parts:
+        with quiet(verbose):
+            progress("Preparing the network", 0, 1)
+            frozen = _frozen(network, logits)
+        writer = Writer(
+            network=network,
+            frozen=frozen,
+            preprocessing=preprocessing,
+            labels=tuple(labels or network.labels),
+            calibration=calibration,
+            io=io,
+            refine=refine,
+            keep_float=keep_float,
+            targets=targets,
+            verbose=verbose,
+            progress=progress,
+            worker=worker,
+        )
         try:
-            return [replace(model, remark=named(model.remark)) for model in writer.write(wanted, paths, parts)]
+            models = writer.write(wanted, paths, parts)
         except EdgeqError as error:
-            error.args = (named(str(error)),)
+            error.args = (_with_final_names(str(error), parts, paths),)
             raise
+        return [replace(model, remark=_with_final_names(model.remark, parts, paths)) for model in models]
+
+
+def _with_final_names(message: str, parts: Sequence[Path], paths: Sequence[Path]) -> str:
+    """Name the finished files in a message instead of the unfinished ones."""
+    for unfinished, finished in zip(parts, paths, strict=True):
+        message = message.replace(str(unfinished), finished.name)
+    return message
 
 
 def _frozen(network: Network | FloatFile, logits: bool) -> FrozenNetwork | FloatFile:

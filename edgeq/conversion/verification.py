@@ -29,6 +29,7 @@ _BOUNDARY_OPERATORS = ("QUANTIZE", "DEQUANTIZE")
 
 
 def verify(
+    worker: WorkerProcess,
     path: Path,
     name: str,
     form: Format,
@@ -39,6 +40,7 @@ def verify(
     """Load a converted file, check that it is what was requested, and run it on one sample.
 
     Args:
+        worker: the process to run the file in; it imports the runtime for the first file only.
         path: the file, complete with its metadata.
         name: the file's name in error messages.
         form: the requested format.
@@ -55,8 +57,7 @@ def verify(
     content = streams.BytesIO()
     np.savez(content, **(sample if isinstance(sample, Mapping) else {_PIXELS: sample}))
     try:
-        with WorkerProcess("the runtime") as worker:
-            worker.ask("call", content.getvalue(), function=f"{__name__}:_check", arguments=arguments)
+        worker.ask("call", content.getvalue(), function=f"{__name__}:_check", arguments=arguments)
     except EdgeqError as error:
         problem = str(error).replace(str(path), name)
         if isinstance(error, WorkerDiedError) and error.code == -signal.SIGABRT:

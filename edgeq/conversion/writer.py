@@ -18,6 +18,7 @@ from edgeq.conversion.formats import Format
 from edgeq.conversion.mixed import KeepFloat, KeptFloat, Measures, Mixed, Trial, make_mixed
 from edgeq.conversion.quantizer import quantize_with_tensorflow, quantized_file
 from edgeq.errors import EdgeqError
+from edgeq.execution.process import WorkerProcess
 from edgeq.files import sha256_of_file
 from edgeq.graphs import GraphPair
 from edgeq.inspection import TargetReport
@@ -71,7 +72,7 @@ class ConvertedModel:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the files of one conversion; for the attributes, see `convert_network`."""
+    """Writes the files of one conversion, and verifies them in `worker`; for the attributes, see `convert_network`."""
 
     network: Network | FloatFile
     frozen: FrozenNetwork | FloatFile
@@ -84,6 +85,7 @@ class Writer:
     targets: Sequence[str]
     verbose: bool
     progress: Progress
+    worker: WorkerProcess
 
     def write(self, forms: Sequence[Format], paths: Sequence[Path], parts: Sequence[Path]) -> list[ConvertedModel]:
         """Write the files to temporary `parts`, the float32 reference first, and verify each."""
@@ -158,7 +160,7 @@ class Writer:
 
         self.progress(f"Verifying {form.name}", 0, 1)
         sample = self.calibration.samples[0] if self.calibration else self._blank()
-        verify(part, name, form, self.io, sample, in_float)
+        verify(self.worker, part, name, form, self.io, sample, in_float)
 
     def _blank(self) -> Any:
         """Return a grey image, or zeros for each input."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from edgeq.refinement.check import held_out
 from edgeq.refinement.correction import restore_biases
 from edgeq.refinement.files import RefinedModel, refine, refine_content
 from edgeq.refinement.observation import Observation, observe
-from edgeq.refinement.refine import held_out, refine_model
+from edgeq.refinement.refine import refine_model
 from edgeq.refinement.result import METHODS, Refinement
 
 __all__ = [

@@ -19,9 +19,10 @@ from edgeq.graphs import pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.refinement.layers import Layer
 from edgeq.refinement.observation import Inputs
-from edgeq.refinement.rounding import Moments, compensated_weights, round_weights
+from edgeq.refinement.rounding import Feedback, Moments, compensated_weights, round_weights
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Tensor
+from edgeq.threads import run_both
 
 __all__ = ["correct_bias", "correct_scale", "gptq_round", "make_room_for_bias", "rescale_biases", "restore_biases"]
 
@@ -113,6 +114,7 @@ def gptq_round(
     expected: Inputs,
     extra: int,
     compensate: bool = False,
+    threads: int = 1,
 ) -> bool:
     """Round the float layer's weights with GPTQ, which minimizes the output error on the integer layer's inputs.
 
@@ -126,6 +128,7 @@ def gptq_round(
             they are.
         compensate: if True, round weights that compensate for the errors of the integer inputs (see
             :func:`edgeq.refinement.rounding.compensated_weights`); if False, the float weights.
+        threads: number of threads to use.
 
     Returns:
         Whether the weights were written. They are written only if they are symmetric int8, belong to a convolution
@@ -137,10 +140,14 @@ def gptq_round(
     if not (one_group and symmetric and editor.owns_data(kernel.index) and _one_to_one(layer)):
         return False
     scale = _channel_scales(layer)[extra:]
-    moments = Moments.of(_rows(reference, expected), _rows(layer, seen))
+    moments = Moments.of(_rows(reference, expected), _rows(layer, seen), threads)
     weights = _real_rows(reference)
-    target = compensated_weights(weights, moments) if compensate else weights
-    rounded = round_weights(target, scale.astype(np.float32), moments, *_INT8_WEIGHTS)
+    feedback, target = run_both(
+        lambda: Feedback.of(moments),
+        lambda: compensated_weights(weights, moments) if compensate else weights,
+        threads,
+    )
+    rounded = round_weights(target, scale.astype(np.float32), feedback, *_INT8_WEIGHTS)
     assert kernel.data is not None
     rows = layer.rows(kernel.data).copy()
     rows[extra:] = rounded
@@ -149,7 +156,13 @@ def gptq_round(
 
 
 def correct_scale(
-    editor: GraphEditor, layer: Layer, reference: Layer, seen: Inputs, expected: Inputs, extra: int
+    editor: GraphEditor,
+    layer: Layer,
+    reference: Layer,
+    seen: Inputs,
+    expected: Inputs,
+    extra: int,
+    threads: int = 1,
 ) -> bool:
     """Multiply an integer layer's weight scales by one factor that gives its outputs slope 1 over the float layer's.
 
@@ -165,9 +178,12 @@ def correct_scale(
     """
     if not (editor.owns_data(layer.weights.index) and (layer.bias is None or _writable(editor, layer.bias))):
         return False
-    wanted = reference.respond(_real_rows(reference), expected.patches)
-    given = layer.respond(_real_rows(layer), seen.patches)[:, extra:]
-    wanted, given = (outputs - outputs.mean(axis=0) for outputs in (wanted, given))
+
+    def outputs(of: Layer, inputs: Inputs, first: int) -> npt.NDArray[np.float32]:
+        found = of.respond(_real_rows(of), inputs.patches)[:, first:]
+        return np.asarray(found - found.mean(axis=0))
+
+    wanted, given = run_both(lambda: outputs(reference, expected, 0), lambda: outputs(layer, seen, extra), threads)
     power, common = float(np.vdot(wanted, wanted)), float(np.vdot(wanted, given))
     if not _LEAST_SLOPE * power < common < power / _LEAST_SLOPE:
         return False

@@ -112,7 +112,8 @@ class Layer:
         count, channels = len(patches), self.channels
         entries = patches.reshape(count, -1, channels)  # (count, height * width, channels)
         if self.depthwise:
-            seen = entries.repeat(len(rows) // channels, axis=2)
+            multiplier = len(rows) // channels
+            seen = entries if multiplier == 1 else entries.repeat(multiplier, axis=2)
             return np.asarray(np.einsum("ok,nko->no", rows, seen))
         groups = channels * entries.shape[1] // rows.shape[1]
         seen = entries.reshape(count, -1, groups, channels // groups).transpose(2, 0, 1, 3).reshape(groups, count, -1)

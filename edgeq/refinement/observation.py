@@ -19,7 +19,7 @@ from edgeq.progress import Progress, no_progress
 from edgeq.refinement.histogram import Histogram
 from edgeq.refinement.layers import Layer
 from edgeq.tflite.graph import Graph, Operator
-from edgeq.threads import run_in_order
+from edgeq.threads import one_blas_thread, run_in_order
 
 __all__ = ["Inputs", "Observation", "Sample", "is_clamped", "observe", "observe_integers"]
 
@@ -76,6 +76,7 @@ def is_clamped(operator: Operator) -> bool:
     return bool(operator.options.fusedActivationFunction != _NO_ACTIVATION)
 
 
+@one_blas_thread
 def observe(
     graph: Graph,
     samples: Sequence[Sample],
@@ -117,7 +118,11 @@ def observe(
     ]
     plan = _Plan(graph, found, chosen, all_activations, layers)
     means: list[Any] = [0.0 for _ in found]
-    sampled: list[list[Any]] = [[] for _ in found]
+    sampled = [
+        np.empty((fitted, len(positions), *layer.kernel, layer.channels), np.float32)
+        for layer, positions in zip(found, chosen, strict=True)
+    ]
+    seen = 0
     ranges, fitted_ranges = (dict.fromkeys(plan.ranged, (0.0, 0.0)) for _ in range(2))
     histograms = {index: Histogram() for index in plan.counted}
     outputs = []
@@ -130,11 +135,12 @@ def observe(
             histograms[index].add(counts)
         for number, (mean, rows) in enumerate(record.inputs):
             means[number] = means[number] + mean
-            sampled[number].append(rows)
+            sampled[number][seen] = rows
+        seen += done - 1 not in held_out
         outputs.append(record.outputs)
         progress("Calibrating", done, len(samples))
     inputs = {
-        layer.operator.index: Inputs(mean / fitted, positions, np.concatenate(rows))
+        layer.operator.index: Inputs(mean / fitted, positions, rows.reshape(-1, *rows.shape[2:]))
         for layer, mean, positions, rows in zip(found, means, chosen, sampled, strict=True)
     }
     return Observation(ranges, fitted_ranges, histograms, inputs, outputs)

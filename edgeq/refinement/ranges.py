@@ -11,7 +11,7 @@ where the images exceed them because the model was calibrated on other images or
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from edgeq.refinement.observation import Observation, is_clamped
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import ABSENT, Graph, Operator, Tensor
 
-__all__ = ["best_range", "fit_ranges", "range_pairs"]
+__all__ = ["best_range", "fit_ranges", "range_pairs", "write_ranges"]
 
 _STEPS = 255  # number of steps in an 8-bit range
 _SHARES = np.linspace(0.5, 1.0, 26)  # candidates for each end, as fractions of the observed end
@@ -43,19 +43,21 @@ def fit_ranges(
     unchanged: Collection[int] = (),
     *,
     narrowing: bool = True,
-) -> None:
-    """Write the best range of each activation whose range may change.
-
-    The caller must then rescale the biases of the operators that read these activations.
+) -> dict[int, tuple[float, int]]:
+    """Find the best range of each activation whose range may change.
 
     Args:
         pair: the graphs of both models.
         observation: what the float model computed.
-        editor: editor of the INT8 model or of a copy of it.
+        editor: editor of the INT8 model.
         unchanged: indices of the INT8 model's operators whose biases will not be rescaled.
         narrowing: whether to narrow ranges as well, or only to widen those that the images exceed.
+
+    Returns:
+        Scale and zero point of each activation whose range should change, by the tensor's index in the INT8 model.
     """
-    for reference, tensors, narrowed in list(range_pairs(pair, editor, unchanged)):
+    found = {}
+    for reference, tensors, narrowed in range_pairs(pair, editor, unchanged):
         present = tensors[0].quantization.real_range
         histogram = observation.histograms.get(reference) if narrowed and narrowing else None
         low, high = best_range(present, observation.fitted_ranges[reference], histogram)
@@ -63,8 +65,14 @@ def fit_ranges(
         if scale > 0 and (low, high) != present:
             smallest, largest = tensors[0].quantization.integer_range
             zero_point = int(np.clip(round(smallest - low / scale), smallest, largest))
-            for tensor in tensors:
-                editor.set_quantization(tensor.index, [scale], [zero_point])
+            found.update({tensor.index: (scale, zero_point) for tensor in tensors})
+    return found
+
+
+def write_ranges(editor: GraphEditor, ranges: Mapping[int, tuple[float, int]]) -> None:
+    """Write what `fit_ranges` found. The caller must then rescale the biases of the operators that read the tensors."""
+    for index, (scale, zero_point) in ranges.items():
+        editor.set_quantization(index, [scale], [zero_point])
 
 
 def best_range(

@@ -1,12 +1,11 @@
-"""Refine an INT8 model layer by layer, with the runtime's own integer kernels, and check whether it became better."""
+"""Refine an INT8 model layer by layer, with the runtime's own integer kernels, and keep the result if it is better."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,45 +15,23 @@ from edgeq.graphs import GraphPair, OperatorPair, OperatorRunner, pair_graphs
 from edgeq.graphs.pairing import WEIGHTED
 from edgeq.progress import Progress, no_progress
 from edgeq.refinement.activation_store import ActivationStore
+from edgeq.refinement.check import FEWEST_SAMPLES, Check, Refinable, held_out
 from edgeq.refinement.correction import correct_bias, correct_scale, gptq_round, make_room_for_bias, rescale_biases
 from edgeq.refinement.layers import Layer
-from edgeq.refinement.observation import Observation, Sample, observe, observe_integers
-from edgeq.refinement.ranges import fit_ranges
+from edgeq.refinement.observation import Observation, observe, observe_integers
+from edgeq.refinement.ranges import fit_ranges, write_ranges
 from edgeq.refinement.result import METHODS, Refinement
 from edgeq.tflite.editing import GraphEditor
 from edgeq.tflite.graph import Graph, Operator, read_graph
+from edgeq.threads import one_blas_thread
 
-__all__ = ["Refinable", "held_out", "refine_model"]
+__all__ = ["refine_model"]
 
 _WITH_WEIGHTS = (*WEIGHTED, "BATCH_MATMUL", "TRANSPOSE_CONV")
 _EIGHT_BITS = {"int8", "uint8"}
-_CHECK_EVERY = 5
-"""One image in this many is held out, to check the result on."""
 
 
-class Refinable(Protocol):
-    """What refinement asks of a model, which `edgeq.Model` and `edgeq.TensorModel` answer."""
-
-    path: Path
-    runtime: str
-    measure: str
-
-    def with_content(self, content: bytes, threads: int = 1) -> Refinable:
-        """Make a copy of this model that runs another flatbuffer of the same graph."""
-
-    def tensors(self, sample: Any) -> Sample:
-        """Turn a sample into one input tensor per input of the graph."""
-
-    def run(self, tensors: Sample) -> Sample:
-        """Run the model on its input tensors and return its output tensors."""
-
-    def meaning(self, outputs: Sample) -> Any:
-        """Return what output tensors mean: probabilities, or real numbers."""
-
-    def error(self, expected: Sequence[Any], found: Sequence[Any]) -> float:
-        """Return the mean difference of what two models' outputs mean, by this kind of model's measure."""
-
-
+@one_blas_thread
 def refine_model(
     reference: Refinable,
     candidate: Refinable,
@@ -91,7 +68,7 @@ def refine_model(
     """
     checked = held_out(len(samples))
     if not checked:
-        raise InputError(f"{len(samples)} images are too few to refine {candidate.path}; take {_CHECK_EVERY} or more")
+        raise InputError(f"{len(samples)} images are too few to refine {candidate.path}; take {FEWEST_SAMPLES} or more")
     before = candidate.path.read_bytes()
     pair = _paired(reference, Graph(before, candidate.path))
     layers, unchanged = _split_layers(pair)
@@ -109,21 +86,10 @@ def refine_model(
         )
     expected = [reference.meaning(outputs) for outputs in observation.outputs]
     tensors = [candidate.tensors(sample) for sample in samples]
-
-    def errors(content: bytes) -> tuple[float, float]:
-        """Return the mean error of a version of the candidate on the samples held out, and on the others."""
-        changed = candidate.with_content(content, threads)
-        found = [changed.meaning(changed.run(sample)) for sample in tensors]
-        parts = [[n for n in range(len(samples)) if (n in checked) == held] for held in (True, False)]
-        of_held_out, of_fitted = (candidate.error([expected[n] for n in p], [found[n] for n in p]) for p in parts)
-        return of_held_out, of_fitted
-
-    errors_before = errors(before)
-    if "ranges" in methods:
-        widened, narrowed = (_with_ranges(pair, observation, unchanged, narrow) for narrow in (False, True))
-        error_widened = sum(errors_before if widened == before else errors(widened))
-        if sum(errors(narrowed)) > error_widened:  # an image beyond the ranges costs more than finer steps gain
-            methods = [method for method in methods if method != "ranges"]
+    check = Check(candidate, expected, tensors, threads)
+    errors_before = check.errors(before)
+    if "ranges" in methods and not _narrowing_helps(pair, observation, unchanged, check):
+        methods = [method for method in methods if method != "ranges"]
     fitted = [sample for number, sample in enumerate(tensors) if number not in checked]
     inputs = [np.concatenate(arrays) for arrays in zip(*fitted, strict=True)]
     for tried in _fewer_and_fewer(methods):
@@ -136,7 +102,7 @@ def refine_model(
             layers=len(layers),
             methods=("bias", *tried),
             error_before=errors_before[0],
-            error_after=(errors_after := errors(after))[0],
+            error_after=(errors_after := check.errors(after))[0],
             fitted_error_before=errors_before[1],
             fitted_error_after=errors_after[1],
             measure=candidate.measure,
@@ -149,17 +115,23 @@ def refine_model(
     return before, refinement
 
 
-def held_out(samples: int) -> range:
-    """Return the positions of the samples that refining is checked on, for a number of samples."""
-    return range(_CHECK_EVERY - 1, samples, _CHECK_EVERY)
+def _narrowing_helps(pair: GraphPair, observation: Observation, unchanged: Collection[int], check: Check) -> bool:
+    """Return whether narrower ranges alone reduce the error: an image beyond them may cost more than finer steps gain.
+
+    Both versions have the ranges widened that the images exceed.
+    """
+    widened, narrowed = (_with_ranges(pair, observation, unchanged, narrow) for narrow in (False, True))
+    return narrowed == widened or sum(check.errors(narrowed, trial=True)) <= sum(check.errors(widened, trial=True))
 
 
 def _with_ranges(pair: GraphPair, observation: Observation, unchanged: Collection[int], narrowing: bool) -> bytes:
     """Return the INT8 model with other ranges and nothing else changed."""
     before = pair.candidate
-    pair = pair_graphs(pair.reference, Graph(before.content, before.path))
-    editor = GraphEditor(pair.candidate)
-    fit_ranges(pair, observation, editor, unchanged, narrowing=narrowing)
+    ranges = fit_ranges(pair, observation, GraphEditor(before), unchanged, narrowing=narrowing)
+    if not ranges:
+        return before.content
+    editor = GraphEditor(Graph(before.content, before.path))
+    write_ranges(editor, ranges)
     rescale_biases(editor, before)
     return editor.content
 
@@ -254,7 +226,8 @@ class _Correction:
         graph = self.pair.candidate
         editor = GraphEditor(graph)
         if self.methods:
-            fit_ranges(self.pair, self.observation, editor, unchanged, narrowing="ranges" in self.methods)
+            narrowing = "ranges" in self.methods
+            write_ranges(editor, fit_ranges(self.pair, self.observation, editor, unchanged, narrowing=narrowing))
         corrected = {layer.operator.index for layer in self.layers}
         matches = {m.candidate.index: m for m in self.pair.operators if m.reference.index in corrected}
         store = ActivationStore(graph, inputs)
@@ -273,7 +246,7 @@ class _Correction:
         work = editor, layer, counterpart, seen, expected, match.extra_channels
         make_room_for_bias(editor, layer, counterpart, match.extra_channels)
         if "rounding" in self.methods:
-            gptq_round(*work, compensate="mending" in self.methods)
+            gptq_round(*work, compensate="mending" in self.methods, threads=self.threads)
         if "gain" in self.methods:
-            correct_scale(*work)
+            correct_scale(*work, threads=self.threads)
         correct_bias(*work)

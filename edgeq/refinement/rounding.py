@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Moments", "compensated_weights", "round_weights"]
+from edgeq.threads import run_in_order
+
+__all__ = ["Feedback", "Moments", "compensated_weights", "round_weights"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,17 +53,24 @@ class Moments:
     cross: Floats
 
     @classmethod
-    def of(cls, reference: Floats, candidate: Floats) -> Moments:
+    def of(cls, reference: Floats, candidate: Floats, threads: int = 1) -> Moments:
         """Compute the moments from patches of both models.
 
         Args:
             reference: the float model's patches, ([channels,] samples, entries).
             candidate: the integer model's patches at the same positions, of the same shape.
+            threads: number of threads to use.
         """
-        x = reference - reference.mean(axis=-2, keepdims=True)
-        y = candidate - candidate.mean(axis=-2, keepdims=True)
-        turned = y.swapaxes(-1, -2) / np.float32(y.shape[-2])
-        return cls(turned @ y, (turned @ x).swapaxes(-1, -2))
+        x, y = (patches - patches.mean(axis=-2, keepdims=True) for patches in (reference, candidate))
+        transposed = y.swapaxes(-1, -2)
+
+        def covariance(other: Floats) -> Floats:
+            product = transposed @ other  # with itself, NumPy computes only half of the result
+            product /= np.float32(y.shape[-2])
+            return np.asarray(product)
+
+        integer, cross = run_in_order(covariance, (y, x), threads)
+        return cls(integer, cross.swapaxes(-1, -2))
 
 
 def compensated_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE) -> Floats:
@@ -83,39 +92,52 @@ def compensated_weights(weights: Floats, moments: Moments, ridge: float = _RIDGE
     return np.asarray(weights + (change if one_for_all else change[:, 0]), np.float32)
 
 
-def round_weights(target: Floats, scale: Floats, moments: Moments, low: int = -127, high: int = 127) -> Floats:
+@dataclass(frozen=True)
+class Feedback:
+    """In which order GPTQ rounds the weights of a layer, and how later ones compensate for the errors of earlier ones.
+
+    Attributes:
+        order: the inputs in the order of rounding, ([channels,] entries).
+        shares: how the error of each weight is distributed over the weights after it, ([channels,] entries, entries)
+            float32, upper triangular with ones on the diagonal.
+    """
+
+    order: npt.NDArray[np.int64]
+    shares: Floats
+
+    @classmethod
+    def of(cls, moments: Moments) -> Feedback:
+        """Compute the feedback from the moments of a layer's inputs."""
+        matrix = _with_diagonal(moments.integer, _DAMPING)
+        # Round the inputs that vary most first, while most weights can still compensate.
+        order = np.argsort(-np.einsum("...kk->...k", matrix), axis=-1, kind="stable")
+        if matrix.ndim == 2:
+            matrix = matrix[np.ix_(order, order)]
+        else:
+            matrix = np.take_along_axis(matrix, order[:, :, np.newaxis], axis=1)
+            matrix = np.take_along_axis(matrix, order[:, np.newaxis, :], axis=2)
+        upper = _upper_root_of_inverse(matrix)
+        upper /= np.einsum("...kk->...k", upper)[..., np.newaxis].copy()
+        return cls(order, upper)
+
+
+def round_weights(target: Floats, scale: Floats, feedback: Feedback, low: int = -127, high: int = 127) -> Floats:
     """Round weights to integers with GPTQ, so that the layer's outputs change least.
 
     Args:
         target: the weights to round, (channels, entries), real numbers.
         scale: real units per integer step, (channels,).
-        moments: moments of the layer's inputs.
+        feedback: how errors are distributed.
         low: smallest integer allowed.
         high: largest integer allowed.
 
     Returns:
         The integer weights, (channels, entries), as float32.
     """
-    matrix = _with_diagonal(moments.integer, _DAMPING)
-    # Round the inputs that vary most first, while most weights can still compensate.
-    order = np.argsort(-np.einsum("...kk->...k", matrix), axis=-1, kind="stable")
-    steps = target / scale[:, np.newaxis]
-    if matrix.ndim == 2:
-        matrix, steps = matrix[np.ix_(order, order)], steps[:, order]
-    else:
-        matrix = np.take_along_axis(
-            np.take_along_axis(matrix, order[:, :, np.newaxis], axis=1), order[:, np.newaxis, :], axis=2
-        )
-        steps = np.take_along_axis(steps, order, axis=1)
-    upper = _upper_root_of_inverse(matrix)
-    # Row k says how the error of weight k is distributed over the weights after it.
-    upper = upper / np.einsum("...kk->...k", upper)[..., np.newaxis]
-    rounded = _round_in_order(steps, np.ascontiguousarray(upper, np.float32), low, high)
+    steps, order = target / scale[:, np.newaxis], np.atleast_2d(feedback.order)
+    rounded = _round_in_order(np.take_along_axis(steps, order, axis=1), feedback.shares, low, high)
     result = np.empty_like(rounded)
-    if matrix.ndim == 2:
-        result[:, order] = rounded
-    else:
-        np.put_along_axis(result, order, rounded, axis=1)
+    np.put_along_axis(result, order, rounded, axis=1)
     return result
 
 
@@ -127,7 +149,19 @@ def _upper_root_of_inverse(matrix: Floats) -> Floats:
     definite.
     """
     lower = np.linalg.cholesky(matrix[..., ::-1, ::-1].astype(np.float64))
-    return np.asarray(np.linalg.inv(lower)[..., ::-1, ::-1], np.float32)
+    return np.ascontiguousarray(_inverse_of_lower(lower)[..., ::-1, ::-1], np.float32)
+
+
+def _inverse_of_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Invert lower triangular matrices, (..., size, size), by halves: a quarter of the work of NumPy's inverse."""
+    half = lower.shape[-1] // 2
+    if half < _BLOCK:
+        return np.asarray(np.linalg.inv(lower))
+    result = np.zeros_like(lower)
+    first = result[..., :half, :half] = _inverse_of_lower(lower[..., :half, :half])
+    last = result[..., half:, half:] = _inverse_of_lower(lower[..., half:, half:])
+    np.negative(last @ lower[..., half:, :half] @ first, out=result[..., half:, :half])
+    return result
 
 
 def _round_in_order(steps: Floats, upper: Floats, low: int, high: int) -> Floats:
@@ -162,5 +196,7 @@ def _with_diagonal(moments: Floats, share: float) -> Floats:
     """Add `share` times the mean variance to each variance."""
     size = moments.shape[-1]
     mean = np.einsum("...kk->...", moments) / size
-    added = np.asarray(share * mean + np.float32(1e-8), np.float32)[..., np.newaxis, np.newaxis]
-    return moments + added * np.eye(size, dtype=np.float32)
+    result = moments.copy()
+    diagonal = np.einsum("...kk->...k", result)  # a view
+    diagonal += np.asarray(share * mean + np.float32(1e-8), np.float32)[..., np.newaxis]
+    return result

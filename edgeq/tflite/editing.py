@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -78,16 +77,16 @@ class GraphEditor:
         scales = np.asarray(scale, "<f4")
         start, length = table.vector(schema.Quantization.SCALE)
         assert length == scales.size
-        assert all(math.isfinite(s) and s > 0 for s in scales)
+        assert np.all(np.isfinite(scales) & (scales > 0))
         self._content[start : start + scales.nbytes] = scales.tobytes()
         parameters = self.graph.model.subgraphs[0].tensors[index].quantization
         parameters.scale = scales
-        changed = replace(tensor.quantization, scale=tuple(float(s) for s in scales))
+        changed = replace(tensor.quantization, scale=tuple(scales.ravel().tolist()))
         if zero_point is not None:
             points = np.asarray(zero_point, "<i8")
             start, length = table.vector(schema.Quantization.ZERO_POINT)
             assert length == points.size
             self._content[start : start + points.nbytes] = points.tobytes()
             parameters.zeroPoint = points
-            changed = replace(changed, zero_point=tuple(int(p) for p in points))
+            changed = replace(changed, zero_point=tuple(points.ravel().tolist()))
         self.graph.tensors[index] = replace(tensor, quantization=changed)

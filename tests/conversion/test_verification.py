@@ -11,6 +11,7 @@ from conftest import colour_picture
 from edgeq.conversion import FORMATS, convert
 from edgeq.conversion.verification import verify
 from edgeq.errors import ConversionError
+from edgeq.execution.process import WorkerProcess
 from edgeq.preprocessing import Preprocessing
 
 keras = pytest.importorskip("keras")
@@ -21,7 +22,8 @@ HINT = "activations are nearly zero"
 
 def check(path: Path, io: str = "int8") -> None:
     """Verify a file as net_int8.tflite."""
-    verify(path, "net_int8.tflite", FORMATS["int8"], io, COLOURS_INPUT.pixels(colour_picture("red", 1)))
+    with WorkerProcess("the runtime") as worker:
+        verify(worker, path, "net_int8.tflite", FORMATS["int8"], io, COLOURS_INPUT.pixels(colour_picture("red", 1)))
 
 
 def problem_of(path: Path, io: str = "int8") -> str:
@@ -105,5 +107,5 @@ def test_a_runtime_that_aborts(tmp_path: Path) -> None:
 
 def test_pixels_are_those_of_the_image(good: Path) -> None:
     """A picture of another size is the caller's mistake, and said to be one."""
-    with pytest.raises(ConversionError, match="32x32"):
-        verify(good, "net_int8.tflite", FORMATS["int8"], "int8", np.zeros((16, 16, 3), np.uint8))
+    with WorkerProcess() as worker, pytest.raises(ConversionError, match="32x32"):
+        verify(worker, good, "net_int8.tflite", FORMATS["int8"], "int8", np.zeros((16, 16, 3), np.uint8))

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, IntegerPair
 from graphs import assert_same_data, with_weights_outside
+from threadpoolctl import threadpool_limits
 
+from edgeq.calibration import choose_images, shipped_images
 from edgeq.errors import InputError
 from edgeq.graphs import OperatorRunner, TappedRunner
 from edgeq.graphs.pairing import WEIGHTED
@@ -102,6 +104,19 @@ class TestResult:
     ) -> None:
         for threads in (1, 3):
             assert refine_model(*opened(blocks), blocks.pixels, threads=threads) == refined
+
+    def test_the_same_bytes_on_any_number_of_cores(
+        self, mobilenet_models: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """BLAS, which sums in another order on several threads, would otherwise use all cores."""
+        monkeypatch.setattr(Refinement, "kept", True)  # the weights are random
+        pair = [Model(path, runtime="ai-edge-litert") for path in sorted(mobilenet_models.glob("*.tflite"))]
+        pixels = choose_images(shipped_images(), pair[0].preprocessing, count=12).pixels
+        made = set()
+        for threads in (1, 2, 4):
+            with threadpool_limits(threads, user_api="blas"):
+                made.add(refine_model(pair[0], pair[1], pixels, threads=threads)[0])
+        assert len(made) == 1
 
     def test_images_kept_for_checking_are_for_nothing_else(
         self, refined: tuple[bytes, Refinement], blocks: IntegerPair, monkeypatch: pytest.MonkeyPatch
@@ -327,7 +342,7 @@ def test_runs_on_every_runtime(refined: tuple[bytes, Refinement], tmp_path: Path
     assert np.ptp(expected, axis=0).max() > 20
     for (_, kernels), outputs in found.items():
         # Reference kernels too: the runtimes' FULLY_CONNECTED may differ by a step of the logits where it rounds.
-        np.testing.assert_allclose(outputs, expected, atol=2 if kernels == "reference" else 5)
+        np.testing.assert_allclose(outputs, expected, atol=2 if kernels == "reference" else 8)
 
 
 def test_operators_of_the_refined_file_run_alone_as_in_the_whole(

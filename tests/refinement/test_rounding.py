@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeq.refinement.rounding import Moments, compensated_weights, round_weights
+from edgeq.refinement.rounding import Feedback, Moments, compensated_weights, round_weights
 
 CHANNELS, ENTRIES, ROWS = 12, 90, 700  # more entries than are rounded at a time
 LIMIT = 127
@@ -41,7 +41,7 @@ class TestRounding:
         for seed in range(4):
             seen, (target, scale) = inputs(depthwise, seed), weights(seed)
             scale = scale * np.float32(127 / limit)
-            rounded = round_weights(target, scale, Moments.of(seen, seen), -limit, limit)
+            rounded = round_weights(target, scale, Feedback.of(Moments.of(seen, seen)), -limit, limit)
             found, simple = (
                 errors(integers * scale[:, np.newaxis] - target, seen)
                 for integers in (rounded, nearest(target, scale, limit))
@@ -52,11 +52,11 @@ class TestRounding:
     def test_gives_integers_within_the_limits_and_near_the_target(self, depthwise: bool) -> None:
         seen, (target, scale) = inputs(depthwise), weights()
         scale = scale * np.float32(0.8)  # so that the largest are cut
-        rounded = round_weights(target, scale, Moments.of(seen, seen))
+        rounded = round_weights(target, scale, Feedback.of(Moments.of(seen, seen)))
         assert rounded.shape == target.shape
         np.testing.assert_array_equal(rounded, np.rint(rounded))
         assert (rounded.min(), rounded.max()) == (-LIMIT, LIMIT)
-        low = round_weights(target, scale, Moments.of(seen, seen), -5, 3)
+        low = round_weights(target, scale, Feedback.of(Moments.of(seen, seen)), -5, 3)
         assert (low.min(), low.max()) == (-5, 3)
 
     def test_is_the_nearest_where_inputs_have_nothing_in_common(self, depthwise: bool) -> None:
@@ -64,20 +64,20 @@ class TestRounding:
         variances = np.random.default_rng(2).uniform(0.1, 9, ENTRIES).astype(np.float32)
         moments = np.diag(variances)
         moments = np.broadcast_to(moments, (CHANNELS, ENTRIES, ENTRIES)) if depthwise else moments
-        rounded = round_weights(target, scale, Moments(moments, moments))
+        rounded = round_weights(target, scale, Feedback.of(Moments(moments, moments)))
         np.testing.assert_array_equal(rounded, nearest(target, scale))
 
     def test_inputs_that_never_vary_do_no_harm(self, depthwise: bool) -> None:
         seen, (target, scale) = inputs(depthwise), weights()
         seen[..., 10:30] = 0
-        some = round_weights(target, scale, Moments.of(seen, seen))
+        some = round_weights(target, scale, Feedback.of(Moments.of(seen, seen)))
         np.testing.assert_array_equal(some[:, 10:30], nearest(target, scale)[:, 10:30])
-        none = round_weights(target, scale, Moments.of(np.zeros_like(seen), np.zeros_like(seen)))
+        none = round_weights(target, scale, Feedback.of(Moments.of(np.zeros_like(seen), np.zeros_like(seen))))
         np.testing.assert_array_equal(none, nearest(target, scale))
 
     def test_is_the_same_again(self, depthwise: bool) -> None:
         seen, (target, scale) = inputs(depthwise), weights()
-        first, second = (round_weights(target, scale, Moments.of(seen, seen)) for _ in range(2))
+        first, second = (round_weights(target, scale, Feedback.of(Moments.of(seen, seen))) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
 
@@ -88,7 +88,7 @@ def test_of_flat_pictures(size: float) -> None:
     seen = (size * rng.normal(size=(80, 1)) * np.ones(1280)).astype(np.float32)
     target = rng.normal(0, 0.3, (CHANNELS, 1280)).astype(np.float32)
     scale = np.abs(target).max(axis=1) / np.float32(LIMIT)
-    rounded = round_weights(target, scale, Moments.of(seen, seen))
+    rounded = round_weights(target, scale, Feedback.of(Moments.of(seen, seen)))
     found, simple = (
         errors(integers * scale[:, np.newaxis] - target, seen) for integers in (rounded, nearest(target, scale))
     )
@@ -104,7 +104,7 @@ def test_rounding_of_few_weights_is_nearly_the_best_of_all() -> None:
             np.float32
         )
         target = rng.normal(0, 3, (1, 4)).astype(np.float32)
-        rounded = round_weights(target, np.ones(1, np.float32), Moments.of(seen, seen))
+        rounded = round_weights(target, np.ones(1, np.float32), Feedback.of(Moments.of(seen, seen)))
         ups = np.array(np.meshgrid(*[[0, 1]] * 4)).reshape(4, -1).T
         best = min(((seen @ (np.floor(target[0]) + up - target[0])).var()) for up in ups)
         simple = (seen @ (np.rint(target) - target)[0]).var()
