@@ -28,6 +28,7 @@ __all__ = ["correct_bias", "correct_scale", "gptq_round", "make_room_for_bias", 
 
 _LEAST_SLOPE = 0.5  # quantization does not halve a layer's signal: below this slope, something else is wrong
 _LARGEST_BIAS = 1 << 29  # in steps; leaves a factor of 4 below int32's limit for sums and corrections
+_MOST_ENTRIES_TOGETHER = 2400  # of larger layers, one matrix takes 100 MB or more in the working steps
 _INT8_WEIGHTS = (-127, 127)  # TFLite's quantization specification excludes -128
 
 
@@ -142,10 +143,10 @@ def gptq_round(
     scale = _channel_scales(layer)[extra:]
     moments = Moments.of(_rows(reference, expected), _rows(layer, seen), threads)
     weights = _real_rows(reference)
-    feedback, target = run_both(
-        lambda: Feedback.of(moments),
+    target, feedback = run_both(
         lambda: compensated_weights(weights, moments) if compensate else weights,
-        threads,
+        lambda: Feedback.of(moments),
+        threads if weights.shape[1] <= _MOST_ENTRIES_TOGETHER else 1,
     )
     rounded = round_weights(target, scale.astype(np.float32), feedback, *_INT8_WEIGHTS)
     assert kernel.data is not None

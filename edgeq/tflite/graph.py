@@ -161,7 +161,7 @@ class Graph:
         raw = self.buffer(tensor.buffer)
         data = None
         if raw is not None and dtype != "void":
-            data = np.frombuffer(bytes(raw), dtype).reshape(shape)
+            data = np.frombuffer(raw, dtype).reshape(shape)  # a view: constants may be large
         name = (tensor.name or b"").decode("utf-8", "replace")
         return Tensor(index, name, shape, quantization, data)
 
