@@ -58,7 +58,7 @@ def command(
 
     Layer by layer, edgeq rounds the weights again, corrects scales and biases, and narrows or widens ranges. It uses
     the outputs of the integer kernels. Size, operators and speed stay the same. One image in five is held out. If the
-    refined model is not better, by the mean of the errors on these and on the other images, edgeq keeps the original.
+    refined model is worse, by the mean of the errors on these and on the other images, edgeq keeps the original.
 
     \b
     Examples:

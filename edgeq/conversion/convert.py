@@ -19,6 +19,7 @@ from edgeq.calibration import (
 from edgeq.conversion.exporters import EXPORTED_SUFFIXES, export_tflite
 from edgeq.conversion.float_file import FloatFile, open_float_file
 from edgeq.conversion.formats import FORMATS, IO_TYPES
+from edgeq.conversion.keras_export import export_keras, is_keras
 from edgeq.conversion.mixed import AUTO, KeepFloat
 from edgeq.conversion.pipeline import convert_network
 from edgeq.conversion.writer import ConvertedModel
@@ -229,7 +230,10 @@ def _network(
         progress("Exporting to TFLite", 0, 1)
         return _exported(Path(source), overrides, size, task, verbose)
     if task == TENSORS:
-        raise InputError(f"{source}: is no float .tflite, .pt2 or .onnx file, which a model of plain tensors must be")
+        if not isinstance(source, str | Path) or not is_keras(source):
+            raise InputError(f"{source}: is no Keras model, SavedModel, or float .tflite, .pt2 or .onnx file")
+        progress("Exporting to TFLite", 0, 1)
+        return _exported(Path(source), overrides, size, task, verbose)
     progress("Loading TensorFlow", 0, 1)
     return open_network(source, size) if isinstance(source, str | Path) else source()
 
@@ -237,10 +241,14 @@ def _network(
 def _exported(
     source: Path, overrides: Overrides, size: tuple[int, int] | None, task: str | None, verbose: bool
 ) -> FloatFile:
-    """Export a PyTorch or ONNX network to a temporary float .tflite file, and open that."""
+    """Export a PyTorch, ONNX or Keras network to a temporary float .tflite file, and open that."""
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         file = Path(folder) / f"{source.stem}.tflite"
-        remarks = export_tflite(source, file, verbose=verbose)
+        remarks: tuple[str, ...] = ()
+        if source.suffix.lower() in EXPORTED_SUFFIXES:
+            remarks = export_tflite(source, file, verbose=verbose)
+        else:
+            export_keras(source, file, verbose=verbose)
         try:
             opened = open_float_file(file, overrides, size, task)
         except EdgeqError as error:  # its message names the temporary file

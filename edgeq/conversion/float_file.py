@@ -11,7 +11,7 @@ from typing import Any
 import edgeq
 from edgeq.conversion.quantizer import require_ai_edge_quantizer
 from edgeq.errors import ConversionError, InputError, ModelError, UnknownNormalizationError
-from edgeq.files import sha256_of_file
+from edgeq.files import sha256_of_file, sha256_of_folder
 from edgeq.graphs.static import is_static, make_static
 from edgeq.preprocessing import Preprocessing
 from edgeq.runtime import Model, TensorSpec
@@ -62,9 +62,17 @@ class FloatFile:
 
     def exported_from(self, source: Path, remarks: tuple[str, ...]) -> FloatFile:
         """Return this source as one that was exported from another file, which the provenance then names."""
-        parent = {"file": source.name, "sha256": sha256_of_file(source)}
+        digest = sha256_of_folder(source) if source.is_dir() else sha256_of_file(source)
+        parent = {"file": source.name, "sha256": digest}
         reader = self.reader and replace(self.reader, model=str(source))  # its messages name the source
-        return replace(self, path=source, name=source.stem, parent=parent, remarks=remarks, reader=reader)
+        return replace(
+            self,
+            path=source,
+            name=source.name if source.is_dir() else source.stem,
+            parent=parent,
+            remarks=remarks,
+            reader=reader,
+        )
 
     def tools(self) -> dict[str, str]:
         """Return the versions of the packages that determine the files' content, for their provenance."""

@@ -16,9 +16,13 @@ from edgeq.preprocessing import NORMALIZATIONS, Preprocessing, default_crop
 from edgeq.quiet import quiet
 from edgeq.tflite.metadata import read_metadata
 
-__all__ = ["open_network"]
+__all__ = ["KERAS_SUFFIXES", "load_keras", "open_network"]
 
-_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+"""Suffixes of the files that `load_keras` reads."""
+
+_OTHER_TASK = "convert other models with --task tensors"
+_NOT_ONE_EACH = f"an image classifier has one each; {_OTHER_TASK}"
 _LARGEST_PIXEL_SCALE = 0.02  # a Rescaling layer with a smaller scale, such as 1/127.5 or 1/255, takes pixel values
 _SMALLEST_PIXEL_MEAN = 2.0  # a Normalization layer with a larger mean takes values in 0..255, not in 0..1 or -1..1
 
@@ -47,13 +51,18 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
         raise InputError(f"{path}: no such model")
     if source.suffix.lower() == ".tflite":
         raise ModelError(f"{path}: is a TFLite model already; give the Keras model or SavedModel it was made from")
-    if source.suffix.lower() not in _KERAS_SUFFIXES:
-        raise ModelError(f"{path}: neither a Keras model ({', '.join(_KERAS_SUFFIXES)}) nor a SavedModel folder")
+    if source.suffix.lower() not in KERAS_SUFFIXES:
+        raise ModelError(f"{path}: neither a Keras model ({', '.join(KERAS_SUFFIXES)}) nor a SavedModel folder")
     require_tensorflow()
     return _from_keras(source, size)
 
 
-def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
+def load_keras(path: Path) -> Any:
+    """Load a .keras or .h5 file, from Keras 3 or 2, and return the ``keras.Model``.
+
+    Raises:
+        ModelError: Keras cannot load it.
+    """
     import keras
 
     class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
@@ -66,12 +75,16 @@ def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
         return keras.models.load_model(path, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D})
 
     try:
-        model = in_new_session(load)
+        return in_new_session(load)
     except Exception as error:  # Keras raises exceptions of many types for files that it cannot read
         reason = str(error).rpartition("Exception encountered: ")[2]  # after the network's whole configuration
         raise ModelError(f"{path}: Keras cannot load this model ({one_line(reason)})") from None
+
+
+def _from_keras(path: Path, size: tuple[int, int] | None) -> Network:
+    model = load_keras(path)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ModelError(f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; needs one each")
+        raise ModelError(f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; {_NOT_ONE_EACH}")
     return _network(
         path,
         tuple(model.inputs[0].shape),
@@ -112,7 +125,7 @@ def _from_saved_model(path: Path, size: tuple[int, int] | None) -> Network:
         raise ModelError(f"{path}: TensorFlow cannot load this SavedModel ({one_line(error)})") from None
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; needs one each")
+        raise ModelError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; {_NOT_ONE_EACH}")
     ((input_name, input_spec),) = inputs.items()
     ((output_name, output_spec),) = outputs.items()
     if input_spec.dtype != tf.float32:
@@ -146,7 +159,7 @@ def _network(
     if len(input_shape) != 4 or input_shape[3] not in (1, 3) or outputs is None or not one_per_picture:
         raise ModelError(
             f"{path}: maps {input_shape} to {output_shape}; an image classifier maps (batch, height, width, 1 or 3) "
-            "to (batch, classes)"
+            f"to (batch, classes); {_OTHER_TASK}"
         )
     height, width = input_shape[1], input_shape[2]
     if height is None or width is None:

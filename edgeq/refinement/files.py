@@ -69,7 +69,7 @@ def refine(
 
     Layer by layer, the weights are rounded by GPTQ, their scales and the biases are corrected, and the ranges of
     activations are fitted. The operators and the speed do not change. One image in five is held out. If the refined
-    model is not better, by the mean of its errors on the held-out images and on the others, the file stays unchanged.
+    model is worse, by the mean of its errors on the held-out images and on the others, the file stays unchanged.
     `edgeq.convert` refines INT8 files by default.
 
     Args:

@@ -1,4 +1,4 @@
-"""Refine an INT8 model layer by layer, with the runtime's own integer kernels, and keep the result if it is better."""
+"""Refine an INT8 model layer by layer, with the runtime's own integer kernels, and drop the result if it is worse."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def refinement_line(refinement: Refinement) -> str:
         f"the others: {refinement.fitted_error_before:.4f} before, {refinement.fitted_error_after:.4f} after."
     )
     if not refinement.kept:
-        return f"Kept the unrefined model, because refinement did not improve it. {measured}"
+        return f"Kept the unrefined model, because refinement made it worse. {measured}"
     text = f"Refined on {refinement.images} {data}. {measured}"
     skipped = refinement.skipped_layers
     if skipped:

@@ -264,8 +264,16 @@ class TestNoClassifier:
     @pytest.mark.parametrize(
         ("build", "message"),
         [
-            pytest.param(two_inputs, "has 2 inputs and 1 outputs; needs one each", id="two-inputs"),
-            pytest.param(two_outputs, "has 1 inputs and 2 outputs; needs one each", id="two-outputs"),
+            pytest.param(
+                two_inputs,
+                "has 2 inputs and 1 outputs; an image classifier has one each; convert other models with --task",
+                id="two-inputs",
+            ),
+            pytest.param(
+                two_outputs,
+                "has 1 inputs and 2 outputs; an image classifier has one each; convert other models with --task",
+                id="two-outputs",
+            ),
             pytest.param(lambda: of_shape(8, 8, 4), "an image classifier maps", id="four-channels"),
             pytest.param(lambda: of_shape(3, 8, 8), "an image classifier maps", id="channels-first"),
             pytest.param(lambda: of_shape(64), "an image classifier maps", id="vector"),

@@ -23,12 +23,16 @@ class FloatModel:
 
     Attributes:
         path: NAME_float32.tflite.
+        keras: NAME.keras, from which that file was made.
+        saved_model: the same as a SavedModel folder.
         calibration: a folder of one .npz file per sample, for calibration.
         data: one .npz file of other samples, for comparisons.
         expected: one .npz file with what Keras computes for these.
     """
 
     path: Path
+    keras: Path
+    saved_model: Path
     calibration: Path
     data: Path
     expected: Path
@@ -141,7 +145,14 @@ def small_networks() -> dict[str, FloatModel]:
                 _make(name, folder / name)
             (folder / "done").touch()
     return {
-        name: FloatModel(f / f"{name}_float32.tflite", f / "calibration", f / "data.npz", f / "expected.npz")
+        name: FloatModel(
+            f / f"{name}_float32.tflite",
+            f / f"{name}.keras",
+            f / "saved_model",
+            f / "calibration",
+            f / "data.npz",
+            f / "expected.npz",
+        )
         for name, f in ((name, folder / name) for name in BUILDERS)
     }
 
@@ -162,6 +173,7 @@ def _make(name: str, folder: Path) -> None:
         np.savez(folder / "calibration" / f"{number:03}.npz", **{key: v[number] for key, v in batch.items()})
     np.savez(folder / "data.npz", **data)
     np.savez(folder / "expected.npz", **model.predict(others, verbose=0))
+    model.save(folder / f"{name}.keras")
     (folder / f"{name}_float32.tflite").write_bytes(_converted(tf, model, folder / "saved_model"))
 
 

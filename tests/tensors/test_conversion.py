@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import edgeq
-from edgeq.errors import InputError
+from edgeq.errors import InputError, ModelError
 from edgeq.tflite.metadata import read_metadata
 from edgeq.tflite.task import read_task
 from tensors.conftest import Pair
 from tensors.networks import BUILDERS, FloatModel
 
 NAMES = list(BUILDERS)
-SHAPES = {
+Shapes = dict[str, tuple[int, ...]]
+SHAPES: dict[str, tuple[Shapes, Shapes]] = {
     "autoencoder": ({"features": (1, 640)}, {"reconstruction": (1, 640)}),
     "keyword_spotter": ({"spectrogram": (1, 49, 10, 1)}, {"scores": (1, 12)}),
     "two_by_two": ({"picture": (1, 16, 16, 3), "state": (1, 6)}, {"mask": (1, 16, 16, 1), "angles": (1, 2)}),
@@ -38,6 +39,41 @@ def test_the_reference_computes_what_keras_computes(
         found = model.answer(read(pairs[name].data, number))
         for output, values in read(float_models[name].expected, number).items():
             np.testing.assert_allclose(found[output][0], values, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+def test_keras_sources(
+    float_models: dict[str, FloatModel], pairs: dict[str, Pair], name: str, kind: str, tmp_path: Path
+) -> None:
+    """The file has the names of the network's inputs and outputs, and computes what the .tflite source computes."""
+    source = getattr(float_models[name], kind)
+    made = edgeq.convert(source, "fp16", tmp_path, task="tensors").models["fp32"].path
+    assert made.name == f"{name if kind == 'keras' else 'saved_model'}_fp32.tflite"
+    assert read_metadata(made).provenance["parent"]["file"] == source.name
+    sample = read(pairs[name].data, 0)
+    found, expected = (edgeq.TensorModel(path).answer(sample) for path in (made, pairs[name].fp32))
+    assert found.keys() == expected.keys() == SHAPES[name][1].keys()
+    for output, values in expected.items():
+        np.testing.assert_allclose(found[output], values, atol=1e-5)
+
+
+def test_a_keras_source_to_int8(float_models: dict[str, FloatModel], tmp_path: Path) -> None:
+    """Samples as calibration data say that it is no classifier."""
+    model = float_models["two_by_two"]
+    made = edgeq.convert(model.keras, "int8", tmp_path, calibration=model.calibration)
+    assert made.models["int8"].refinement is not None
+    assert {spec.name for spec in edgeq.TensorModel(made.models["int8"].path).outputs} == {"mask", "angles"}
+
+
+def test_a_keras_source_of_open_size(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    source = keras.Input((None, 3), name="sequence")
+    keras.Model(source, keras.layers.Dense(2)(source)).save(tmp_path / "open.keras")
+    with pytest.raises(
+        ModelError, match=r"open\.keras: leaves the size of its input sequence open; save the model with"
+    ):
+        edgeq.convert(tmp_path / "open.keras", "fp16", tmp_path / "out", task="tensors")
 
 
 @pytest.mark.parametrize("name", NAMES)
