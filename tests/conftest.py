@@ -304,7 +304,7 @@ def mobilenet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             preprocessing = Preprocessing(96, 96, crop=1.0)
             calibration = choose_images(shipped_images(), preprocessing, count=12)
             network = build_network("mobilenet_v2", 96, 96, alpha=0.35, classes=10, weights="none")
-            convert_network(network, preprocessing, ["int8"], out, calibration=calibration)
+            convert_network(network, preprocessing, ["int8"], out, calibration=calibration, refine=False)
     return out
 
 
