@@ -34,6 +34,7 @@ _NAMES = {
     "edgeq.report.markdown": ("write_markdown",),
     "edgeq.report.page": ("write_report",),
     "edgeq.runtime": ("Model", "TensorModel"),
+    "edgeq.runtime.admission": ("trusting",),
     "edgeq.tflite.metadata": ("ModelMetadata", "Overrides", "read_labels", "read_metadata"),
     "edgeq.training": ("TrainingPlan", "Trained", "train"),
 }

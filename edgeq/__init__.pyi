@@ -52,6 +52,7 @@ from edgeq.report.markdown import write_markdown as write_markdown
 from edgeq.report.page import write_report as write_report
 from edgeq.runtime import Model as Model
 from edgeq.runtime import TensorModel as TensorModel
+from edgeq.runtime.admission import trusting as trusting
 from edgeq.tflite.metadata import ModelMetadata as ModelMetadata
 from edgeq.tflite.metadata import Overrides as Overrides
 from edgeq.tflite.metadata import read_labels as read_labels

@@ -19,6 +19,8 @@ traceback.
 
 from __future__ import annotations
 
+import signal
+
 __all__ = [
     "EXIT_ERROR",
     "EXIT_GATE_MISSED",
@@ -34,6 +36,7 @@ __all__ = [
     "UnknownNormalizationError",
     "WeightsError",
     "WorkerDiedError",
+    "how_it_ended",
     "one_line",
 ]
 
@@ -112,3 +115,19 @@ def one_line(error: BaseException | str, limit: int = 200) -> str:
     """Shorten another library's error message to one line of at most `limit` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def how_it_ended(code: int) -> str:
+    """Describe how a process ended, as a verb phrase for a message.
+
+    Args:
+        code: the process's exit code; if a signal ended it, the signal's number, negated, as in `subprocess`.
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    if -code == signal.SIGKILL:
+        return f"was killed (signal {-code}), which most often means that memory ran out"
+    try:
+        return f"died of signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:  # a signal without a name
+        return f"died of signal {-code}"

@@ -62,7 +62,7 @@ def one_blas_thread(function: Callable[_Arguments, _Result]) -> Callable[_Argume
     """Decorate a function so that, while it runs, each of NumPy's matrix products uses one thread.
 
     A product on several threads sums in an order that depends on their number, and so do its last bits. And BLAS's
-    threads wait actively, which slows down every other busy program. Several threads of one's own do neither.
+    threads wait actively, which slows down every other busy program. Separate threads for independent work do neither.
     """
 
     @wraps(function)

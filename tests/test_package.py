@@ -46,7 +46,8 @@ DEVICE = [
     *("edgeq.inference", "edgeq.inference.classify", "edgeq.report.predictions"),
     *("edgeq.benchmarking", "edgeq.cli.bench", "edgeq.report.benchmark"),
     *("edgeq.device.agent", "edgeq.execution.backend", "edgeq.execution.machine", "edgeq.execution.worker"),
-    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.integrity"),
+    *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.checking"),
+    *("edgeq.runtime.admission", "edgeq.runtime.trial", "edgeq.runtime.trial_process", "edgeq.tflite.known"),
     *("edgeq.tflite.output_kind", "edgeq.tflite.repair"),
 ]
 HOST_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"}

@@ -9,7 +9,7 @@ import click
 
 from edgeq.benchmarking import bench, bench_devices
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import FiniteRange, json_option, on_option
+from edgeq.cli.options import FiniteRange, json_option, on_option, trust_option
 from edgeq.cli.output import complain, show
 from edgeq.cli.progress import Progress
 from edgeq.errors import EXIT_ERROR
@@ -48,6 +48,7 @@ __all__ = ["command"]
     help="Time for which each model runs in each configuration.",
 )
 @on_option
+@trust_option
 @json_option
 def command(models: tuple[str, ...], hosts: tuple[str, ...], json_path: str | None, **options: Any) -> None:
     """Measure load time, latency and memory of models.

@@ -8,7 +8,7 @@ import click
 
 from edgeq.bundling import bundle, write_c_array
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import make_overrides, model_options, task_option
+from edgeq.cli.options import make_overrides, model_options, task_option, trust_option
 from edgeq.report.files import bundle_lines
 from edgeq.tflite.task import TENSORS, read_task
 
@@ -40,6 +40,7 @@ __all__ = ["command"]
     help="Write only the model, as NAME.h and NAME.c in DIR, for microcontrollers.",
 )
 @task_option
+@trust_option
 @model_options
 def command(model: str, target: str, wheels: str | None, c_array: bool, task: str | None, **about_model: Any) -> None:
     """Pack a model with everything that a board without edgeq needs.

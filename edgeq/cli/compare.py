@@ -19,6 +19,7 @@ from edgeq.cli.options import (
     on_option,
     runtimes_option,
     task_option,
+    trust_option,
 )
 from edgeq.cli.output import complain, refuse_given, show
 from edgeq.cli.progress import Progress
@@ -48,6 +49,7 @@ _MODELS = Path("models")
     "For a model that is no image classifier: a folder of .npz files, or one file.",
 )
 @task_option
+@trust_option
 @option(
     "Comparison",
     "--layers",

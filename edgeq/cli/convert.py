@@ -10,7 +10,7 @@ import click
 from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.architecture import BUILDING, DEFAULT_SIZE, architecture_options, chosen_output_stride, res_option
 from edgeq.cli.help import Command, option, together
-from edgeq.cli.options import FiniteRange, calibration_options, model_options, task_option, verbose_option
+from edgeq.cli.options import FiniteRange, calibration_options, model_options, task_option, trust_option, verbose_option
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.conversion import FORMATS, IO_TYPES, convert
@@ -88,6 +88,7 @@ _format_options = together(
     "possible and reports the others. Repeat the option for several targets.",
 )
 @task_option
+@trust_option
 @calibration_options(MINIMUM_IMAGES, "the selection of calibration images and for random weights")
 @res_option("224, or SOURCE's own")
 @architecture_options

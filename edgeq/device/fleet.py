@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -63,7 +64,9 @@ def on_each(hosts: Sequence[str], work: Callable[[Device], T], progress: Progres
     if len(outcomes) == 1:
         attend(outcomes[0])
         return outcomes
-    threads = [threading.Thread(target=attend, args=(outcome,), daemon=True) for outcome in outcomes]
+    threads = [  # in the caller's context, see edgeq.trusting
+        threading.Thread(target=copy_context().run, args=(attend, outcome), daemon=True) for outcome in outcomes
+    ]
     for thread in threads:
         thread.start()
     try:

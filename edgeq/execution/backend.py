@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.execution.process import Closing, WorkerProcess
+from edgeq.runtime.admission import admit
+from edgeq.runtime.backends import choose_runtime
 
 __all__ = ["Backend", "LoadedModel", "Turn", "WorkerBackend"]
 
@@ -63,7 +65,7 @@ class Backend(Closing, ABC):
 
     name = "here"
 
-    def __init__(self, path: str, runtime: str | None, threads: int, kernels: str) -> None:
+    def __init__(self, path: str, runtime: str | None, threads: int, kernels: str, trust: bool = False) -> None:
         """Store the settings; :meth:`open` or the first run loads the model.
 
         Args:
@@ -71,10 +73,17 @@ class Backend(Closing, ABC):
             runtime: a name in ``edgeq.runtime.RUNTIMES``; None for the fastest runtime.
             threads: number of threads that the interpreter may use.
             kernels: a name in ``edgeq.runtime.KERNELS``.
+            trust: whether the other process loads the file without a trial.
         """
         self.kernels, self.runtime = kernels, runtime or "?"
         self.times_ms: list[float] = []
-        self._model = {"path": path, "runtime": runtime, "threads": threads, "kernels": kernels}
+        self._model: dict[str, Any] = {
+            "path": path,
+            "runtime": runtime,
+            "threads": threads,
+            "kernels": kernels,
+            "trust": trust,
+        }
 
     @abstractmethod
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
@@ -164,11 +173,17 @@ class WorkerBackend(Backend):
         self, path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"
     ) -> None:
         """Start the process; for the arguments see :class:`Backend`."""
-        super().__init__(str(path), runtime, threads, kernels)
+        super().__init__(str(path), runtime, threads, kernels, trust=True)
+        self._admitted = False
         self._process = WorkerProcess(f"{path}: its process{f' under {runtime}' if runtime else ''}")
 
     def ask(self, do: str, payload: bytes = b"", **request: Any) -> tuple[dict[str, Any], bytes]:
         """See :meth:`Backend.ask`."""
+        if not self._admitted:
+            # In this process, so that it does not count in the time and memory of the worker.
+            model = self._model
+            admit(model["path"], model["runtime"] or choose_runtime(), model["threads"], model["kernels"])
+            self._admitted = True
         return self._process.ask(do, payload, model=self._model, **request)
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ Uses only the standard library, because the agent on a device also starts its wo
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgeq.errors import EdgeqError, WorkerDiedError
+from edgeq.errors import EdgeqError, WorkerDiedError, how_it_ended
 from edgeq.execution.frames import read_frame, write_frame
 
-__all__ = ["Closing", "WorkerProcess", "how_it_ended"]
+__all__ = ["Closing", "WorkerProcess"]
 
 
 T = TypeVar("T", bound="Closing")
@@ -107,19 +106,3 @@ class WorkerProcess(Closing):
         """End the process."""
         self._process.kill()
         self._process.communicate()
-
-
-def how_it_ended(code: int) -> str:
-    """Describe how a process ended, as a verb phrase for a message.
-
-    Args:
-        code: the process's exit code; if a signal ended it, the signal's number, negated, as in `subprocess`.
-    """
-    if code >= 0:
-        return f"ended with exit code {code}"
-    if -code == signal.SIGKILL:
-        return f"was killed (signal {-code}), which most often means that memory ran out"
-    try:
-        return f"died of signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:  # a signal without a name
-        return f"died of signal {-code}"

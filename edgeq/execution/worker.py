@@ -4,8 +4,8 @@ A separate process is needed because some runtimes cannot share a process, becau
 because a crash in native code must not end the requesting process.
 
 The program answers requests (:mod:`edgeq.execution.frames`) until its standard input closes. A request about a model
-describes it completely under ``model``: path, runtime, threads, kernels. The first request loads the model. So if a
-worker ends, its request can be repeated to another worker.
+describes it completely under ``model``: path, runtime, threads, kernels, trust. The first request loads the model. So
+if a worker ends, its request can be repeated to another worker.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def _machine(request: dict[str, Any], payload: bytes) -> Reply:
 def _open(request: dict[str, Any], payload: bytes) -> Reply:
     """Load a model; if ``cold``, remove its file from the page cache first."""
     if request["cold"]:
+        _admit(**request["model"])  # it may read the file
         _drop_from_cache(request["model"]["path"])
     return _loaded(**request["model"]).facts, b""
 
@@ -118,15 +119,15 @@ class _LoadedModel:
         facts: the attributes of `edgeq.execution.backend.LoadedModel`.
     """
 
-    def __init__(self, path: str, runtime: str | None, threads: int, kernels: str) -> None:
-        from edgeq.runtime.backends import choose_runtime, import_runtime, make_interpreter
+    def __init__(self, path: str, runtime: str | None, threads: int, kernels: str, trust: bool) -> None:
+        from edgeq.runtime.backends import import_runtime, load_model
 
         self._path, self._filled = path, False
+        name = _admit(path, runtime, threads, kernels, trust)
         start = perf_counter()
-        name = choose_runtime(runtime)
         import_runtime(name)
         imported = perf_counter()
-        _, self.interpreter = make_interpreter(path, name, threads, kernels)
+        self.interpreter = load_model(path, name, threads, kernels)
         loaded = perf_counter()
         self.facts: dict[str, Any] = {
             "runtime": name,
@@ -136,24 +137,26 @@ class _LoadedModel:
         }
 
     def fill_inputs(self) -> None:
-        """Set the inputs to noise, once. Zeros could make the model faster than it is on images."""
-        import numpy as np
+        """Set the inputs to noise, once."""
+        from edgeq.runtime.noise import fill_inputs
 
-        rng = np.random.default_rng(0)
-        for details in () if self._filled else self.interpreter.get_input_details():
-            dtype = np.dtype(details["dtype"])
-            noise = rng.random(details["shape"])
-            if dtype.kind in "iu":  # numbers without a scale may be indices, which must stay small
-                limits = np.iinfo(dtype)
-                quantized = bool(np.any(details["quantization_parameters"]["scales"]))
-                low, high = (int(limits.min), int(limits.max)) if quantized else (0, 2)
-                noise = low + noise * (high - low)
-            self.interpreter.set_tensor(details["index"], noise.astype(dtype))
+        if not self._filled:
+            fill_inputs(self.interpreter)
         self._filled = True
 
     def failure(self, error: Exception) -> ModelError:
         """Return the error to raise if running the model raised `error`."""
         return ModelError(f"{self._path}: running the model failed ({one_line(error)})")
+
+
+def _admit(path: str, runtime: str | None, threads: int, kernels: str, trust: bool) -> str:
+    """Check a model, and try it if it was never opened on this machine; return the name of its runtime."""
+    from edgeq.runtime.admission import admit
+    from edgeq.runtime.backends import choose_runtime
+
+    name = choose_runtime(runtime)
+    admit(path, name, threads, kernels, trust)
+    return name
 
 
 _loaded = cache(_LoadedModel)  # the model that a request describes, loaded once

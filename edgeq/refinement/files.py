@@ -23,6 +23,7 @@ from edgeq.refinement.observation import Observation
 from edgeq.refinement.refine import refine_model
 from edgeq.refinement.result import METHODS, Refinement
 from edgeq.runtime import Model, TensorModel, available_cores
+from edgeq.runtime.admission import remember_written
 from edgeq.samples import holds_arrays
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
 from edgeq.tflite.task import TENSORS, read_task
@@ -113,6 +114,7 @@ def refine(
     target = Path(out) if out else Path(candidate).with_name(f"{Path(candidate).stem}_refined.tflite")
     with replacing([target]) as (part,):
         part.write_bytes(content)
+    remember_written(target)
     return RefinedModel(target, refinement, chosen, tuple(notes))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgeq.errors import InputError, ModelError, RuntimeUnavailableError, one_line
 from edgeq.quiet import quiet
-from edgeq.tflite.header import check_file
+from edgeq.runtime.admission import admit, check_unchanged
+from edgeq.tflite.checking import check_file
 
 __all__ = [
     "KERNELS",
@@ -19,6 +20,7 @@ __all__ = [
     "choose_runtime",
     "import_runtime",
     "installed_runtimes",
+    "load_model",
     "make_interpreter",
     "open_content",
     "runtime_version",
@@ -30,8 +32,6 @@ RUNTIMES = {
     "tensorflow": "tensorflow.lite.python.interpreter",
 }
 """Interpreter module of each runtime, fastest first (for INT8 on x86, and for import time)."""
-
-_VERIFYING = ("ai-edge-litert",)  # checks a file before it loads it; the others crash on a truncated file
 
 KERNELS = ("default", "built-in", "reference")
 """Sets of kernels that a model can run on.
@@ -111,33 +111,45 @@ def runtime_version(name: str) -> str:
 
 
 def make_interpreter(
-    path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default"
+    path: str | Path, runtime: str | None = None, threads: int = 1, kernels: str = "default", trust: bool = False
 ) -> tuple[str, Any]:
-    """Load a model and allocate its tensors.
+    """Check a model, load it and allocate its tensors.
+
+    A file that was never opened on this machine is first tried in a separate process, see
+    :mod:`edgeq.runtime.admission`.
 
     Args:
         path: a .tflite file.
         runtime: a name in `RUNTIMES`, or None (see :func:`choose_runtime`).
         threads: number of threads that the interpreter may use.
         kernels: a name in `KERNELS`.
+        trust: whether to skip the trial.
 
     Returns:
         The runtime's name, and its ``Interpreter`` with the model loaded.
 
     Raises:
         InputError: the runtime's or the kernels' name is unknown.
-        ModelError: the file is not a .tflite model, or the runtime cannot load it.
+        ModelError: the file is not a .tflite model, is damaged, or the runtime cannot load it.
         RuntimeUnavailableError: see :func:`choose_runtime`.
     """
     if kernels not in KERNELS:
         raise InputError(f"kernels {kernels!r}: must be one of {', '.join(KERNELS)}")
     check_file(path)
     name = choose_runtime(runtime)
-    if name not in _VERIFYING:
-        from edgeq.tflite.integrity import is_whole  # imported here: the fastest runtime checks files by itself
+    identity = admit(path, name, threads, kernels, trust)
+    interpreter = load_model(path, name, threads, kernels)
+    check_unchanged(path, identity)
+    return name, interpreter
 
-        if not is_whole(path):
-            raise ModelError(f"{path}: the file is truncated or damaged; copy or convert it again")
+
+def load_model(path: str | Path, name: str, threads: int, kernels: str) -> Any:
+    """Load a model without checking it, and allocate its tensors; for the arguments see :func:`make_interpreter`.
+
+    Raises:
+        ModelError: the runtime cannot load the file.
+        RuntimeUnavailableError: the runtime cannot be imported.
+    """
     module = import_runtime(name)
     try:
         with quiet():
@@ -152,7 +164,7 @@ def make_interpreter(
                 interpreter = _open(module, {"model_content": repaired}, threads, kernels)
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: {name} cannot load this model ({one_line(error)})") from None
-    return name, interpreter
+    return interpreter
 
 
 def open_content(content: bytes, what: str, runtime: str | None = None, threads: int = 1) -> Any:

@@ -92,6 +92,7 @@ class Model:
         kernels: str = "default",
         overrides: Overrides | None = None,
         metadata: ModelMetadata | None = None,
+        trust: bool = False,
     ) -> None:
         """Load a model.
 
@@ -103,15 +104,19 @@ class Model:
             kernels: a name in ``edgeq.runtime.KERNELS``; ``reference`` gives bit-identical results on every machine.
             overrides: preprocessing and labels to use instead of the file's.
             metadata: the file's metadata, if the caller has read it already.
+            trust: whether to load a file that was never opened on this machine without a trial in another process.
 
         Raises:
-            ModelError: the file is not a .tflite model or not an image classifier, or the runtime cannot load it.
+            ModelError: the file is damaged, is not a .tflite model or not an image classifier, or the runtime cannot
+                load it.
             UnknownNormalizationError: the file does not state its normalization, and it cannot be derived.
             InputError: the labels or channels given do not fit the model, or the runtime or kernels are unknown.
             RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
         """
         overrides = overrides or Overrides()
-        self._network = TensorModel(path, runtime=runtime, threads=threads, kernels=kernels, metadata=metadata)
+        self._network = TensorModel(
+            path, runtime=runtime, threads=threads, kernels=kernels, metadata=metadata, trust=trust
+        )
         self.path, self.metadata, self.runtime = self._network.path, self._network.metadata, self._network.runtime
         self.input = self._only_tensor("input", self._network.inputs)
         self.output = self._only_tensor("output", self._network.outputs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgeq.runtime.model import Model
 from edgeq.runtime.tensor_model import TensorModel
-from edgeq.tflite.header import check_file
+from edgeq.tflite.checking import check_file
 from edgeq.tflite.metadata import Overrides, read_metadata
 from edgeq.tflite.task import TENSORS, read_task
 
@@ -21,6 +21,7 @@ def open_model(
     threads: int = 1,
     kernels: str = "default",
     overrides: Overrides | None = None,
+    trust: bool = False,
 ) -> Model | TensorModel:
     """Open a model.
 
@@ -31,6 +32,7 @@ def open_model(
         threads: number of threads that the interpreter may use.
         kernels: a name in ``edgeq.runtime.KERNELS``.
         overrides: preprocessing and labels to use instead of a classifier's own.
+        trust: whether to load a file that was never opened on this machine without a trial in another process.
 
     Raises:
         ModelError: the file is not a .tflite model, or the runtime cannot load it.
@@ -41,5 +43,7 @@ def open_model(
     check_file(path)
     metadata = read_metadata(path)
     if read_task(path, task, metadata) == TENSORS:
-        return TensorModel(path, runtime=runtime, threads=threads, kernels=kernels, metadata=metadata)
-    return Model(path, runtime=runtime, threads=threads, kernels=kernels, overrides=overrides, metadata=metadata)
+        return TensorModel(path, runtime=runtime, threads=threads, kernels=kernels, metadata=metadata, trust=trust)
+    return Model(
+        path, runtime=runtime, threads=threads, kernels=kernels, overrides=overrides, metadata=metadata, trust=trust
+    )

@@ -81,6 +81,7 @@ class TensorModel:
         threads: int = 1,
         kernels: str = "default",
         metadata: ModelMetadata | None = None,
+        trust: bool = False,
     ) -> None:
         """Load a model.
 
@@ -91,9 +92,10 @@ class TensorModel:
             threads: number of threads that the interpreter may use.
             kernels: a name in ``edgeq.runtime.KERNELS``; ``reference`` gives bit-identical results on every machine.
             metadata: the file's metadata, if the caller has read it already.
+            trust: whether to load a file that was never opened on this machine without a trial in another process.
 
         Raises:
-            ModelError: the file is not a .tflite model, or the runtime cannot load it.
+            ModelError: the file is not a .tflite model, is damaged, or the runtime cannot load it.
             InputError: the runtime or kernels are unknown.
             RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
         """
@@ -101,7 +103,7 @@ class TensorModel:
         if metadata is None:
             metadata = read_metadata(path) if self.path.is_file() else ModelMetadata()
         self.metadata = metadata
-        self.runtime, self._interpreter = make_interpreter(path, runtime, threads, kernels)
+        self.runtime, self._interpreter = make_interpreter(path, runtime, threads, kernels, trust)
         try:
             found = self._interpreter.get_input_details(), self._interpreter.get_output_details()
             names = _signature_names(self._interpreter, found)

@@ -1,7 +1,9 @@
 """The .tflite file format: read, check, repair, edit and write files and their metadata.
 
-Device side: `archive`, `metadata`, `header`, `integrity`, `repair` and `output_kind`. They read the file's tables
-through `flatbuffer` and `schema`, without the ``flatbuffers`` package.
+Device side: `archive`, `metadata`, `repair` and `output_kind`, which read the file's tables through `flatbuffer` and
+`schema`, without the ``flatbuffers`` package; and `checking`, which comes before every other reader. It stands on
+`layout` (everything is within the file), `structure` (tensors, with `sparsity`), `operations` (operators, with the
+tables in `operators`, and `flexbuffer`) and `known` (files that passed before).
 
 Host side: `graph` and the modules that build on it (`editing`, `extraction`, `packing`, `metadata_writer`). They need
 the classes generated from TFLite's schema, which come with ai-edge-litert.

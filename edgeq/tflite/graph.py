@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgeq.errors import ModelError, RuntimeUnavailableError
 from edgeq.quantization import Quantization
-from edgeq.tflite.header import check_file
+from edgeq.tflite.checking import check_file
 
 __all__ = ["ABSENT", "Graph", "Operator", "Tensor", "is_builtin", "load_schema", "read_graph"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeq.errors import InputError, ModelError
 from edgeq.tflite import flatbuffer, schema
-from edgeq.tflite.header import check_file
+from edgeq.tflite.checking import check_file
 from edgeq.tflite.metadata import ModelMetadata, read_metadata
 
 __all__ = ["CLASSIFICATION", "TASKS", "TENSORS", "image_layout", "read_task"]

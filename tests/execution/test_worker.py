@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, colour_picture
 
-from edgeq.errors import EdgeqError, WorkerDiedError
+from edgeq.errors import EdgeqError, WorkerDiedError, how_it_ended
 from edgeq.execution.backend import WorkerBackend
 from edgeq.execution.frames import read_frame, write_frame
-from edgeq.execution.process import WorkerProcess, how_it_ended
+from edgeq.execution.process import WorkerProcess
 from edgeq.runtime import Model, installed_runtimes
 
 
