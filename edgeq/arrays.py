@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
-from edgeq.files import NO_ROOM
+from edgeq.files import NO_ROOM, temporary_folder
+from edgeq.work_folders import is_in_work_folder
 
 __all__ = ["mapped_array", "temporary_array"]
 
@@ -54,15 +54,13 @@ def temporary_array(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray
     Raises:
         InputError: the disk has too little free space.
     """
-    descriptor, name = tempfile.mkstemp(prefix="edgeq-", suffix=".npy")
-    os.close(descriptor)
-    path = Path(name)
-    try:
-        return mapped_array(path, dtype, shape)
-    except InputError as error:
-        raise InputError(f"{error}; free some space, or set TMPDIR to a folder on a larger disk") from None
-    finally:
-        path.unlink(missing_ok=True)
+    with temporary_folder() as folder:
+        try:
+            return mapped_array(folder / "array.npy", dtype, shape)
+        except InputError as error:
+            shown = next(parent for parent in folder.parents if not is_in_work_folder(str(parent)))
+            reason = str(error).replace(str(folder), str(shown))
+            raise InputError(f"{reason}; free some space, or set TMPDIR to a folder on a larger disk") from None
 
 
 def _reserve(path: Path) -> None:

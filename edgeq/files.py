@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
-import shutil
-import stat
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import InputError
+from edgeq.work_folders import Move, commit, is_in_work_folder, revoke, work_folder
 
 __all__ = [
     "NO_ROOM",
     "member_info",
-    "remove_leftovers",
     "replacing",
     "sha256_of_file",
     "sha256_of_folder",
     "shipped",
+    "temporary_folder",
     "write_text",
 ]
 
@@ -31,9 +28,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota and a file above the size limit."""
 
 _EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can store
-_WORK = ".edgeq-"  # prefix of the hidden work folders
-_NEW, _OLD, _LOCK = "new", "old", "lock"  # in a work folder: new files, files moved away, lock file
-_own: set[Path] = set()  # work folders of this process
 
 
 @contextlib.contextmanager
@@ -44,7 +38,8 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
     folder at each of these paths. If the block succeeds, they replace the targets. If it raises, they are removed and
     the targets stay unchanged. If a target is a link to a folder, the linked folder is replaced.
 
-    A killed process leaves its work folder behind. The next call for a target in the same folder removes it.
+    A killed process leaves its work folder behind. The next call for a target in the same folder removes it. If the
+    process was killed while the targets were being replaced, that call replaces the others first: all or none.
 
     Args:
         targets: the files and folders to replace or create.
@@ -63,98 +58,36 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
                     raise InputError(f"{target}: is the current folder; name a folder inside it")
                 if place.parent not in work:
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    work[place.parent] = cleanup.enter_context(_work_folder(place.parent))
+                    work[place.parent] = cleanup.enter_context(work_folder(place.parent))
             except OSError as error:
-                culprit = target if _WORK in str(error.filename) else error.filename or target
+                culprit = target if is_in_work_folder(str(error.filename)) else error.filename or target
                 raise _cannot_write(culprit, error) from None
-        moves = [_Move(target, place, work[place.parent]) for target, place in zip(targets, places, strict=True)]
+        moves = [Move(target, place, work[place.parent]) for target, place in zip(targets, places, strict=True)]
         try:
             yield [move.new for move in moves]
         except OSError as error:
             named = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name]
-            for move in moves:
-                if any(path.is_relative_to(move.new) for path in named):
-                    raise _cannot_write(move.target, error) from None
+            for part in ("new", "work"):  # what is beside the new files belongs to all of them
+                for move in moves:
+                    if any(path.is_relative_to(getattr(move, part)) for path in named):
+                        raise _cannot_write(move.target, error) from None
             if not named and error.errno in NO_ROOM:  # an error from writing to an open file has no file name
                 raise _cannot_write(targets[0].parent, error) from None
             raise
         _make_all(moves)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Clean up after a killed process: put back what `replacing` had moved away, and remove its work folder.
-
-    A file lock (``flock``) shows whether the process is alive, because it is released when the process ends. Unlike
-    process IDs, locks are not reused, and they work across containers and machines that share a disk. If the file
-    system does not support locks, nothing is removed.
-    """
-    for work in folder.glob(f"{_WORK}*.part"):
-        if work in _own:  # over NFS, the process that holds a lock can acquire it again
-            continue
-        with contextlib.suppress(OSError):  # the folder's process is alive, or it belongs to another user
-            with (work / _LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _clear(work)
-
-
-@dataclass(frozen=True)
-class _Move:
-    """A new file or folder, and the target that it replaces.
-
-    Attributes:
-        target: the target as the caller named it.
-        place: the target with links to folders resolved.
-        work: the work folder.
-    """
-
-    target: Path
-    place: Path
-    work: Path
-
-    @property
-    def new(self) -> Path:
-        return self.work / _NEW / self.place.name
-
-    @property
-    def old(self) -> Path:
-        return self.work / _OLD / self.place.name
-
-    def check(self) -> None:
-        """Raise an `OSError` if nothing was created, or if a folder would replace a file or a file a folder."""
-        is_folder = stat.S_ISDIR(self.new.stat().st_mode)
-        if self.place.exists() and self.place.is_dir() != is_folder:
-            number = errno.ENOTDIR if is_folder else errno.EISDIR
-            raise OSError(number, os.strerror(number))
-
-    def make(self) -> None:
-        """Replace the target, and keep its old content in the work folder."""
-        if self.place.is_dir():  # Python has no call that exchanges two folders atomically
-            self.place.rename(self.old)
-        elif self.place.exists():
-            try:
-                os.link(self.place, self.old)
-            except OSError:  # FAT has no hard links
-                shutil.copy2(self.place, self.old)
-        self.new.replace(self.place)
-
-    def undo(self) -> None:
-        """Undo `make`, even if it failed halfway."""
-        if not self.new.exists():
-            self.place.rename(self.new)
-        if self.old.exists():
-            self.old.replace(self.place)
-
-
-def _make_all(moves: Sequence[_Move]) -> None:
+def _make_all(moves: Sequence[Move]) -> None:
     """Replace all targets, or none if one cannot be replaced.
 
     Raises:
         InputError: a target cannot be replaced.
     """
-    begun: list[_Move] = []
+    begun: list[Move] = []
     try:
         for move in moves:
             move.check()
+        commit(moves)
         for move in moves:
             begun.append(move)
             move.make()
@@ -162,6 +95,7 @@ def _make_all(moves: Sequence[_Move]) -> None:
         for made in reversed(begun):
             with contextlib.suppress(OSError):
                 made.undo()
+        revoke(moves)
         if not isinstance(error, OSError):
             raise
         lost = [f"; what was there is now {made.old}" for made in begun if made.old.is_dir()]
@@ -169,36 +103,25 @@ def _make_all(moves: Sequence[_Move]) -> None:
 
 
 @contextlib.contextmanager
-def _work_folder(parent: Path) -> Iterator[Path]:
-    """Create a work folder, with a lock that tells other processes that this one is alive."""
-    remove_leftovers(parent)
-    work = parent / f"{_WORK}{os.urandom(6).hex()}.part"
-    _own.add(work)
-    try:
-        work.mkdir(mode=0o700)
-        for name in (_NEW, _OLD):
-            (work / name).mkdir()
-        with (work / "unlocked").open("w") as lock:
-            with contextlib.suppress(OSError):  # if locks are not supported, no other process removes the folder
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                (work / "unlocked").rename(work / _LOCK)
-            yield work
-    finally:
-        with contextlib.suppress(OSError):
-            _clear(work)
-        _own.discard(work)
+def temporary_folder() -> Iterator[Path]:
+    """Create a folder in the system's temporary folder, and remove it at the end.
 
-
-def _clear(work: Path) -> None:
-    """Put back what was moved away but not replaced, and remove the work folder.
+    What a killed process leaves behind is removed by the next call.
 
     Raises:
-        OSError: something cannot be put back; the work folder stays.
+        InputError: the temporary folder cannot be written to.
     """
-    for old in (work / _OLD).glob("*"):
-        if (work / _NEW / old.name).exists() and (old.is_dir() or not (work.parent / old.name).exists()):
-            old.rename(work.parent / old.name)
-    shutil.rmtree(work, ignore_errors=True)
+    import tempfile  # imported here: start-up time matters
+
+    with contextlib.ExitStack() as cleanup:
+        try:
+            parent = Path(tempfile.gettempdir())
+            work = cleanup.enter_context(work_folder(parent))
+        except OSError as error:
+            raise InputError(
+                f"no temporary folder can be made ({error.strerror or error}); set TMPDIR to a folder with free space"
+            ) from None
+        yield work / "new"
 
 
 def _cannot_write(name: object, error: OSError, more: str = "") -> InputError:

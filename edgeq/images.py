@@ -6,7 +6,6 @@ way for calibration, inference and comparison.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from PIL import Image, UnidentifiedImageError
 
 from edgeq.errors import ImageError, InputError, one_line
+from edgeq.image_limits import MOST_PIXELS, open_image, require_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +52,7 @@ _ARRAY_SUFFIXES = (".npz", ".npy")
 _EXIF_ORIENTATION = 0x0112
 _EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow looks for the orientation
 _WHOLE_FILE = 1 << 28  # bytes; larger than any photo
+_STRIP_PIXELS = 1 << 24  # pixels that are put on the background at a time
 _BACKGROUND = (255, 255, 255)  # behind transparent pixels: white, as in a viewer or on a printed page
 
 
@@ -168,6 +169,7 @@ def decode(
         with _open(source) as image:
             if enough is not None:
                 _reduce(image, enough)
+            require_memory(image, copies=1 if image.mode == mode and _orientation(image) == 1 else 2)
             image.load()
             return _to_mode(_upright(image), mode)
     except FileNotFoundError:
@@ -202,7 +204,7 @@ def _open(source: Source) -> Image.Image:
             raise ImageError(
                 f"{array.dtype} array of shape {array.shape}; an image is uint8 of shape (height, width, 3), RGB"
             ) from None
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    return open_image(source)
 
 
 def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -> None:
@@ -217,8 +219,9 @@ def _reduce(image: Image.Image, enough: Callable[[int, int], tuple[int, int]]) -
     else:
         enough_width, enough_height = enough(width, height)
     for divisor in (8, 4, 2):
-        # If the size were not a whole number, the last column or row would be partly padding and shift the crop.
-        exact = width % divisor == height % divisor == 0
+        # If the size were not a whole number, the last column or row would be partly padding and shift the crop. Huge
+        # images, where that is less than a thousandth, cannot be decoded at full size.
+        exact = width % divisor == height % divisor == 0 or width * height > MOST_PIXELS
         if exact and width // divisor >= enough_width and height // divisor >= enough_height:
             image.draft(None, (width // divisor, height // divisor))
             return
@@ -254,7 +257,19 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
             grey[grey == image.info["transparency"]] = 65535
         image = Image.fromarray((grey.clip(0, 65535) / 257.0).round().astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        visible = image.convert("RGBA")
-        image = Image.new("RGB", visible.size, _BACKGROUND)
-        image.paste(visible, mask=visible.getchannel("A"))
+        image = _on_background(image)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    """Put an image with transparent pixels on the background, a few rows at a time to save memory."""
+    width, height = image.size
+    result = Image.new("RGB", image.size, _BACKGROUND)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        if "transparency" in image.info:
+            strip.info["transparency"] = image.info["transparency"]
+        visible = strip.convert("RGBA")
+        result.paste(visible, (0, top), visible.getchannel("A"))
+    return result

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from kills import count_steps, die_at, forked
 
 from edgeq.errors import InputError
-from edgeq.files import remove_leftovers, replacing, sha256_of_file, sha256_of_folder, write_text
+from edgeq.files import replacing, sha256_of_file, sha256_of_folder, temporary_folder, write_text
+from edgeq.work_folders import Move, remove_leftovers
 
 
 def names_in(folder: Path) -> list[str]:
@@ -149,30 +152,41 @@ def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch) -> None:
         pytest.fail("nobody waits for minutes only to learn this")
 
 
-@pytest.mark.parametrize("failing", [1, 2, 3])
-def test_all_is_put_back_when_moving_fails_half_way(tmp_path, monkeypatch, failing) -> None:
-    """Whichever of the three cannot take its place, be they there before or not."""
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "moved"])
+@pytest.mark.parametrize("failing", ["file", "folder", "new"])
+def test_all_is_put_back_when_moving_fails_half_way(tmp_path, monkeypatch, failing, exchange) -> None:
+    """Whichever of the three cannot take its place, whether it was there before or not."""
     (tmp_path / "file").write_text("old")
     make_folder(tmp_path / "folder", "old")
     before = names_in(tmp_path)
-    replace, calls = Path.replace, []
+    make_move = Move.make
 
-    def fail(path: Path, target: Path) -> Path:
-        calls.append(target)
-        if len(calls) == failing:
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
-        return replace(path, target)
+    def fail(move: Move) -> None:
+        if move.place.name != failing:
+            return make_move(move)
+        monkeypatch.setattr(Path, "replace", refuse)
+        if exchange:
+            monkeypatch.setattr(Path, "rename", refuse)
+        try:
+            return make_move(move)
+        finally:
+            monkeypatch.undo()
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
 
     def make(file: Path, folder: Path, other: Path) -> None:
         file.write_text("new")
         make_folder(folder, "new")
         other.write_text("new")
-        monkeypatch.setattr(Path, "replace", fail)
+        monkeypatch.setattr(Move, "make", fail)
+        if not exchange:
+            monkeypatch.setattr("edgeq.work_folders._exchange", lambda one, other: False)
 
     targets = [tmp_path / name for name in ("file", "folder", "new")]
     with pytest.raises(InputError) as caught:
         make_new(targets, make)
-    assert str(caught.value) == f"{targets[failing - 1]}: cannot write (Operation not permitted)"
+    assert str(caught.value) == f"{tmp_path / failing}: cannot write (Operation not permitted)"
     assert names_in(tmp_path) == before
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "deep" / "file").read_text() == "old"
 
@@ -181,18 +195,23 @@ def test_what_cannot_be_put_back_is_kept_and_named(tmp_path, monkeypatch) -> Non
     """Another process takes the name while it is free."""
     target = tmp_path / "folder"
     make_folder(target, "old")
-    rename = Path.rename
+    make, rename = Move.make, Path.rename
+
+    def take_the_name(move: Move) -> None:
+        monkeypatch.setattr(Path, "rename", rename_and_take)
+        make(move)
 
     def rename_and_take(path: Path, to: Path) -> Path:
         result = rename(path, to)
         make_folder(path, "another's")
         return result
 
+    monkeypatch.setattr("edgeq.work_folders._exchange", lambda one, other: False)  # as on macOS
     with pytest.raises(InputError, match=f"^{re.escape(str(target))}: cannot write") as caught:
         make_new(
             [target],
             lambda part: make_folder(part, "new"),
-            lambda _: monkeypatch.setattr(Path, "rename", rename_and_take),
+            lambda _: monkeypatch.setattr(Move, "make", take_the_name),
         )
     monkeypatch.undo()
     kept = Path(str(caught.value).rpartition("what was there is now ")[2])
@@ -259,13 +278,75 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_what_a_killed_process_leaves_is_removed_by_the_next_one(tmp_path) -> None:
-    (tmp_path / ".edgeq-mine.part").mkdir()  # no lock in it: nobody knows whose it is
+    (tmp_path / ".edgeq-mine.part").mkdir()  # killed before it had a lock
     (tmp_path / ".download.part").write_text("of another program")
     assert run(f"{WRITE}        {DIE}", tmp_path).returncode == -signal.SIGKILL
     assert "file" not in names_in(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 2  # it has removed what another left
     write_text(tmp_path / "another.txt", "")
-    assert names_in(tmp_path) == [".download.part", ".edgeq-mine.part", "another.txt"]
+    assert names_in(tmp_path) == [".download.part", "another.txt"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "moved"])
+@pytest.mark.parametrize("kind", ["files", "folder"])
+def test_a_process_may_be_killed_at_every_step(tmp_path, monkeypatch, kind, exchange) -> None:
+    """After the next run, all of its targets are new or all are old, and nothing else is left."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    if not exchange:
+        monkeypatch.setattr("edgeq.work_folders._exchange", lambda one, other: False)
+    folder = tmp_path / "folder"
+    names = {"files": ["a", "b", "c"], "folder": ["bundle"]}[kind]
+    targets = [folder / name for name in names]
+
+    def write(content: str) -> None:
+        with replacing(targets) as parts, temporary_folder() as scratch:
+            (scratch / "scratch").touch()
+            for part in parts:
+                (make_folder if kind == "folder" else Path.write_text)(part, content)
+
+    def contents() -> list[str]:
+        return [(target / "deep" / "file" if kind == "folder" else target).read_text() for target in targets]
+
+    def die_and_write(step: int) -> None:
+        die_at(step, [tmp_path])
+        write("new")
+
+    write("old")
+    steps = count_steps(lambda: write("old"), [tmp_path])
+    assert steps > 20
+    outcomes = set()
+    for step in range(1, steps + 1):
+        assert forked(partial(die_and_write, step)) == -signal.SIGKILL
+        if exchange:
+            assert set(contents()) <= {"old", "new"}  # at once
+        write_text(folder / "another.txt", "")
+        with temporary_folder():
+            pass
+        outcomes.add(tuple(contents()))
+        assert {path.name for path in folder.iterdir()} == {*names, "another.txt"}
+        assert {path.name for path in tmp_path.iterdir()} == {"folder"}
+        write("old")
+    assert outcomes == {("old",) * len(names), ("new",) * len(names)}
+
+
+def test_what_somebody_wrote_after_the_kill_stays(tmp_path, monkeypatch) -> None:
+    """The next run finishes the replacement, but not over a newer file."""
+    targets = [tmp_path / name for name in "ab"]
+    for target in targets:
+        target.write_text("old")
+    die = "Path.replace = lambda *_: " + DIE
+    code = "with replacing([Path('a'), Path('b')]) as parts:\n    for part in parts:\n        part.write_text('new')\n"
+    assert run(f"{die}\n{code}", tmp_path).returncode == -signal.SIGKILL
+    targets[1].write_text("mine")
+    write_text(tmp_path / "another.txt", "")
+    assert [target.read_text() for target in targets] == ["new", "mine"]
+    assert names_in(tmp_path) == ["a", "another.txt", "b"]
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_an_input_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="set TMPDIR"), temporary_folder():
+        pass
 
 
 def test_what_a_living_process_makes_stays(tmp_path) -> None:
@@ -283,17 +364,6 @@ def test_what_a_living_process_makes_stays(tmp_path) -> None:
         process.communicate("\n", timeout=60)
     assert process.returncode == 0
     assert names_in(tmp_path) == ["another.txt", "file", "folder", "folder/new", "mine"]
-
-
-def test_a_folder_that_was_just_moved_away_when_its_process_was_killed_is_put_back(tmp_path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "old").touch()
-    (tmp_path / "file").write_text("old")
-    assert run(f"Path.replace = lambda *_: {DIE}\n{textwrap.dedent(WRITE)}", tmp_path).returncode == -signal.SIGKILL
-    assert not (tmp_path / "folder").exists()
-    write_text(tmp_path / "another.txt", "")
-    assert names_in(tmp_path) == ["another.txt", "file", "folder", "folder/old"]
-    assert (tmp_path / "file").read_text() == "old"
 
 
 def test_write_text_is_utf_8_and_whole(tmp_path) -> None:

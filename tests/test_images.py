@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import os
 import struct
+import time
+import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import HOSTILE, mutations
 from PIL import Image, PngImagePlugin
 
 from edgeq.errors import EdgeqError, ImageError, InputError
@@ -18,6 +21,8 @@ from edgeq.preprocessing import Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "calibration"
+
+SLOW_TO_MAKE = ("bomb_178_megapixels.png", "bomb_rgba16.png", "text_bomb.png", "claims_170_megapixels.gif", "scans.jpg")
 
 UPRIGHT = {
     1: lambda stored: stored,
@@ -522,3 +527,47 @@ def test_skipped_note() -> None:
 def test_pattern_that_matches_nothing_is_reported_when_decoded(tree) -> None:
     with pytest.raises(ImageError, match=r"^\*\.bmp: no such file"):
         decode(expand(["*.bmp"])[0][0])
+
+
+class TestHostile:
+    @pytest.mark.parametrize("name", [name for name in HOSTILE if name not in SLOW_TO_MAKE])
+    def test_it_is_read_or_refused_in_one_line(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / name).write_bytes(HOSTILE[name]())
+        start = time.process_time()
+        said = outcome(tmp_path / name)
+        assert said == "read" or said.startswith(f"{tmp_path / name}: ")
+        assert "\n" not in said
+        assert time.process_time() - start < 5
+
+    def test_a_jpeg_with_thousands_of_scans(self) -> None:
+        with pytest.raises(ImageError, match="has 2006 scans, which would take very long"):
+            decode(HOSTILE["scans.jpg"]())
+
+    def test_postscript_is_not_run(self) -> None:
+        with pytest.raises(ImageError, match="is PostScript"):
+            decode(HOSTILE["postscript.jpg"]())
+
+    @pytest.mark.parametrize("size", [(4000, 3000), (16_321, 12_241)], ids=str)
+    def test_honest_photos_of_up_to_200_megapixels_are_read(self, size: tuple[int, int]) -> None:
+        stream = io.BytesIO()
+        Image.new("RGB", size, (225, 30, 20)).save(stream, "JPEG", quality=50)
+        pixels = Preprocessing(224, 224).pixels(stream.getvalue())
+        assert np.abs(pixels.astype(int) - (225, 30, 20)).max() <= 3
+
+    def test_mutated_pictures_are_read_or_refused(self) -> None:
+        """scripts/fuzz-pictures does the same with more of them, through the command."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = [outcome(content) for _, content in mutations(400, seed=11)]
+        assert 50 < found.count("read") < 350
+        assert not any("\n" in said for said in found)
+
+
+def outcome(source: Path | bytes) -> str:
+    """``read``, or why it was refused."""
+    try:
+        pixels = Preprocessing(64, 64).pixels(source)
+    except ImageError as error:
+        return str(error)
+    assert pixels.shape == (64, 64, 3)
+    return "read"

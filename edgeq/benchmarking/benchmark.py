@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.benchmarking.result import Benchmark
-from edgeq.benchmarking.turns import ROUNDS, Configuration, ConfigurationRun, groups, take_turns
+from edgeq.benchmarking.turns import ROUNDS, SHARE_OF_MEMORY, Configuration, ConfigurationRun, groups, take_turns
 from edgeq.errors import EdgeqError, InputError
 from edgeq.execution.backend import Backend, WorkerBackend
 from edgeq.execution.machine import Machine
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["bench", "bench_devices"]
 
 _KERNELS = ("default", "built-in")  # with XNNPACK where it applies, and without it
-_SHARE_OF_MEMORY = 0.25  # fraction of the available memory that the processes may use together
 
 
 def bench(
@@ -42,9 +41,9 @@ def bench(
     configurations run alternately in short turns, because a machine's speed drifts with temperature and load. Turns
     spread the drift evenly: ratios between configurations are right even if absolute times are not.
 
-    As many processes are alive at the same time as fit into a quarter of the available memory, but at least two. Models
-    with the same runtime, threads and kernels always alternate. A configuration without XNNPACK is omitted if the
-    default configuration does not use XNNPACK either.
+    As many processes are alive at the same time as fit into a quarter of the available memory, but at least two unless
+    memory is short. Models with the same runtime, threads and kernels always alternate. A configuration without XNNPACK
+    is omitted if the default configuration does not use XNNPACK either.
 
     Args:
         models: one or several .tflite files of any kind; their inputs are noise.
@@ -145,7 +144,7 @@ def _bench(
         return run is not default and default.loaded is not None and not default.loaded.delegated
 
     turns, in_all = count(), len(runs) * (ROUNDS + 1)
-    budget_bytes = inf if before.available_bytes is None else _SHARE_OF_MEMORY * before.available_bytes
+    budget_bytes = inf if before.available_bytes is None else SHARE_OF_MEMORY * before.available_bytes
     for group in groups(runs.values(), budget_bytes):
         take_turns(group, seconds, budget_bytes, repeats, lambda: progress("Measuring", next(turns), in_all))
     progress("Measuring", in_all, in_all)

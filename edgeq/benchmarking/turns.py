@@ -12,10 +12,13 @@ from edgeq.benchmarking.result import Failure, Measurement
 from edgeq.errors import ConnectionLostError, EdgeqError
 from edgeq.execution.backend import Backend, LoadedModel, Turn
 
-__all__ = ["ROUNDS", "Configuration", "ConfigurationRun", "groups", "take_turns"]
+__all__ = ["ROUNDS", "SHARE_OF_MEMORY", "Configuration", "ConfigurationRun", "groups", "take_turns"]
 
 ROUNDS = 10
 """Turns per configuration."""
+
+SHARE_OF_MEMORY = 0.25
+"""Fraction of the available memory that the processes may use together."""
 
 _FEWEST_ALIVE = 2  # the first model and the one that is compared with it
 _FEWEST_RUNS = 3  # inferences per turn, even if the model is slow
@@ -153,11 +156,11 @@ def take_turns(
 ) -> None:
     """Run the configurations of a group alternately.
 
-    As many processes are alive at the same time as fit into the budget, but at least two. If the group does not fit,
-    the first processes stay alive, and the others are started again for each of their turns.
+    As many processes are alive at the same time as fit into the budget, but at least two if they fit into the memory.
+    If the group does not fit, the first processes stay alive, and the others are started again for each of their turns.
 
     Args:
-        group: the configurations. The process of the first one stays alive until the end.
+        group: the configurations. The process of the first one stays alive until the end, if two fit into the memory.
         seconds: total time to run each configuration.
         budget_bytes: memory for the processes.
         repeats: returns whether to omit a configuration because it would repeat another one. ``built-in`` kernels
@@ -175,7 +178,9 @@ def take_turns(
                 if run.failure or repeats(run):
                     continue
                 if run not in alive:
-                    while len(alive) >= _FEWEST_ALIVE and _expected_bytes([*alive, run]) > budget_bytes:
+                    while alive and _expected_bytes([*alive, run]) > budget_bytes / (
+                        1 if len(alive) >= _FEWEST_ALIVE else SHARE_OF_MEMORY
+                    ):
                         alive.pop().stop()
                     alive.append(run)
                 try:

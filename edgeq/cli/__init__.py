@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from typing import Any, NoReturn
 
 import click
@@ -98,6 +99,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a file name may contain characters that the terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # an image that cannot be read is an error of its own
     try:
         code: Any = cli.main(arguments, prog_name="edgeq", standalone_mode=False)
     except click.ClickException as error:

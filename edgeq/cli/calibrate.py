@@ -12,6 +12,7 @@ from edgeq.cli.architecture import res_option
 from edgeq.cli.help import Command, option
 from edgeq.cli.options import channels_option, crop_option, normalize_option, seed_option, verbose_option
 from edgeq.cli.progress import Progress
+from edgeq.cli.temporary import own_temporary_folder
 from edgeq.report.files import synthetic_set_lines
 
 __all__ = ["command"]
@@ -61,6 +62,7 @@ def command() -> None:
     help="Folder for the images. An earlier synthesized set in it is replaced.",
 )
 @verbose_option
+@own_temporary_folder()
 def synthesize_command(source: str, out: str, **options: Any) -> None:
     """Synthesize calibration images from a network's stored statistics.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -149,6 +150,7 @@ def command(
       $ edgeq compare m_int8.tflite --data photos/ --on pi@kitchen
       $ edgeq compare a_fp32.tflite a_int8.tflite --data samples.npz --min-sqnr 30
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches are not needed
     task = task or (TENSORS if holds_arrays(data) else None)
     if len(models) == 1:
         for_two = (max_drop, min_agreement, min_sqnr, report_path, markdown_path)

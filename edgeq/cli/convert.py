@@ -13,6 +13,7 @@ from edgeq.cli.help import Command, option, together
 from edgeq.cli.options import FiniteRange, calibration_options, model_options, task_option, trust_option, verbose_option
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
+from edgeq.cli.temporary import own_temporary_folder
 from edgeq.conversion import FORMATS, IO_TYPES, convert
 from edgeq.errors import EXIT_GATE_MISSED
 from edgeq.networks import Network, build_network
@@ -110,6 +111,7 @@ _format_options = together(
 @model_options
 @option("Output", "--out", default="models", metavar="DIR", help="Folder for the .tflite files.")
 @verbose_option
+@own_temporary_folder()
 def command(
     source: str | None,
     out: str,

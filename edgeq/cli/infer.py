@@ -40,7 +40,7 @@ __all__ = ["command"]
     "--threads",
     type=click.IntRange(1),
     show_default="the number of cores, at most 4",
-    help="Number of threads of the interpreter.",
+    help="Number of threads. Many files are classified that many at a time, few files one after the other.",
 )
 @option(
     "Runtime",

@@ -11,6 +11,7 @@ from edgeq.cli.help import Command, option
 from edgeq.cli.options import json_option, verbose_option
 from edgeq.cli.output import refuse_given, show
 from edgeq.cli.progress import Progress
+from edgeq.cli.temporary import own_temporary_folder
 from edgeq.networks import summarize
 from edgeq.report.network import summary_lines
 
@@ -24,6 +25,7 @@ __all__ = ["command"]
 @option("Network", "--classes", type=click.IntRange(1), default=1000, help="Number of classes.")
 @json_option
 @verbose_option
+@own_temporary_folder()
 def command(
     source: str | None,
     size: tuple[int, int] | None,

@@ -15,6 +15,7 @@ from edgeq.cli.help import Command, option
 from edgeq.cli.options import FiniteRange, seed_option, verbose_option
 from edgeq.cli.output import given_options, refuse_given
 from edgeq.cli.progress import Progress
+from edgeq.cli.temporary import own_temporary_folder
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.quiet import quiet
 from edgeq.report.files import skipped_lines
@@ -138,6 +139,7 @@ _FOR_TRANSFER = ("weights", "views", "fine_tune", *_FOR_FINE_TUNING)
     help="File for the trained network. The other files are written to the same folder.",
 )
 @verbose_option
+@own_temporary_folder()
 def command(
     folder: str,
     out: str,
@@ -178,6 +180,7 @@ def command(
       $ edgeq train photos/ --out my.keras --network mobilenet_v3_small --res 160
       $ edgeq train icons/ --out icons.keras --from-scratch --res 32 --alpha 0.35
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches are not needed
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     if from_scratch and (given := given_options(_FOR_TRANSFER)):
         raise click.UsageError(f"--from-scratch trains all layers from random weights; omit {given}")

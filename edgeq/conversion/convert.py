@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgeq.conversion.mixed import AUTO, KeepFloat
 from edgeq.conversion.pipeline import convert_network
 from edgeq.conversion.writer import ConvertedModel
 from edgeq.errors import EdgeqError, InputError
+from edgeq.files import temporary_folder
 from edgeq.inspection import TargetReport, check_target, require_target
 from edgeq.networks import Network, open_network
 from edgeq.preprocessing import Preprocessing, parse_normalization
@@ -242,8 +242,8 @@ def _exported(
     source: Path, overrides: Overrides, size: tuple[int, int] | None, task: str | None, verbose: bool
 ) -> FloatFile:
     """Export a PyTorch, ONNX or Keras network to a temporary float .tflite file, and open that."""
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-        file = Path(folder) / f"{source.stem}.tflite"
+    with temporary_folder() as folder:
+        file = folder / f"{source.stem}.tflite"
         remarks: tuple[str, ...] = ()
         if source.suffix.lower() in EXPORTED_SUFFIXES:
             remarks = export_tflite(source, file, verbose=verbose)

@@ -16,14 +16,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq.conversion import exporter_process
 from edgeq.errors import ConversionError, EdgeqError, InputError, ModelError, how_it_ended, one_line
-from edgeq.files import replacing
+from edgeq.files import replacing, temporary_folder
 from edgeq.tflite.checking import check_file
 
 __all__ = ["EXPORTED_SUFFIXES", "export_tflite"]
@@ -83,8 +82,8 @@ def export_tflite(source: str | Path, out: str | Path, *, verbose: bool = False)
     source, out = Path(source), Path(out)
     tool = _tool_for(source)
     python = _python_with(tool, source)
-    with replacing([out]) as (part,), tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-        answer = _run(tool, python, source, part, Path(folder), verbose)
+    with replacing([out]) as (part,), temporary_folder() as folder:
+        answer = _run(tool, python, source, part, folder, verbose)
         if problem := answer.get("problem"):
             raise ModelError(f"{source}: {one_line(problem, 300)}")
         if failure := answer.get("failure"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ConversionError, ModelError, one_line
+from edgeq.files import temporary_folder
 from edgeq.networks.network import require_tensorflow
 from edgeq.networks.opening import KERAS_SUFFIXES, load_keras
 from edgeq.quiet import quiet
@@ -41,10 +41,10 @@ def export_keras(source: str | Path, out: str | Path, *, verbose: bool = False) 
     import tensorflow as tf
 
     source = Path(source)
-    with quiet(verbose), tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with quiet(verbose), temporary_folder() as folder:
         saved = source
         if not source.is_dir():
-            saved = Path(folder)
+            saved = folder
             _save(load_keras(source), saved, source)
         try:
             content = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[_SIGNATURE]).convert()

@@ -10,6 +10,8 @@ in one folder, and requests refer to them by their digests. When standard input 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -17,9 +19,11 @@ import platform
 import re
 import shutil
 import sys
+import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgeq.errors import DeviceError
 from edgeq.execution.frames import GREETING
@@ -30,7 +34,9 @@ __all__ = ["main"]
 
 HOME = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edgeq"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_PART_KEPT_S = 86_400.0  # how long a part of a file stays, from which an interrupted transfer continues
 _workers: dict[str, WorkerProcess] = {}  # by the model and its options, as JSON text
+_arriving: dict[str, IO[bytes]] = {}  # the locked files that this agent writes, by the digest of what arrives
 
 
 def main() -> None:
@@ -43,7 +49,6 @@ def main() -> None:
 def _probe(request: dict[str, Any], payload: bytes) -> Reply:
     """Report the properties that determine which packages fit, and what is installed."""
     existing = next(folder for folder in (HOME, *HOME.parents) if folder.exists())
-    installed = HOME / "installed.json"
     return {
         "architecture": platform.machine(),
         "bits": 64 if sys.maxsize > 2**32 else 32,
@@ -51,7 +56,7 @@ def _probe(request: dict[str, Any], payload: bytes) -> Reply:
         "libc": list(platform.libc_ver()),
         "free_bytes": shutil.disk_usage(existing).free,
         "home": str(HOME),
-        "installed": json.loads(installed.read_text()) if installed.is_file() else None,
+        "installed": _installed() or None,
     }, b""
 
 
@@ -64,38 +69,104 @@ def _kept(sha256: str) -> Path:
 
 def _have(request: dict[str, Any], payload: bytes) -> Reply:
     """Return how many bytes of a file have arrived; None if the file is complete."""
-    path = _kept(request["sha256"])
-    part = path.with_suffix(".part")
-    return {"bytes": None if path.exists() else part.stat().st_size if part.exists() else 0}, b""
+    sha256 = request["sha256"]
+    if _kept(sha256).exists():
+        return {"bytes": None}, b""
+    file = _arriving.get(sha256) or _begin(sha256)
+    return {"bytes": file.seek(0, os.SEEK_END)}, b""
+
+
+def _begin(sha256: str) -> IO[bytes]:
+    """Open the part of a file that has arrived, and lock it: another host, or another address, may send the same."""
+    path = _kept(sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_parts(path.parent)
+    for part in (path.with_suffix(".part"), path.with_suffix(f".{os.getpid()}.part")):
+        file = part.open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            continue
+        if part.exists():  # else the other agent has just finished
+            _arriving[sha256] = file
+            return file
+        file.close()
+    raise DeviceError("two transfers of one file got in each other's way; try again")
+
+
+def _remove_old_parts(folder: Path) -> None:
+    """Remove parts of files whose transfer was interrupted long ago; the clock may be wrong by decades."""
+    for part in folder.glob("*.part"):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if abs(time.time() - part.stat().st_mtime) > _PART_KEPT_S:
+                part.unlink()
 
 
 def _put(request: dict[str, Any], payload: bytes) -> Reply:
     """Append the next bytes to a file; after the last ones, check its digest."""
-    path = _kept(request["sha256"])
-    part = path.with_suffix(".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("r+b" if part.exists() else "wb") as file:
+    sha256 = request["sha256"]
+    path, file = _kept(sha256), _arriving.get(sha256) or _begin(sha256)
+    try:
         file.truncate(request["offset"])
-        file.seek(request["offset"])
-        file.write(payload)
-    if request["last"]:
-        if hashlib.sha256(part.read_bytes()).hexdigest() != request["sha256"]:
-            part.unlink()
+        file.write(payload)  # at the end, which is the offset
+        file.flush()
+        if not request["last"]:
+            return {}, b""
+        if _digest(file) != sha256:
+            Path(file.name).unlink()
             raise DeviceError("a file arrived damaged; try again")
-        part.replace(path)
+        os.fsync(file.fileno())  # a board may lose its power at any time
+        Path(file.name).replace(path)
+    except BaseException:
+        _forget(sha256)
+        raise
+    _forget(sha256)
     return {}, b""
 
 
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _forget(sha256: str) -> None:
+    """Close the part of a file, which unlocks it."""
+    with contextlib.suppress(OSError):  # if the disk is full, closing fails, too
+        _arriving.pop(sha256).close()
+
+
 def _install(request: dict[str, Any], payload: bytes) -> Reply:
-    """Replace a folder with the content of archives that were sent before."""
+    """Replace a folder with the content of archives that were sent before.
+
+    The record of what is installed is removed first and written last, so that an interrupted installation is repeated.
+    """
     name = {"packages": "packages", "code": "code"}[request["folder"]]
+    with _alone():
+        if _installed().get(name) != request["record"] or not (HOME / name).is_dir():
+            _write_record({key: value for key, value in _installed().items() if key != name})
+            _unpack(name, request["archives"])
+            _write_record({**_installed(), name: request["record"]})
+        for sha256 in request["archives"]:
+            _kept(sha256).unlink(missing_ok=True)
+    return {}, b""
+
+
+def _unpack(name: str, archives: list[str]) -> None:
     new, old = HOME / f"{name}.new", HOME / f"{name}.old"
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        for sha256 in request["archives"]:
-            with zipfile.ZipFile(_kept(sha256)) as archive:
-                archive.extractall(new)
+        for sha256 in archives:
+            try:
+                with zipfile.ZipFile(_kept(sha256)) as archive:
+                    archive.extractall(new)
+            except FileNotFoundError:
+                raise DeviceError("another host is setting it up at the same time; try again") from None
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -103,17 +174,37 @@ def _install(request: dict[str, Any], payload: bytes) -> Reply:
         (HOME / name).rename(old)
     new.rename(HOME / name)
     shutil.rmtree(old, ignore_errors=True)
-    for sha256 in request["archives"]:
-        _kept(sha256).unlink()
-    record = HOME / "installed.json"
-    installed = json.loads(record.read_text()) if record.is_file() else {}
-    installed[name] = request["record"]
-    record.write_text(json.dumps(installed))
-    return {}, b""
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other agents on this device from installing at the same time."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "lock").open("w") as lock:
+        with contextlib.suppress(OSError):  # the file system has no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _installed() -> dict[str, Any]:
+    """Return the record of what is installed; empty if there is none, or if it was cut off by a full disk."""
+    try:
+        record = json.loads((HOME / "installed.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write_record(record: dict[str, Any]) -> None:
+    part = HOME / "installed.json.part"
+    part.write_text(json.dumps(record))
+    part.replace(HOME / "installed.json")
 
 
 def _remove(request: dict[str, Any], payload: bytes) -> Reply:
     """Delete everything that edgeq installed or sent; return the number of bytes freed."""
+    for sha256 in list(_arriving):
+        _forget(sha256)
     freed = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file())
     if HOME.exists():
         shutil.rmtree(HOME)

@@ -85,6 +85,9 @@ class Connection:
             answer, result = frames.read_frame(self._in)
         except (OSError, EOFError):
             self._explain()
+        except ValueError as error:
+            self.kill()
+            raise DeviceError(f"{self.address}: answers what edgeq does not understand: {one_line(error)}") from None
         if "error" in answer:
             raise DeviceError(f"{self.address}: {one_line(answer['error'])}")
         return answer, result
@@ -116,7 +119,7 @@ class Connection:
     def _explain(self) -> NoReturn:
         """Raise an error that explains why the connection ended."""
         self.close()
-        self._errors.seek(0)
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _MOST_LOGIN_BYTES))
         raise _explained(str(self.address), self._process.returncode, self._errors.read().decode(errors="replace"))
 
 

@@ -22,13 +22,14 @@ __all__ = ["Device"]
 _CHUNK_BYTES = 1 << 18
 _WORTH_COMPRESSING = 0.9  # a file is compressed if its first chunk shrinks to less than this; photos do not
 _KEPT = re.compile(r"\S*/files/([0-9a-f]{64})")  # path of a file on the device, in a message
-_WAITS_S = (1.0, 3.0, 10.0)  # waiting times before connecting again
+_WAITS_S = (1.0, 3.0, 10.0, 30.0)  # waiting times before connecting again; a board restarts within them
 
 
 class Device(Closing):
     """A connected device; used as ``with Device(address) as device``.
 
-    If the connection breaks, the request is repeated over a new connection, up to three times. A file transfer then
+    If the connection breaks, the request is repeated over a new connection, up to four times within
+    about a minute. A file transfer then
     continues where it stopped. Several threads may use a device; their requests are served one by one.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from edgeq.device.device import Device
 from edgeq.device.wheels import Platform, download_wheels, requirements
 from edgeq.errors import DeviceError
-from edgeq.files import member_info
+from edgeq.files import member_info, temporary_folder
 from edgeq.progress import Progress, no_progress
 
 __all__ = ["SetUp", "connected", "remove", "send_code", "set_up"]
@@ -74,9 +73,9 @@ def set_up(device: Device, wheels: Path | None = None) -> SetUp:
     wanted = [*requirements(platform.python), _CLICK]
     names: tuple[str, ...] = ()
     if (installed.get("packages") or {}).get("wanted") != wanted:
-        with tempfile.TemporaryDirectory(prefix="edgeq-wheels-") as folder:
+        with temporary_folder() as folder:
             try:
-                files = download_wheels(wanted, platform, Path(folder), wheels)
+                files = download_wheels(wanted, platform, folder, wheels)
             except DeviceError as error:
                 raise DeviceError(f"{device.address}: {error}") from None
             _check_space(device, found, files)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import DeviceError, InputError, one_line
+from edgeq.files import temporary_folder
 
 __all__ = ["Platform", "download_wheels", "requirements"]
 
@@ -90,9 +91,10 @@ def download_wheels(wanted: list[str], platform: Platform, folder: Path, source:
     command += [f"--abi={abi}" for abi in (f"cp{version}", "abi3", "none")]
     command += [f"--platform={tag}" for tag in platform.tags]
     command += ["--no-index", f"--find-links={source.resolve()}"] if source else []
-    with tempfile.TemporaryDirectory(prefix="edgeq-pip-") as scratch:
-        command = [_python_with_pip(Path(scratch)), *command, *wanted]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    with temporary_folder() as scratch:
+        command = [_python_with_pip(scratch), *command, *wanted]
+        variables = {**os.environ, "TMPDIR": str(scratch)}  # pip leaves its own folders behind if it is killed
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"pip's exit code is {done.returncode}"]
         reason = ([line for line in said if line.startswith("ERROR")] or said)[-1].removeprefix("ERROR: ")

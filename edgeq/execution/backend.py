@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.errors import EdgeqError, one_line
 from edgeq.execution.process import Closing, WorkerProcess
 from edgeq.runtime.admission import admit
 from edgeq.runtime.backends import choose_runtime
@@ -153,8 +154,17 @@ class Backend(Closing, ABC):
 
         Returns:
             The output tensors, and the time of each step in milliseconds, by name.
+
+        Raises:
+            EdgeqError: the operation failed, or the answer is none.
         """
         answer, data = self.ask(do, payload, **request)
+        try:
+            return self._read_outputs(answer, data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EdgeqError(f"{self.name}: answers what edgeq does not understand: {one_line(error)}") from None
+
+    def _read_outputs(self, answer: dict[str, Any], data: bytes) -> tuple[list[npt.NDArray[Any]], dict[str, float]]:
         self.runtime = answer["runtime"]
         self.times_ms.append(answer["times_ms"]["invoke"])
         outputs: list[npt.NDArray[Any]] = []

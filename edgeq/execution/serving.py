@@ -62,6 +62,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, EdgeqError):
         return str(error)
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return "its disk is full" if full else f"{error.filename or 'a file'}: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "its disk is full, or has no more room for further files (df -h, df -i)"
+        return f"{error.filename or 'a file'}: {error.strerror or error}"
     return f"{type(error).__name__}: {one_line(error)}"

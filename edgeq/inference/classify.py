@@ -1,4 +1,4 @@
-"""Classify one image, or many, decoding the next one in the background.
+"""Classify one image, or many: several at the same time, or decoding the next one in the background.
 
 NumPy and the runtime are imported inside functions, so that the first image can be decoded while they are being loaded.
 """
@@ -13,9 +13,10 @@ from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgeq.classification import Classification, top_predictions
+from edgeq.classification import Classification
 from edgeq.errors import ImageError, InputError
 from edgeq.images import Source, expand, source_name
+from edgeq.inference.in_parallel import FEWEST_IMAGES, classify_decoded, classify_in_parallel, copies_that_fit
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime import available_cores
 from edgeq.tflite.metadata import ModelMetadata, Overrides, read_metadata
@@ -92,7 +93,11 @@ def classify_all(
     send_images: bool = False,
     progress: Progress = no_progress,
 ) -> Generator[Classification, None, None]:
-    """Classify images one by one, and decode the next one in a background thread meanwhile.
+    """Classify images, in order.
+
+    A folder, a pattern or a list of many images is classified on `threads` threads, each with a copy of the model that
+    runs on one thread: one image at a time per core is faster than all cores on one image. A loaded `Model`, and any
+    other iterable of images, is used one image at a time, and the next one is decoded in a background thread meanwhile.
 
     This is a generator: nothing happens before the first result is requested. `images` may itself be an endless
     generator, such as a camera's frames; it runs in the background thread. Close this generator to stop early.
@@ -103,7 +108,7 @@ def classify_all(
         model: a .tflite file, or a loaded `Model`.
         top: number of predictions to return per image.
         runtime: a name in ``edgeq.runtime.RUNTIMES``; None to use ``EDGEQ_RUNTIME``, else the fastest runtime.
-        threads: number of threads that the interpreter may use; None for the number of cores, up to 4.
+        threads: number of threads in total; None for the number of cores, up to 4.
         kernels: a name in ``edgeq.runtime.KERNELS``.
         overrides: preprocessing and labels to use instead of the file's.
         on: devices to run the model on, ``[user@]host[:port]``, all at the same time. The results of one device follow
@@ -130,8 +135,33 @@ def classify_all(
         loaded = _load(model, _Loading(overrides=overrides))
         there = (runtime, threads or MOST_THREADS, kernels)
         yield from classify_on(hosts, list(sources), loaded, top, *there, send_images, progress)
-    else:
-        yield from _classify_each(sources, model, top, _Loading(runtime, threads, kernels, overrides))
+        return
+    loading = _Loading(runtime, threads, kernels, overrides)
+    known = _known_files(images)
+    copies = min(threads or default_threads(), len(known))
+    if len(known) >= FEWEST_IMAGES and copies > 1 and isinstance(model, str | Path):
+        metadata, one_thread = read_metadata(model) if Path(model).is_file() else None, loading._replace(threads=1)
+        copies = copies_that_fit(model, copies) if metadata else 1
+        if copies > 1:
+            yield from classify_in_parallel(known, copies, lambda: _load(model, one_thread, metadata), top)
+            return
+    yield from _classify_each(sources, model, top, loading)
+
+
+def _known_files(images: str | Path | Iterable[Source]) -> list[Source]:
+    """Return all images, if these are files that are known now; else none."""
+    if not isinstance(images, str | Path | list | tuple):
+        return []
+    try:
+        found = list(_sources([images] if isinstance(images, str | Path) else images))
+    except InputError:  # to be raised after the images before it
+        return []
+    return found if all(isinstance(source, str | Path) and source != "-" for source in found) else []
+
+
+def default_threads() -> int:
+    """Return the number of threads to use if the user gives none."""
+    return min(MOST_THREADS, available_cores())
 
 
 def _sources(images: Iterable[Source]) -> Iterator[Source]:
@@ -209,14 +239,8 @@ class _Ahead(Thread):
         if isinstance(self._error, ImageError):
             return Classification(self._file, error=self._error)
         assert self._image is not None
-        start = perf_counter()
-        tensor = model.tensor(model.preprocessing.resample(self._image))
-        ready = perf_counter()
-        output = model.invoke(tensor)
-        invoke_ms = (perf_counter() - ready) * 1000
-        times_ms = {"decode": self._decode_ms, "preprocess": (ready - start) * 1000, "invoke": invoke_ms}
-        predictions = top_predictions(model.probabilities(output), model.labels, top)
-        return Classification(self._file, tuple(predictions), {step: round(ms, 3) for step, ms in times_ms.items()})
+        assert self._file is not None
+        return classify_decoded(self._file, self._image, self._decode_ms, model, top)
 
 
 def _read_stdin() -> BytesIO:
@@ -237,5 +261,5 @@ def _load(model: str | Path | Model, loading: _Loading, metadata: ModelMetadata 
         return model
     from edgeq.runtime import Model
 
-    threads = loading.threads or min(MOST_THREADS, available_cores())
+    threads = loading.threads or default_threads()
     return Model(model, **loading._replace(threads=threads)._asdict(), metadata=metadata)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata, util
 
 from edgeq.errors import ModelError, RuntimeUnavailableError, one_line
+from edgeq.files import temporary_folder
 from edgeq.tflite.graph import Graph
 
 __all__ = ["complaints", "source"]
@@ -37,8 +37,16 @@ def complaints(graph: Graph) -> Iterator[tuple[str, str]]:
     Raises:
         ModelError: Vela fails on the model.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeq-vela-") as folder:
-        command = [sys.executable, "-m", "ethosu.vela", "--accelerator-config", "ethos-u55-256", "--output-dir", folder]
+    with temporary_folder() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "ethosu.vela",
+            "--accelerator-config",
+            "ethos-u55-256",
+            "--output-dir",
+            str(folder),
+        ]
         done = subprocess.run([*command, graph.path], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]

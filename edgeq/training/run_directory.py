@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import InputError
-from edgeq.files import remove_leftovers, write_text
+from edgeq.files import write_text
 from edgeq.progress import Progress
 from edgeq.training.history import Epoch, History
 from edgeq.training.phases import Examples, Phase, Validate
+from edgeq.work_folders import remove_leftovers
 
 __all__ = ["RunDirectory", "can_resume"]
 

@@ -102,13 +102,13 @@ def children(pid: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks /proc for processes")
 @pytest.mark.parametrize(
     ("available_bytes", "at_most"),
-    [(1_000_000, 2), (4 * 3.5 * 60e6, 3), (4 * 100 * 60e6, 6)],
-    ids=["two-at-least", "as-many-as-fit", "all"],
+    [(1_000_000, 1), (150e6, 2), (4 * 3.5 * 60e6, 3), (4 * 100 * 60e6, 6)],
+    ids=["one-at-a-time", "two-if-they-fit", "as-many-as-fit", "all"],
 )
 def test_no_more_processes_live_than_memory_holds(
     available_bytes: float, at_most: int, colour_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three models in two configurations: the first model stays, the others share what is left."""
+    """Three models in two configurations: the first model stays if two fit, the others share what is left."""
     machine = Machine(**{**read_machine().to_json(), "available_bytes": int(available_bytes)})
     monkeypatch.setattr("edgeq.benchmarking.benchmark._this_machine", lambda: machine)
     for module in ("benchmark", "turns"):  # where little memory is left, each round starts processes again

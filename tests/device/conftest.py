@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from conftest import COLOURS, ROOT, Finished, colour_picture, kept_pi, making
 
 PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
-SMALL_DISK = "16m"
+SMALL_DISK = "size=16m"
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class Board:
         folder: with its home, its keys and ssh's configuration.
         port: that its sshd listens on.
         process: sshd.
+        command: what started it.
     """
 
     host: str
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
+    command: tuple[str, ...]
 
     @property
     def home(self) -> Path:
@@ -52,6 +54,15 @@ class Board:
         for pid in sessions(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Kill everything that runs there, and start it again at the end, as a reboot does."""
+        self.cut()
+        self.process.kill()
+        self.process.wait(timeout=10)
+        yield
+        object.__setattr__(self, "process", listening(self.command, self.folder))
 
 
 def sessions(pid: int) -> list[int]:
@@ -86,7 +97,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str, small: bool) -> None:
+def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str, disk: str) -> None:
     """Keys, and both ends' configuration."""
     for name in ("host_key", "key", "other_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", work / name], check=True)
@@ -94,7 +105,7 @@ def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str,
     shutil.copyfile(work / "key.pub", work / "home" / "authorized_keys")
     public = (work / "host_key.pub").read_text().split()[:2]
     (work / "known_hosts").write_text(f"[127.0.0.1]:{port} {' '.join(public)}\n")
-    environment = f"PATH={pi / 'bin'}:/usr/bin:/bin" + (f" XDG_DATA_HOME={work / 'small'}" if small else "")
+    environment = f"PATH={pi / 'bin'}:/usr/bin:/bin" + (f" XDG_DATA_HOME={work / 'small'}" if disk else "")
     (work / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {work / 'host_key'}\nPidFile none\nStrictModes no\nUsePAM no\n"
         f"AuthorizedKeysFile {work / 'home' / 'authorized_keys'}\nPasswordAuthentication no\n"
@@ -107,8 +118,8 @@ def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str,
     )
 
 
-def start_board(pi: Path, small: bool = False) -> Board:
-    """Start an sshd whose python3 is the Pi's; with a `small` disk for what edgeq keeps, which takes root."""
+def start_board(pi: Path, disk: str = "") -> Board:
+    """Start an sshd whose python3 is the Pi's; with a `disk` of its own for what edgeq keeps, which takes root."""
     for tool in ("ssh", "ssh-keygen", "apt-get", "dpkg-deb", *(("unshare", "setpriv") if os.getuid() == 0 else ())):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}, which a board behind a real sshd takes")
@@ -117,7 +128,7 @@ def start_board(pi: Path, small: bool = False) -> Board:
     work.chmod(0o755)
     port, root = free_port(), os.getuid() == 0
     user = "pi" if root else Path.home().owner()
-    write_configurations(work, sshd, pi, port, user, small)
+    write_configurations(work, sshd, pi, port, user, disk)
     (library,) = sshd.glob("usr/lib/*/libwrap.so.0")
     command = f"{sshd}/usr/sbin/sshd -D -e -f {work}/sshd_config"  # sshd starts itself again, by its absolute path
     if root:  # a throw-away user that exists only in a mount namespace of its own
@@ -126,25 +137,28 @@ def start_board(pi: Path, small: bool = False) -> Board:
             os.chown(path, 1001, 1001)
         (work / "small").mkdir()
         mounts = f"mount --bind {work}/passwd /etc/passwd"
-        if small:
-            mounts += f" && mount -t tmpfs -o size={SMALL_DISK},uid=1001 tmpfs {work}/small"
+        if disk:
+            mounts += f" && mount -t tmpfs -o {disk},uid=1001 tmpfs {work}/small"
         drop = "setpriv --reuid=1001 --regid=1001 --clear-groups --no-new-privs"
         arguments = ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{mounts} && exec {drop} {command}"]
     else:
         arguments = command.split()
-    process = subprocess.Popen(
-        arguments,
-        env={**os.environ, "LD_LIBRARY_PATH": str(library.parent)},
-        stderr=(work / "sshd.log").open("wb"),
-        stdin=subprocess.DEVNULL,
-    )
+    arguments = ["env", f"LD_LIBRARY_PATH={library.parent}", *arguments]
+    process = listening(tuple(arguments), work)
+    return Board(f"{user}@127.0.0.1:{port}", work, port, process, tuple(arguments))
+
+
+def listening(command: Sequence[str], work: Path) -> subprocess.Popen[bytes]:
+    """Start sshd and wait until it listens."""
+    with (work / "sshd.log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
     deadline = time.monotonic() + 15
-    while "Server listening" not in (log := (work / "sshd.log").read_text()):
+    while "Server listening" not in (said := (work / "sshd.log").read_text()):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            pytest.skip(f"no sshd can be run here ({log.strip()[-200:]})")
+            pytest.skip(f"no sshd can be run here ({said.strip()[-200:]})")
         time.sleep(0.05)
-    return Board(f"{user}@127.0.0.1:{port}", work, port, process)
+    return process
 
 
 def stop_board(board: Board) -> None:
@@ -175,7 +189,7 @@ def small_board(pi: Path) -> Iterator[Board]:
     """One with 16 MB of disk."""
     if os.getuid() != 0:
         pytest.skip("a small disk takes root to mount")
-    found = start_board(pi, small=True)
+    found = start_board(pi, SMALL_DISK)
     yield found
     stop_board(found)
 

@@ -313,7 +313,7 @@ class TestFaults:
                 device.probe()
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_models: Path) -> None:
     from .conftest import sessions
 
@@ -329,7 +329,8 @@ def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_m
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(kind)
-    process.wait(timeout=20)
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert process.wait(timeout=20) == expected[kind]
     watchdog.cancel()
     while sessions(ready.process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)

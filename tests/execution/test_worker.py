@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -46,6 +50,46 @@ class TestFrames:
         write_frame(stream, {}, b"payload")
         with pytest.raises(EOFError):
             read_frame(BytesIO(stream.getvalue()[:-1]))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            struct.pack("<II?", 2, 0xFFFFFFFF, False) + b"{}",
+            struct.pack("<II?", 0xFFFFFFFF, 0, False),
+            struct.pack("<II?", 2, 0, False) + b"[]",
+            struct.pack("<II?", 2, 3, True) + b"{}abc",
+            struct.pack("<II?", 1, 0, False) + b"\xff",
+        ],
+        ids=["4 GB of data", "4 GB of JSON", "a list", "no zlib", "no UTF-8"],
+    )
+    def test_what_is_no_frame_is_refused(self, content: bytes) -> None:
+        with pytest.raises(ValueError, match=r"."):
+            read_frame(BytesIO(content))
+
+    def test_a_bomb_is_not_unpacked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edgeq.execution.frames.MOST_BYTES", 1 << 20)
+        body = zlib.compress(bytes(2 << 20))
+        with pytest.raises(ValueError, match="more than 1,048,576 bytes unpacked"):
+            read_frame(BytesIO(struct.pack("<II?", 2, len(body), True) + b"{}" + body))
+
+    def test_damaged_frames_end_in_a_value_error_or_an_end(self) -> None:
+        """Ten thousand, of which most are not read: never another exception, and never gigabytes."""
+        rng, stream = random.Random(0), BytesIO()
+        write_frame(stream, {"outputs": [["int8", [1, 10]]], "runtime": "x"}, bytes(500), compressed=True)
+        good, outcomes = stream.getvalue(), set()
+        tracemalloc.start()
+        for _ in range(10_000):
+            content = bytearray(good)
+            for _ in range(rng.randint(1, 4)):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+            try:
+                read_frame(BytesIO(bytes(content[: rng.choice((None, rng.randrange(len(content))))])))
+                outcomes.add("read")
+            except (ValueError, EOFError) as error:
+                outcomes.add(type(error).__name__)
+        assert {"read", "EOFError", "ValueError"} <= outcomes
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+        tracemalloc.stop()
 
 
 class TestRunning:
