@@ -60,6 +60,9 @@ from edgeq.tflite.metadata import read_metadata as read_metadata
 from edgeq.training import Trained as Trained
 from edgeq.training import TrainingPlan as TrainingPlan
 from edgeq.training import train as train
+from edgeq.watching import Interruption as Interruption
+from edgeq.watching import Observed as Observed
+from edgeq.watching import watch as watch
 
 __all__: list[str]
 _HOMES: dict[str, str]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from edgeq.cli.help import option, together
+from edgeq.cli.options import Size
 from edgeq.networks import FAMILIES, OUTPUT_STRIDES, Architecture, choose_output_stride, default_output_stride
 
 __all__ = [
     "BUILDING",
     "DEFAULT_SIZE",
-    "Size",
     "architecture_options",
     "chosen_architecture",
     "chosen_output_stride",
@@ -29,22 +28,6 @@ DEFAULT_SIZE = (224, 224)
 """Height and width of these networks."""
 
 _AUTO = "auto"
-
-
-class Size(click.ParamType[Any]):
-    """Option type for ``160`` or ``160x120`` (width x height), converted to (height, width)."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Parse the option's value into (height, width)."""
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
-        if not match:
-            self.fail(
-                f"{value!r} is not a size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120", param, ctx
-            )
-        width = int(match[1])
-        return int(match[2] or width), width
 
 
 def res_option(default: str) -> Callable[[F], F]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeq.runtime import available_cores, installed_runtimes, runtime_version
 
-__all__ = ["Machine", "read_machine"]
+__all__ = ["Machine", "read_machine", "read_temperature_c"]
 
 _THROTTLING = {
     0: "under-voltage",
@@ -83,7 +83,6 @@ def read_machine() -> Machine:
     cpu, memory = _fields("/proc/cpuinfo"), _fields("/proc/meminfo")
     architecture = platform.machine()
     frequency = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")  # in kHz
-    temperature = _text("/sys/class/thermal/thermal_zone0/temp")  # in thousandths of a degree
     return Machine(
         model=_text("/proc/device-tree/model") or cpu.get("Model") or cpu.get("model name") or None,
         architecture=architecture,
@@ -94,13 +93,19 @@ def read_machine() -> Machine:
         available_bytes=_kilobytes(memory.get("MemAvailable")),
         governor=_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         frequency_mhz=int(frequency) // 1000 if frequency and frequency.isdigit() else None,
-        temperature_c=int(temperature) / 1000 if temperature and temperature.isdigit() else None,
+        temperature_c=read_temperature_c(),
         throttling=_throttling(),
         system=f"{_os_release()}{platform.system()} {platform.release()}",
         libc=" ".join(platform.libc_ver()).strip() or "unknown",
         python=platform.python_version(),
         runtimes={name: runtime_version(name) for name in installed_runtimes()},
     )
+
+
+def read_temperature_c() -> float | None:
+    """Read the processor's temperature in degrees Celsius; None if the system does not tell it."""
+    temperature = _text("/sys/class/thermal/thermal_zone0/temp")  # in thousandths of a degree
+    return int(temperature) / 1000 if temperature and temperature.isdigit() else None
 
 
 def _text(path: str) -> str | None:

@@ -19,7 +19,7 @@ from edgeq.cli.help import OTHER, Command, Option
 
 COMMANDS = [
     *("convert", "refine", "train", "calibrate", "summary"),
-    *("infer", "compare", "bench", "inspect", "device", "bundle"),
+    *("infer", "watch", "compare", "bench", "inspect", "device", "bundle"),
 ]
 INNER = ["calibrate synthesize", "device setup", "device info", "device remove"]
 LEAVES = [name for name in COMMANDS if name not in {"calibrate", "device"}] + INNER

@@ -1,0 +1,119 @@
+"""``edgeq watch``: classify what a camera sees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from contextlib import closing
+from typing import Any
+
+import click
+
+from edgeq.cli.help import Command, option
+from edgeq.cli.options import FiniteRange, Size, make_overrides, model_options, runtime_option
+from edgeq.report.watching import event_line, live_line
+from edgeq.runtime import KERNELS
+from edgeq.watching import Interruption, Observed, watch
+
+__all__ = ["command"]
+
+_CLEAR = "\r\x1b[K"
+
+
+@click.command("watch", cls=Command)
+@click.argument("source")
+@option("Input", "--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
+@option(
+    "Camera", "--size", type=Size(), default="640x480", metavar="WxH", help="Size of the frames to ask a camera for."
+)
+@option("Camera", "--rate", type=FiniteRange(0, min_open=True), default=30.0, help="Frames per second to ask for.")
+@option("Labels", "--window", type=click.IntRange(1), default=5, help="Number of frames to average.")
+@option("Labels", "--threshold", type=FiniteRange(0, 1), default=0.5, help="Average probability that a label needs.")
+@option(
+    "Labels", "--hysteresis", type=FiniteRange(0, 1), default=0.1, help="Lead that another label needs to take over."
+)
+@option("Output", "--top", default=5, type=click.IntRange(1), help="Number of classes per frame in the JSON.")
+@option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per frame, each on its own line.")
+@option("Output", "--events", is_flag=True, help="With --json: only new labels and interruptions.")
+@option("Output", "--frames", type=click.IntRange(1), help="Stop after this number of classified frames.")
+@runtime_option
+@option(
+    "Runtime",
+    "--threads",
+    type=click.IntRange(1),
+    show_default="the number of cores, at most 4",
+    help="Number of threads of the interpreter.",
+)
+@option("Runtime", "--kernels", type=click.Choice(KERNELS), default=KERNELS[0], help="Kernels to run the model on.")
+@model_options
+def command(
+    source: str,
+    model_path: str,
+    as_json: bool,
+    events: bool,
+    frames: int | None,
+    labels: str | None,
+    normalize: str | None,
+    channels: str | None,
+    crop: float | None,
+    **settings: Any,
+) -> None:
+    """Classify what a camera sees, until ctrl-C.
+
+    SOURCE is picamera (a Raspberry Pi's camera), /dev/video0, a video file, the URL of an HTTP or RTSP stream, a folder
+    into which photos are dropped, or - for JPEG images on standard input. A terminal shows one live line and the labels
+    that were seen. edgeq always classifies the newest frame and counts those that it drops.
+
+    A camera or stream that fails is opened again. Devices, video files and RTSP need the extra: pip install
+    'edgeq[camera]'.
+
+    \b
+    Examples:
+      $ edgeq watch picamera --model m.tflite
+      $ edgeq watch http://camera.local/stream.mjpg --model m.tflite --json --events
+      $ ffmpeg -i video.mp4 -c:v mjpeg -f mjpeg - | edgeq watch - --model m.tflite
+      $ edgeq watch incoming/ --model m.tflite --threshold 0.8
+    """
+    if events and not as_json:
+        raise click.UsageError("--events: needs --json; without it, only events are printed anyway")
+    overrides = make_overrides(labels, normalize, channels, crop)
+    screen = _Screen(as_json, events)
+    with closing(watch(source, model_path, overrides=overrides, **settings)) as seen:
+        classified = 0
+        for item in seen:
+            screen.show(item)
+            classified += isinstance(item, Observed)
+            if classified == frames:
+                break
+    screen.finish()
+
+
+class _Screen:
+    """Prints events and, on a terminal, one live line below them."""
+
+    def __init__(self, as_json: bool, events: bool) -> None:
+        self._as_json, self._events = as_json, events
+        self._live = not as_json and sys.stdout.isatty()
+
+    def show(self, item: Observed | Interruption) -> None:
+        """Show a result or an interruption."""
+        is_event = isinstance(item, Interruption) or item.changed
+        if self._as_json:
+            if is_event or not self._events:
+                self._print(json.dumps(item.to_json()))
+            return
+        if is_event:
+            self._print((_CLEAR if self._live else "") + event_line(item))
+        if self._live and isinstance(item, Observed):
+            click.echo(_CLEAR + live_line(item, shutil.get_terminal_size().columns), nl=False)
+
+    def finish(self) -> None:
+        """End the live line."""
+        if self._live:
+            click.echo()
+
+    @staticmethod
+    def _print(line: str) -> None:
+        click.echo(line)
+        sys.stdout.flush()  # a reader at the other end of a pipe wants it now

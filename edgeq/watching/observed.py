@@ -1,0 +1,70 @@
+"""What watching a source yields: the result of a frame, or an interruption of the source."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeq.classification import Prediction
+
+__all__ = ["Interruption", "Observed"]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The result of one frame.
+
+    Attributes:
+        time: when the frame was captured, in seconds since 1970.
+        frame: the frame's number in the source, from 1, counting dropped frames. It goes on when the source is opened
+            again.
+        file: the photo's path, for a folder; None for other sources.
+        label: the smoothed label; None if no class is probable enough.
+        probability: mean probability of `label` over the window, or of the most probable class if there is none.
+        changed: whether `label` differs from that of the result before.
+        predictions: the most probable classes of this frame alone, best first.
+        times_ms: the time of each step in milliseconds: ``decode``, ``preprocess``, ``invoke``, and ``latency``, the
+            time from the frame's capture to this result.
+        frames_per_second: results per second, averaged over the last few seconds.
+        dropped: number of frames dropped so far, because newer ones had come.
+        damaged: number of frames so far that could not be decoded.
+        interruptions: how often the source failed so far.
+        temperature_c: the processor's temperature in degrees Celsius, or None.
+    """
+
+    time: float
+    frame: int
+    file: str | None
+    label: str | None
+    probability: float
+    changed: bool
+    predictions: tuple[Prediction, ...]
+    times_ms: dict[str, float]
+    frames_per_second: float
+    dropped: int
+    damaged: int
+    interruptions: int
+    temperature_c: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes as plain JSON data."""
+        return {"event": "label" if self.changed else "frame"} | asdict(self)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """The source failed, and will be opened again.
+
+    Attributes:
+        time: when it failed, in seconds since 1970.
+        reason: why, as a sentence without a full stop.
+        wait_s: time until it is opened again, in seconds.
+    """
+
+    time: float
+    reason: str
+    wait_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes as plain JSON data."""
+        return {"event": "interruption"} | asdict(self)

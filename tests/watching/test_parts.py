@@ -1,0 +1,95 @@
+"""The parts of watching: handing over the newest item, and smoothing labels."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from edgeq.errors import InputError
+from edgeq.watching.newest import Newest
+from edgeq.watching.smoothing import Smoother
+
+
+class TestNewest:
+    def test_older_items_are_dropped_and_counted(self) -> None:
+        newest: Newest[int] = Newest()
+        for item in range(5):
+            newest.put(item)
+        assert (newest.take(), newest.dropped) == (4, 4)
+
+    def test_waiting_loses_nothing(self) -> None:
+        newest: Newest[int] = Newest()
+
+        def put_all() -> None:
+            for item in range(50):
+                newest.put(item, wait=True)
+            newest.end()
+
+        thread = Thread(target=put_all)
+        thread.start()
+        found = list(iter(newest.take, None))
+        thread.join()
+        assert (found, newest.dropped) == (list(range(50)), 0)
+
+    def test_the_last_item_is_there_before_the_end_and_the_error(self) -> None:
+        newest: Newest[int] = Newest()
+        newest.put(1)
+        newest.end(ValueError("broken"))
+        assert newest.take() == 1
+        with pytest.raises(ValueError, match="broken"):
+            newest.take()
+
+    def test_the_end_wakes_who_waits(self) -> None:
+        newest: Newest[int] = Newest()
+        newest.put(0)
+        thread = Thread(target=lambda: newest.put(1, wait=True))
+        thread.start()
+        newest.end()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+class TestSmoother:
+    def feed(self, smoother: Smoother, *frames: tuple[float, float, float]) -> list[int | None]:
+        found = []
+        for frame in frames:
+            smoother.add(np.array(frame))
+            found.append(smoother.present)
+        return found
+
+    def test_one_odd_frame_changes_nothing(self) -> None:
+        good, odd = (0.9, 0.1, 0.0), (0.0, 1.0, 0.0)
+        assert self.feed(Smoother(window=5), *[good] * 5, odd, good) == [0] * 7
+
+    def test_a_new_class_takes_over_once_it_leads(self) -> None:
+        assert self.feed(Smoother(window=2), (0.9, 0.1, 0), (0.1, 0.9, 0), (0.1, 0.9, 0)) == [0, 0, 1]
+
+    def test_hysteresis(self) -> None:
+        """Two classes of equal probability do not flicker."""
+        frames = [(0.55, 0.45, 0), (0.46, 0.54, 0), (0.45, 0.55, 0)]
+        assert self.feed(Smoother(window=1, threshold=0.4, hysteresis=0.15), *frames) == [0, 0, 0]
+        assert self.feed(Smoother(window=1, threshold=0.4, hysteresis=0), *frames) == [0, 1, 1]
+
+    def test_nothing_probable_enough(self) -> None:
+        frames = [(0.4, 0.3, 0.3), (0.8, 0.1, 0.1), (0.45, 0.3, 0.25), (0.3, 0.4, 0.3)]
+        assert self.feed(Smoother(window=1), *frames) == [None, 0, 0, None]
+
+    def test_the_mean_is_that_of_the_window(self) -> None:
+        smoother = Smoother(window=2)
+        smoother.add(np.array([1.0, 0.0]))
+        smoother.add(np.array([0.5, 0.5]))
+        np.testing.assert_allclose(smoother.add(np.array([0.0, 1.0])), [0.25, 0.75])
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"window": 0}, "window 0: must be 1 or more"),
+            ({"threshold": 1.5}, r"threshold 1.5: must be in 0..1"),
+            ({"hysteresis": -0.1}, r"hysteresis -0.1: must be in 0..1"),
+        ],
+    )
+    def test_values_out_of_range(self, options: dict[str, float], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            Smoother(**options)  # type: ignore[arg-type]
