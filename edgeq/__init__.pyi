@@ -53,6 +53,15 @@ from edgeq.report.page import write_report as write_report
 from edgeq.runtime import Model as Model
 from edgeq.runtime import TensorModel as TensorModel
 from edgeq.runtime.admission import trusting as trusting
+from edgeq.sweeping import CellAccuracy as CellAccuracy
+from edgeq.sweeping import CellLatency as CellLatency
+from edgeq.sweeping import Sweep as Sweep
+from edgeq.sweeping import SweepCell as SweepCell
+from edgeq.sweeping import SweepGrid as SweepGrid
+from edgeq.sweeping import SweepLimits as SweepLimits
+from edgeq.sweeping import SweepPicks as SweepPicks
+from edgeq.sweeping import SweepPlan as SweepPlan
+from edgeq.sweeping import sweep as sweep
 from edgeq.tflite.metadata import ModelMetadata as ModelMetadata
 from edgeq.tflite.metadata import Overrides as Overrides
 from edgeq.tflite.metadata import read_labels as read_labels

@@ -2,6 +2,7 @@
 
     EdgeqError                    base class; its message is one line for the user
     ├── InputError                an option, a file or a folder is invalid
+    │   ├── DivergedError         the loss of a training became NaN or infinite
     │   ├── ImageError            an image cannot be decoded
     │   ├── ModelError            a .tflite file cannot be loaded or run, or is not an image classifier
     │   ├── UnknownNormalizationError  a model does not state the normalization of its input
@@ -27,6 +28,7 @@ __all__ = [
     "ConnectionLostError",
     "ConversionError",
     "DeviceError",
+    "DivergedError",
     "EdgeqError",
     "ImageError",
     "InputError",
@@ -53,6 +55,10 @@ class EdgeqError(Exception):
 
 class InputError(EdgeqError):
     """An option, a file or a folder is invalid."""
+
+
+class DivergedError(InputError):
+    """The loss of a training became NaN or infinite."""
 
 
 class ImageError(InputError):

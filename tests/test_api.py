@@ -11,7 +11,7 @@ import edgeq as package
 FOLDER = Path(package.__file__).parent
 JOBS = {
     *("bench", "bundle", "classify", "compare", "compare_backends", "convert", "inspect", "refine", "summarize"),
-    *("synthesize_calibration", "train", "write_markdown", "write_report"),
+    *("sweep", "synthesize_calibration", "train", "write_markdown", "write_report"),
 }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench", "bench_devices"]
 
-_KERNELS = ("default", "built-in")  # with XNNPACK where it applies, and without it
+KERNELS = ("default", "built-in")  # with XNNPACK where it applies, and without it
 
 
 def bench(
@@ -31,6 +31,7 @@ def bench(
     *,
     runtimes: Sequence[str] = (),
     threads: Sequence[int] = (),
+    kernels: Sequence[str] = KERNELS,
     seconds: float = 2.0,
     on: str | None = None,
     progress: Progress = no_progress,
@@ -47,8 +48,9 @@ def bench(
 
     Args:
         models: one or several .tflite files of any kind; their inputs are noise.
-        runtimes: names in ``edgeq.runtime.RUNTIMES``; empty for all that are installed.
+        runtimes: names in ``edgeq.runtime.RUNTIMES``, or ``auto`` for the fastest that is installed; empty for all.
         threads: numbers of threads to measure; empty for 1, 2 and 4, up to the number of cores.
+        kernels: ``default`` for XNNPACK where it applies, ``built-in`` for no XNNPACK, or both.
         seconds: total time to run each configuration, after the warm-up.
         on: a device, ``[user@]host[:port]``; None for this machine. See :func:`bench_devices`.
         progress: called with ("Measuring", turns done, number of turns).
@@ -59,12 +61,14 @@ def bench(
         EdgeqError: no configuration could be run.
     """
     if on is not None:
-        (outcome,) = bench_devices(models, [on], runtimes=runtimes, threads=threads, seconds=seconds, progress=progress)
+        (outcome,) = bench_devices(
+            models, [on], runtimes=runtimes, threads=threads, kernels=kernels, seconds=seconds, progress=progress
+        )
         if outcome.error:
             raise outcome.error
         assert outcome.result
         return outcome.result
-    return _bench(_names(models), runtimes, threads, seconds, _this_machine, WorkerBackend, progress)
+    return _bench(_names(models), runtimes, threads, kernels, seconds, _this_machine, WorkerBackend, progress)
 
 
 def bench_devices(
@@ -73,6 +77,7 @@ def bench_devices(
     *,
     runtimes: Sequence[str] = (),
     threads: Sequence[int] = (),
+    kernels: Sequence[str] = KERNELS,
     seconds: float = 2.0,
     progress: Progress = no_progress,
 ) -> list[Outcome[Benchmark]]:
@@ -83,6 +88,7 @@ def bench_devices(
         hosts: the devices, ``[user@]host[:port]``; they are set up if needed.
         runtimes: see :func:`bench`; empty for all that a device has.
         threads: see :func:`bench`.
+        kernels: see :func:`bench`.
         seconds: see :func:`bench`.
         progress: called with the progress of a single device; for several, with the number that have finished.
 
@@ -99,7 +105,7 @@ def bench_devices(
 
     def work(device: Device) -> Benchmark:
         start = partial(DeviceBackend, device)
-        return _bench(names, runtimes, threads, seconds, device.machine, start, device.progress)
+        return _bench(names, runtimes, threads, kernels, seconds, device.machine, start, device.progress)
 
     return on_each(hosts, work, progress)
 
@@ -123,6 +129,7 @@ def _bench(
     models: Sequence[str],
     runtimes: Sequence[str],
     threads: Sequence[int],
+    kernel_sets: Sequence[str],
     seconds: float,
     machine: Callable[[], Machine],
     start_backend: Callable[[str, str, int, str], Backend],
@@ -130,17 +137,19 @@ def _bench(
 ) -> Benchmark:
     """Measure on one machine, which `machine` describes and on which `start_backend` starts processes."""
     before = machine()
+    if "auto" in runtimes:
+        runtimes = list(before.runtimes)[:1]  # the fastest comes first
     runs = {
         (c := Configuration(model, runtime, number, kernels)): ConfigurationRun(c, start_backend)
         for runtime in runtimes or before.runtimes
-        for kernels in _KERNELS
+        for kernels in kernel_sets
         for number in threads or [n for n in (1, 2, 4) if n <= before.cores]
         for model in models
     }
 
     def repeats(run: ConfigurationRun) -> bool:
         """Return whether a configuration is the same as the default one, because that does not use XNNPACK."""
-        default = runs[run.configuration._replace(kernels="default")]
+        default = runs.get(run.configuration._replace(kernels="default"), run)
         return run is not default and default.loaded is not None and not default.loaded.delegated
 
     turns, in_all = count(), len(runs) * (ROUNDS + 1)

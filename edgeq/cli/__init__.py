@@ -21,7 +21,7 @@ from edgeq.errors import EXIT_ERROR, EdgeqError
 __all__ = ["cli", "main"]
 
 _GROUPS = {
-    "Make a model": ("convert", "refine", "train", "calibrate", "summary"),
+    "Make a model": ("convert", "refine", "train", "sweep", "calibrate", "summary"),
     "Run and measure it": ("infer", "watch", "compare", "bench", "inspect"),
     "Deploy it": ("device", "bundle"),
 }

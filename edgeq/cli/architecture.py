@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import click
 
 from edgeq.cli.help import option, together
-from edgeq.cli.options import Size
+from edgeq.cli.values import Size
 from edgeq.networks import FAMILIES, OUTPUT_STRIDES, Architecture, choose_output_stride, default_output_stride
 
 __all__ = [
+    "AUTO",
     "BUILDING",
     "DEFAULT_SIZE",
     "architecture_options",
@@ -27,7 +28,8 @@ BUILDING = ("family", "alpha", "output_stride", "head", "classes")
 DEFAULT_SIZE = (224, 224)
 """Height and width of these networks."""
 
-_AUTO = "auto"
+AUTO = "auto"
+"""Value of --output-stride for `edgeq.networks.choose_output_stride`."""
 
 
 def res_option(default: str) -> Callable[[F], F]:
@@ -64,7 +66,7 @@ architecture_options = together(
     option(
         "Network",
         "--output-stride",
-        type=click.Choice([*map(str, OUTPUT_STRIDES), _AUTO]),
+        type=click.Choice([*map(str, OUTPUT_STRIDES), AUTO]),
         metavar="4|8|16|32|auto",
         show_default="32, or auto for inputs below 96 pixels",
         help="Input side divided by the side of the last feature map. auto: the largest value that gives at least 4x4.",
@@ -82,7 +84,7 @@ architecture_options = together(
 
 def chosen_output_stride(text: str | None, height: int, width: int) -> int | None:
     """Return the output stride for this input size, or None to let `build_network` choose it."""
-    if text == _AUTO:
+    if text == AUTO:
         return choose_output_stride(height, width)
     return None if text is None else int(text)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,7 +17,6 @@ from edgeq.tflite.task import TASKS
 
 __all__ = [
     "FiniteRange",
-    "Size",
     "calibration_options",
     "channels_option",
     "crop_option",
@@ -48,22 +46,6 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
         return number
-
-
-class Size(click.ParamType[Any]):
-    """Option type for ``160`` or ``160x120`` (width x height), converted to (height, width)."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Parse the option's value into (height, width)."""
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
-        if not match:
-            self.fail(
-                f"{value!r} is not a size; give pixels, such as 160, or WIDTHxHEIGHT, such as 160x120", param, ctx
-            )
-        width = int(match[1])
-        return int(match[2] or width), width
 
 
 _ABOUT_MODEL = "Preprocessing and labels"

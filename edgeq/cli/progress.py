@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -41,6 +44,20 @@ class Progress:
         self._stage = self._bar = None
         if self._lines is not None:
             click.echo(text, file=self._lines)
+
+    @contextlib.contextmanager
+    def printing(self, logger: str) -> Iterator[None]:
+        """Print each message that a package logs within the block, see `line`."""
+        log, handler = logging.getLogger(logger), logging.Handler()
+        level = log.level
+        handler.emit = lambda record: self.line(record.getMessage())  # type: ignore[method-assign]
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
 
     def __enter__(self) -> Progress:
         return self

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -195,7 +193,7 @@ def command(
         **{name: value for name, value in settings.items() if value is not None},
     )
     try:
-        with Progress() as progress, _printed(logging.getLogger("edgeq.training"), progress.line), quiet(verbose):
+        with Progress() as progress, progress.printing("edgeq.training"), quiet(verbose):
             progress("Loading TensorFlow", 0, 1)
             trained = train(
                 folder,
@@ -210,20 +208,6 @@ def command(
             click.echo("The training is saved. To continue, run the same command with --resume.", err=True)
         raise
     _print(trained)
-
-
-@contextlib.contextmanager
-def _printed(log: logging.Logger, line: Callable[[str], None]) -> Iterator[None]:
-    """Print each message that is logged within the block."""
-    handler, level = logging.Handler(), log.level
-    handler.emit = lambda record: line(record.getMessage())  # type: ignore[method-assign]
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
 
 
 def _line(epoch: Epoch) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import FiniteRange, Size, make_overrides, model_options, runtime_option
+from edgeq.cli.options import FiniteRange, make_overrides, model_options, runtime_option
+from edgeq.cli.values import Size
 from edgeq.report.watching import event_line, live_line
 from edgeq.runtime import KERNELS
 from edgeq.watching import Interruption, Observed, watch

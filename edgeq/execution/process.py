@@ -102,6 +102,10 @@ class WorkerProcess(Closing):
             raise EdgeqError(answer["error"])
         return answer, result
 
+    def kill(self) -> None:
+        """End the process without waiting for it; a pending :meth:`ask` in another thread raises its error."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the process."""
         self._process.kill()

@@ -1,60 +1,32 @@
-"""A comparison as a self-contained HTML page, without a network connection or other files."""
+"""A result as a self-contained HTML page, without a network connection or other files."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.util
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeq.comparison import Comparison, LayerDrift, TensorComparison
 from edgeq.errors import EdgeqError
 from edgeq.files import write_text
 from edgeq.report.pictures import thumbnail
 from edgeq.report.plots import histogram_chart, sqnr_chart, ticks_of_grid, worst_alone
-from edgeq.report.provenance import provenance
 from edgeq.report.tables import size
+from edgeq.report.template import WIDTHS, bare_decibels, render
 from edgeq.report.tensors import tensor_verdict
-from edgeq.report.wording import decibels, model_names, notes, percent, points, sentence, verdict
+from edgeq.report.wording import model_names, notes, percent, sentence, verdict
+
+if TYPE_CHECKING:
+    from edgeq.sweeping import Sweep
 
 __all__ = ["Confusion", "confusions", "require_packages", "write_report"]
 
-_FOLDER = Path(__file__).parent
 _PACKAGES = ("jinja2", "matplotlib")
 _MOST_FLIPS = 60
 _MOST_ROWS = 200
-# CSS pixels of a chart: the network's is there twice, for desktop and phone, as text must not shrink with it.
-_WIDTHS = (("wide", 860), ("narrow", 340))
-
-
-def _short(file: str) -> str:
-    """Return a file's name with the name of its folder, which may be its class."""
-    path = Path(file)
-    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
-
-
-def _bare_decibels(value: float | None) -> str:
-    """Format without the unit, for a column whose heading has it."""
-    return decibels(value).removesuffix(" dB")
-
-
-_SHOWN: dict[str, Callable[[Any], str]] = {
-    "percent": percent,
-    "points": points,
-    "decibels": decibels,
-    "sentence": sentence,
-    "string": str,
-    "short": _short,
-    "short_name": lambda path: Path(path).name,
-    "bare_decibels": _bare_decibels,
-    "decimals": lambda value: f"{value:.4f}",
-    "significant": lambda value: f"{value:.3g}",
-}
 _MODEL_ROWS = (
     ("top-1", "top1", percent),
     ("top-5", "top5", percent),
@@ -62,7 +34,7 @@ _MODEL_ROWS = (
     ("latency, median, one thread", "latency_ms", lambda milliseconds: f"{milliseconds:.2f} ms"),
 )
 _OUTPUT_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("SQNR, dB", "sqnr_db", _bare_decibels),
+    ("SQNR, dB", "sqnr_db", bare_decibels),
     ("cosine", "cosine", lambda value: f"{value:.5f}"),
     ("mean difference", "mean_difference", lambda value: f"{value:.3g}"),
     ("max difference", "max_difference", lambda value: f"{value:.3g}"),
@@ -71,9 +43,9 @@ _OUTPUT_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("highest", "high", lambda value: f"{value:.4g}"),
 )
 _LAYER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("alone, dB", "alone_sqnr_db", _bare_decibels),
-    ("accumulated, dB", "sqnr_db", _bare_decibels),
-    ("weights, dB", "weight_sqnr_db", lambda value: "-" if value is None else _bare_decibels(value)),
+    ("alone, dB", "alone_sqnr_db", bare_decibels),
+    ("accumulated, dB", "sqnr_db", bare_decibels),
+    ("weights, dB", "weight_sqnr_db", lambda value: "-" if value is None else bare_decibels(value)),
     ("cosine", "cosine", lambda value: f"{value:.4f}"),
     ("gain", "gain", lambda value: f"{value:.3f}"),
     ("mean shift", "mean_shift", percent),
@@ -101,14 +73,14 @@ class Confusion:
     candidate_right: int
 
 
-def write_report(comparison: Comparison | TensorComparison, path: str | Path, command: str | None = None) -> None:
-    """Write a comparison as an HTML page.
+def write_report(result: Comparison | TensorComparison | Sweep, path: str | Path, command: str | None = None) -> None:
+    """Write a comparison or a sweep as an HTML page.
 
-    The file is complete or not written at all. Equal comparisons give identical files on the same machine if the photos
+    The file is complete or not written at all. Equal results give identical files on the same machine if the photos
     have not changed.
 
     Args:
-        comparison: the result to show. The photos of its flips are read again for thumbnails.
+        result: the result to show. The photos of a comparison's flips are read again for thumbnails.
         path: file to write.
         command: command line to show on the page.
 
@@ -117,7 +89,13 @@ def write_report(comparison: Comparison | TensorComparison, path: str | Path, co
         InputError: the file cannot be written.
     """
     require_packages()
-    write_text(Path(path), _render(comparison, command))
+    if isinstance(result, Comparison | TensorComparison):
+        page = _render(result, command)
+    else:
+        from edgeq.report.sweep_page import render_sweep  # imported here: a sweep imports the whole host half
+
+        page = render_sweep(result, command)
+    write_text(Path(path), page)
 
 
 def require_packages() -> None:
@@ -142,37 +120,23 @@ def confusions(comparison: Comparison) -> list[Confusion]:
 
 
 def _render(comparison: Comparison | TensorComparison, command: str | None) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(_SHOWN)
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    document = comparison.to_json()
     reference, candidate = model_names(comparison)
     layers = comparison.layers or ()
     template, particular = _particular(comparison)
-    return environment.get_template(template).render(
+    return render(
+        template,
+        comparison.to_json(),
+        title=f"Drift of {Path(comparison.candidate.path).name}",
         c=comparison,
         command=command,
         layer_columns=_LAYER_COLUMNS,
         reference_name=reference,
         candidate_name=candidate,
-        value=lambda key: _at(document, key),
-        exact=lambda key: json.dumps(_at(document, key)),
         worst=worst_alone(layers),
-        charts=[(kind, Markup(sqnr_chart(layers, f"sqnr-{kind}", width))) for kind, width in _WIDTHS if layers],
+        charts=[(kind, Markup(sqnr_chart(layers, f"sqnr-{kind}", width))) for kind, width in WIDTHS if layers],
         histograms=_histograms(layers, Markup),
-        provenance=provenance(),
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **particular,
     )
 
@@ -208,10 +172,3 @@ def _histograms(layers: tuple[LayerDrift, ...], markup: Callable[[str], Any]) ->
             chart = histogram_chart(layer.histogram, f"histogram-{layer.index}", title)
             found.append((layer, markup(chart), ticks_of_grid(layer.histogram)[1]))
     return found
-
-
-def _at(document: Any, key: str) -> Any:
-    """Return the value in the JSON at a path such as ``layers.3.sqnr_db``."""
-    for step in key.split("."):
-        document = document[int(step) if isinstance(document, list | tuple) else step]
-    return document

@@ -15,10 +15,9 @@ from edgeq.comparison import Histogram, LayerDrift
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["histogram_chart", "sqnr_chart", "ticks_of_grid", "worst_alone"]
+__all__ = ["COLOURS", "chart_figure", "histogram_chart", "inline_svg", "sqnr_chart", "ticks_of_grid", "worst_alone"]
 
-# Placeholder colours, each replaced by a CSS variable of the page, which follows the light or dark setting.
-_COLOURS = {
+COLOURS = {
     "ink": "#0a0b01",
     "muted": "#0a0b02",
     "line": "#0a0b03",
@@ -26,6 +25,8 @@ _COLOURS = {
     "candidate": "#0a0b05",
     "alert": "#0a0b06",
 }
+"""Placeholder colours, each replaced by a CSS variable of the page, which follows the light or dark setting."""
+
 _POINTS_PER_INCH = 72
 _MOST_TICKS = 64
 _ZERO_COUNT = 0.7  # where a bar of the logarithmic axis stands
@@ -33,21 +34,21 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text, in the page's typeface
     "svg.hashsalt": "edgeq",  # same chart, same bytes
     "text.parse_math": False,
-    "text.color": _COLOURS["ink"],
+    "text.color": COLOURS["ink"],
     "font.size": 10,
-    "axes.edgecolor": _COLOURS["line"],
-    "axes.labelcolor": _COLOURS["muted"],
+    "axes.edgecolor": COLOURS["line"],
+    "axes.labelcolor": COLOURS["muted"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _COLOURS["line"],
+    "grid.color": COLOURS["line"],
     "grid.linewidth": 0.6,
-    "xtick.color": _COLOURS["line"],
-    "ytick.color": _COLOURS["line"],
-    "xtick.labelcolor": _COLOURS["muted"],
-    "ytick.labelcolor": _COLOURS["muted"],
+    "xtick.color": COLOURS["line"],
+    "ytick.color": COLOURS["line"],
+    "xtick.labelcolor": COLOURS["muted"],
+    "ytick.labelcolor": COLOURS["muted"],
     "legend.frameon": False,
     "legend.handlelength": 1.4,
 }
@@ -69,21 +70,21 @@ def sqnr_chart(layers: Sequence[LayerDrift], name: str, width: int) -> str:
     """
     along = sorted(layers, key=lambda layer: layer.index)
     places = [layer.index for layer in along]
-    with _figure(width, 0.36 * width if width > 500 else 0.62 * width) as figure:
+    with chart_figure(width, 0.36 * width if width > 500 else 0.62 * width) as figure:
         axes = figure.subplots()
         for label, colour, values in (
             ("accumulated", "reference", [_decibels(layer.sqnr_db) for layer in along]),
             ("alone", "candidate", [_decibels(layer.alone_sqnr_db) for layer in along]),
         ):
-            axes.plot(places, values, color=_COLOURS[colour], linewidth=1.4, marker=".", markersize=4, label=label)
+            axes.plot(places, values, color=COLOURS[colour], linewidth=1.4, marker=".", markersize=4, label=label)
         if worst := worst_alone(layers):
             place = (worst.index, _decibels(worst.alone_sqnr_db))
-            axes.plot(*place, "o", markersize=9, markerfacecolor="none", color=_COLOURS["alert"], label="worst alone")
+            axes.plot(*place, "o", markersize=9, markerfacecolor="none", color=COLOURS["alert"], label="worst alone")
         axes.set(xlabel="operator, from input to output", ylabel="SQNR, dB")
         axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(loc="outside upper left", ncols=3)
         title = "SQNR of every layer, from input to output; the table below has the numbers"
-        return _inline(figure, name, title)
+        return inline_svg(figure, name, title)
 
 
 def histogram_chart(histogram: Histogram, name: str, title: str, width: int = 320) -> str:
@@ -100,22 +101,22 @@ def histogram_chart(histogram: Histogram, name: str, title: str, width: int = 32
     h = histogram
     step = (h.high - h.low) / len(h.reference)
     edges = [h.low + step * i for i in range(len(h.reference))] + [h.high]
-    with _figure(width, 0.6 * width) as figure:
+    with chart_figure(width, 0.6 * width) as figure:
         axes = figure.subplots()
         axes.set_yscale("log", nonpositive="clip")
-        axes.stairs(h.reference, edges, fill=True, baseline=_ZERO_COUNT, color=_COLOURS["reference"], alpha=0.45)
-        axes.stairs(h.candidate, edges, baseline=_ZERO_COUNT, color=_COLOURS["candidate"], linewidth=1.2)
+        axes.stairs(h.reference, edges, fill=True, baseline=_ZERO_COUNT, color=COLOURS["reference"], alpha=0.45)
+        axes.stairs(h.candidate, edges, baseline=_ZERO_COUNT, color=COLOURS["candidate"], linewidth=1.2)
         for end in (h.grid_low, h.grid_high):
-            axes.axvline(end, color=_COLOURS["alert"], linewidth=1, linestyle=(0, (3, 2)))
+            axes.axvline(end, color=COLOURS["alert"], linewidth=1, linestyle=(0, (3, 2)))
         ticks, _ = ticks_of_grid(h)
         below = axes.get_xaxis_transform()
-        axes.vlines(ticks, -0.035, 0, transform=below, color=_COLOURS["muted"], linewidth=0.5, clip_on=False)
+        axes.vlines(ticks, -0.035, 0, transform=below, color=COLOURS["muted"], linewidth=0.5, clip_on=False)
         axes.tick_params(axis="x", length=0, pad=8)
         axes.set(xlabel="activation", ylabel="values", ylim=(_ZERO_COUNT, None))
         axes.xaxis.get_major_locator().set_params(nbins=6)
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.yaxis.set_minor_locator(NullLocator())
-        return _inline(figure, name, title)
+        return inline_svg(figure, name, title)
 
 
 def ticks_of_grid(histogram: Histogram) -> tuple[list[float], int]:
@@ -134,7 +135,7 @@ def _decibels(value: float | None) -> float:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Any]:
+def chart_figure(width: float, height: float) -> Iterator[Any]:
     """Open a figure in the page's style, independent of the user's matplotlibrc."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -145,7 +146,7 @@ def _figure(width: float, height: float) -> Iterator[Any]:
         yield Figure(figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
 
 
-def _inline(figure: Figure, name: str, title: str) -> str:
+def inline_svg(figure: Figure, name: str, title: str) -> str:
     """Return a figure as an SVG element for a page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -161,7 +162,7 @@ def _inline(figure: Figure, name: str, title: str) -> str:
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
     body = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", body)
     body = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", body)
-    for role, colour in _COLOURS.items():
+    for role, colour in COLOURS.items():
         body = body.replace(colour, f"var(--{role})")
     body = re.sub(r"\s*\n\s*", " ", body).replace("xlink:href", "href")
     label = f'<title id="{name}-title">{html.escape(title)}</title>'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import read_labels
 
-__all__ = ["Photo", "PhotoSet", "decode_photos", "read_photos"]
+__all__ = ["Photo", "PhotoSet", "decode_photos", "read_photos", "write_photo_list"]
 
 _ROOM_FOR_CROPS = 0.875  # side of the network's input, as a fraction of the side of decoded training photos
 
@@ -49,6 +51,7 @@ class PhotoSet:
         training: photos to train on.
         validation: held-out photos, which are used only to choose the best epoch.
         skipped: files that could not be used, each with the reason.
+        test: photos that are held out from training and validation.
     """
 
     folder: Path
@@ -56,18 +59,23 @@ class PhotoSet:
     training: tuple[Photo, ...]
     validation: tuple[Photo, ...]
     skipped: tuple[tuple[Path, str], ...] = ()
+    test: tuple[Photo, ...] = ()
 
     @property
     def sha256(self) -> str:
         """SHA-256 digest of all photos' digests, their classes, and the split, in hexadecimal."""
-        sides = (f"{photo.digest} {photo.class_index}" for photo in self.training + self.validation)
+        sides = (f"{photo.digest} {photo.class_index}" for photo in self.training + self.validation + self.test)
         return hashlib.sha256("\n".join([*self.classes, str(len(self.training)), *sides]).encode()).hexdigest()
 
 
 def read_photos(
-    folder: str | Path, validation_share: float = 0.2, seed: int = 0, progress: Progress = no_progress
+    folder: str | Path,
+    validation_share: float = 0.2,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    test_share: float = 0.0,
 ) -> PhotoSet:
-    """Find the photos in a folder and split each class into training and validation photos.
+    """Find the photos in a folder and split each class into training, validation and, if wanted, test photos.
 
     The photos of a class are sorted by a hash of their content and the seed, and the first ones are held out. So
     renaming files does not change the split, and adding a photo moves at most one other to the other side. Of identical
@@ -79,10 +87,12 @@ def read_photos(
             each side.
         seed: random seed of the split.
         progress: called with ("Reading photos", done, total).
+        test_share: fraction of each class's photos to hold out from both other sides, in [0, 1); if it is not 0, at
+            least one photo per class.
 
     Raises:
-        InputError: the folder does not exist, there are fewer than two classes, a class has fewer than two photos, or a
-            class's name cannot be a label.
+        InputError: the folder does not exist, there are fewer than two classes, a class has too few photos for all
+            sides, or a class's name cannot be a label.
     """
     root = require_folder(folder)
     classes = read_labels(root)
@@ -111,18 +121,37 @@ def read_photos(
             continue
         seen[digest] = path
         by_class[name].append(Photo(path, classes.index(name), digest))
+    fewest = 3 if test_share else 2  # one photo on each side
     for name, photos in by_class.items():
-        if len(photos) < 2:
+        if len(photos) < fewest:
             count = f"{len(photos)} photo{'' if len(photos) == 1 else 's'}"
-            raise InputError(f"{root / name}: {count} (equal files count once); each class needs 2, better 100")
+            raise InputError(f"{root / name}: {count} (equal files count once); each class needs {fewest}, better 100")
     training: list[Photo] = []
     validation: list[Photo] = []
+    test: list[Photo] = []
     for photos in by_class.values():
         drawn = sorted(photos, key=lambda photo: hashlib.sha256(f"{seed} {photo.digest}".encode()).digest())
-        held_out = min(max(1, round(validation_share * len(drawn))), len(drawn) - 1)
-        validation += drawn[:held_out]
+        tested = min(max(1, round(test_share * len(drawn))), len(drawn) - 2) if test_share else 0
+        held_out = tested + min(max(1, round(validation_share * len(drawn))), len(drawn) - tested - 1)
+        test += drawn[:tested]
+        validation += drawn[tested:held_out]
         training += drawn[held_out:]
-    return PhotoSet(root, classes, tuple(training), tuple(validation), tuple(skipped))
+    return PhotoSet(root, classes, tuple(training), tuple(validation), tuple(skipped), tuple(test))
+
+
+def write_photo_list(file: Path, photos: Iterable[tuple[Path, int]], folder: Path) -> None:
+    """Write a CSV file with the columns file and class_index, which `edgeq.comparison.find_labels` reads.
+
+    Args:
+        file: the file to write.
+        photos: the path and the class of each photo.
+        folder: folder to which the paths in the file are relative; correct even if reached by a symbolic link.
+    """
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["file", "class_index"])
+        for path, index in photos:
+            rows.writerow((os.path.relpath(path.parent.resolve() / path.name, folder.resolve()), index))
 
 
 def decode_photos(

@@ -32,6 +32,7 @@ class TrainingPlan:
         views: number of views of each photo that the frozen layers process: the photo itself and augmented ones.
         flips: whether augmentation mirrors photos.
         validation_share: fraction of the photos that are held out for validation.
+        test_share: fraction of the photos that are held out from training and validation, for a final measurement.
         patience: number of epochs without improvement after which a phase ends.
         seed: random seed of the split, the augmentation, the order of the photos and the initial weights.
     """
@@ -48,6 +49,7 @@ class TrainingPlan:
     views: int = 4
     flips: bool = True
     validation_share: float = 0.2
+    test_share: float = 0.0
     patience: int = 10
     seed: int = 0
 
@@ -71,6 +73,16 @@ class TrainingPlan:
         """The augmentation of the training photos."""
         return Augmentation(flips=self.flips)
 
+    @property
+    def all_epochs(self) -> int:
+        """Largest number of epochs of all phases together."""
+        return self.epochs + (self.fine_tune_epochs if self.fine_tune and not self.is_from_scratch else 0)
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON data."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrainingPlan:
+        """Make a plan from the data that `to_json` returns."""
+        return cls(**data | {"architecture": Architecture(**data["architecture"])})

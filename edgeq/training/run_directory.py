@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import InputError
+from edgeq.errors import DivergedError, InputError
 from edgeq.files import write_text
 from edgeq.progress import Progress
 from edgeq.training.history import Epoch, History
 from edgeq.training.phases import Examples, Phase, Validate
 from edgeq.work_folders import remove_leftovers
 
-__all__ = ["RunDirectory", "can_resume"]
+__all__ = ["RunDirectory", "can_resume", "epochs_so_far"]
 
 _HISTORY = "history.json"
 _FINISHED_VIEWS = "view-*.npy"
@@ -27,6 +27,13 @@ _OURS = (_HISTORY, _LOCK, "*.npy", "*.npz", "*.part")
 def can_resume(out: str | Path) -> bool:
     """Return whether there is an interrupted training of a .keras file, which can be resumed."""
     return (_folder_of(Path(out)) / _HISTORY).is_file()
+
+
+def epochs_so_far(out: str | Path) -> list[Epoch]:
+    """Return the epochs of an interrupted training of a .keras file; empty if there is none."""
+    if not can_resume(out):
+        return []
+    return History.from_json((_folder_of(Path(out)) / _HISTORY).read_text(encoding="utf-8")).epochs
 
 
 def _folder_of(target: Path) -> Path:
@@ -102,6 +109,7 @@ class RunDirectory:
         validate: Validate,
         progress: Progress,
         on_epoch: Callable[[Epoch], None],
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Train a phase to its end, from where it was interrupted, and restore its best epoch.
 
@@ -111,9 +119,11 @@ class RunDirectory:
             validate: returns loss and top-1 accuracy on the validation photos.
             progress: called with (stage, steps done, number of steps).
             on_epoch: called after each epoch.
+            stop: called before each epoch except the very first; True ends the phase.
 
         Raises:
-            InputError: the loss became NaN or infinite, or the disk is full.
+            DivergedError: the loss became NaN or infinite.
+            InputError: the disk is full.
         """
         state = self.folder / f"{phase.name.replace(' ', '-')}.state.npz"
         if state.exists():
@@ -121,12 +131,13 @@ class RunDirectory:
         stage = f"Training ({phase.name})"
         # The last epoch may have been written to the history, but not to the state.
         self.history.epochs = [e for e in self.history.epochs if e.cycle != phase.name or e.number <= phase.epochs_done]
-        while not phase.finished:
+        while not phase.finished and not (self.history.epochs and stop()):
             try:
                 epoch = phase.train_epoch(examples, validate, partial(progress, f"{stage} {phase.epochs_done + 1}"))
             except FloatingPointError as error:
                 self.discard()
-                raise InputError(f"{error}; try a lower learning rate than {phase.settings.learning_rate:g}") from None
+                rate = phase.settings.learning_rate
+                raise DivergedError(f"{error}; try a lower learning rate than {rate:g}") from None
             self.history.epochs.append(epoch)
             self._write_history()
             phase.save(state)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.util
 import logging
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +23,7 @@ from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, ModelMetadata
 from edgeq.training.history import Epoch, History, draw_learning_curve
 from edgeq.training.jobs import TrainingJob, from_scratch, transfer
-from edgeq.training.photos import PhotoSet, decode_photos, read_photos
+from edgeq.training.photos import PhotoSet, decode_photos, read_photos, write_photo_list
 from edgeq.training.plan import TrainingPlan
 from edgeq.training.run_directory import RunDirectory
 from edgeq.training.transfer import cut_before_blocks
@@ -68,6 +66,7 @@ def train(
     resume: bool = False,
     progress: Progress = no_progress,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train a network on a folder of photos.
 
@@ -87,10 +86,14 @@ def train(
         plan: how to train; None for the defaults of `TrainingPlan`.
         resume: whether to continue an interrupted training with the same plan and photos.
         progress: called with (stage, done, total).
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch, which is then saved. If it raises an exception, the training is interrupted
+            and can be resumed.
+        stop: called before each epoch except the first. If it returns True, the training ends with the best epoch so
+            far, as if all epochs were done.
 
     Raises:
-        InputError: the photos, a size or a file is unusable, or the loss became NaN or infinite.
+        InputError: the photos, a size or a file is unusable.
+        DivergedError: the loss became NaN or infinite.
         WeightsError: the initial weights are unavailable.
         EdgeqError: TensorFlow or matplotlib is not installed.
     """
@@ -98,7 +101,7 @@ def train(
     target = Path(out)
     paths = _results(target, folder)
     _require_matplotlib()
-    photos = read_photos(folder, plan.validation_share, plan.seed, progress)
+    photos = read_photos(folder, plan.validation_share, plan.seed, progress, plan.test_share)
     architecture = replace(plan.architecture, classes=len(photos.classes))
     settings = plan.to_json() | {
         "architecture": {key: value for key, value in asdict(architecture).items() if key != "alpha"},
@@ -122,7 +125,7 @@ def train(
         phases = transfer(job, run_directory.folder, progress) if source else from_scratch(job)
         best: Epoch | None = None
         for phase, examples, validate in phases:
-            run_directory.run(phase, examples, validate, progress, on_epoch)
+            run_directory.run(phase, examples, validate, progress, on_epoch, stop)
             best = phase.best
         assert best
         run_directory.history.result = _result(photos, best)
@@ -229,19 +232,11 @@ def _write(
         "seed": plan.seed,
         "tools": {"edgeq": edgeq.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
     }
-    held_out = tuple(photo.digest[:FINGERPRINT_LENGTH] for photo in photos.validation)
+    held_out = tuple(photo.digest[:FINGERPRINT_LENGTH] for photo in photos.validation + photos.test)
     metadata = ModelMetadata(photos.classes, architecture.preprocessing, "probabilities", provenance, held_out)
     title = f"{target.name}: {100 * best.validation_top1:.1f} % of {len(photos.validation)} validation photos"
     with replacing(paths) as parts:
         save_network(network, parts[0], metadata)
         write_text(parts[1], history.to_json())
         draw_learning_curve(history, parts[2], title)
-        with parts[3].open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["file", "class_index"])
-            rows.writerows((_relative(photo.path, target.parent), photo.class_index) for photo in photos.validation)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """Return the path of a file relative to a folder, correct even if either is reached by a symbolic link."""
-    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
+        write_photo_list(parts[3], ((photo.path, photo.class_index) for photo in photos.validation), target.parent)

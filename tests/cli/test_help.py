@@ -18,7 +18,7 @@ from edgeq.cli import cli
 from edgeq.cli.help import OTHER, Command, Option
 
 COMMANDS = [
-    *("convert", "refine", "train", "calibrate", "summary"),
+    *("convert", "refine", "train", "sweep", "calibrate", "summary"),
     *("infer", "watch", "compare", "bench", "inspect", "device", "bundle"),
 ]
 INNER = ["calibrate synthesize", "device setup", "device info", "device remove"]

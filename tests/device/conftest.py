@@ -168,11 +168,11 @@ def stop_board(board: Board) -> None:
     shutil.rmtree(board.folder, ignore_errors=True)
 
 
-def run(board: Board, *arguments: object, ssh: str = "") -> Finished:
+def run(board: Board, *arguments: object, ssh: str = "", timeout: float = 120) -> Finished:
     """Run the command line with this board's ssh configuration."""
     command = [sys.executable, "-m", "edgeq", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ssh or board.ssh()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     return Finished(done.returncode, done.stdout, done.stderr)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from test_terminal import comparison, flip
 
 from edgeq.errors import InputError
 from edgeq.report.markdown import markdown, write_markdown
+from report.test_terminal import comparison, flip
 
 PAGE = MarkdownIt("commonmark", {"html": True}).enable("table")
 

@@ -7,9 +7,7 @@ import json
 import math
 import os
 import re
-import shutil
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,8 @@ from edgeq.comparison import ClassDrift, Comparison, Flip, Histogram, LayerDrift
 from edgeq.errors import EdgeqError, InputError
 from edgeq.report.page import confusions, write_report
 from edgeq.report.wording import verdict
+from report import Open, column, leaves, numbers_on
 
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 HOSTILE = [
     "<script>alert(1)</script>.jpg",
     "<img src=x onerror=alert(1)>.jpg",
@@ -34,7 +29,6 @@ HOSTILE = [
 ]
 """Names of photos, and of classes."""
 COMMAND = "edgeq compare '<b>.tflite' b.tflite --data 'my photos' --report drift.html"
-Open = Callable[..., Any]
 
 
 def model(name: str, **changes: Any) -> ModelResult:
@@ -117,67 +111,6 @@ def page(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("page") / "drift.html"
     write_report(comparison, path, COMMAND)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install 'edgeq[dev]')")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on the PATH")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=program, args=SWITCHES)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def look(browser: Any) -> Iterator[Open]:
-    """Open a page; at the end it must have been content with itself, and have asked for nothing else."""
-    opened: list[tuple[Any, Path]] = []
-    complaints: list[str] = []
-    asked: list[str] = []
-
-    def dismiss(dialog: Any) -> None:
-        complaints.append(dialog.message)
-        dialog.dismiss()
-
-    def look(path: Path, **options: Any) -> Any:
-        view = browser.new_context(**options).new_page()
-        view.on("console", lambda message: complaints.append(message.text))
-        view.on("pageerror", lambda error: complaints.append(str(error)))
-        view.on("dialog", dismiss)
-        view.on("request", lambda request: asked.append(request.url))
-        view.goto(path.as_uri())
-        opened.append((view, path))
-        return view
-
-    yield look
-    for view, _ in opened:
-        view.context.close()
-    assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri() for _, path in opened]
-
-
-def numbers_on(view: Any) -> dict[str, Any]:
-    """Where each number of a page stands in the JSON, and its exact value."""
-    texts = view.evaluate("[...document.querySelectorAll('[data-key]')].map(e => [e.dataset.key, e.dataset.value])")
-    return {key: json.loads(text) for key, text in texts}
-
-
-def leaves(document: Any, key: str = "") -> dict[str, Any]:
-    """Every number and null of a JSON document by its place."""
-    if isinstance(document, dict):
-        inner = document.items()
-    elif isinstance(document, list):
-        inner = enumerate(document)  # type: ignore[assignment]
-    else:
-        return {} if isinstance(document, str) else {key: document}
-    return {place: leaf for name, value in inner for place, leaf in leaves(value, f"{key}.{name}".strip(".")).items()}
-
-
-def column(view: Any, table: str, number: int) -> list[str]:
-    return view.locator(f"{table} tbody tr > :nth-child({number})").all_inner_texts()
 
 
 class TestWhatItShows:

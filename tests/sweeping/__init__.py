@@ -1,0 +1,1 @@
+"""A sweep: its grid, its decisions, its folder, and the whole way."""
