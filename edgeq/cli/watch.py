@@ -72,7 +72,7 @@ def command(
     \b
     Examples:
       $ edgeq watch picamera --model m.tflite
-      $ edgeq watch http://camera.local/stream.mjpg --model m.tflite --json --events
+      $ edgeq watch http://camera.local/stream --model m.tflite --json --events
       $ ffmpeg -i video.mp4 -c:v mjpeg -f mjpeg - | edgeq watch - --model m.tflite
       $ edgeq watch incoming/ --model m.tflite --threshold 0.8
     """

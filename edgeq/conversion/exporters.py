@@ -23,7 +23,7 @@ from typing import Any
 from edgeq.conversion import exporter_process
 from edgeq.errors import ConversionError, EdgeqError, InputError, ModelError, how_it_ended, one_line
 from edgeq.files import replacing, temporary_folder
-from edgeq.tflite.checking import check_file
+from edgeq.tflite.checking import check_header
 
 __all__ = ["EXPORTED_SUFFIXES", "export_tflite"]
 
@@ -89,8 +89,8 @@ def export_tflite(source: str | Path, out: str | Path, *, verbose: bool = False)
         if failure := answer.get("failure"):
             raise ConversionError(f"{source}: {tool.name} cannot export it: {one_line(failure)}")
         try:
-            check_file(part)
-        except ModelError:
+            check_header(part.read_bytes()[:8], part)
+        except (OSError, ModelError):
             raise ConversionError(f"{source}: {tool.name} did not write a .tflite file") from None
     remarks = tuple(answer["remarks"])
     for remark in remarks:

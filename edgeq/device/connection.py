@@ -33,6 +33,7 @@ _TOO_OLD = 3  # exit code of the agent's program if Python is too old
 _SSH_FAILED = 255  # exit code of ssh for its own errors
 _PATIENCE_S = 5  # how long to wait for ssh to end
 _MOST_LOGIN_BYTES = 1 << 20  # bytes that a login may print before the agent's greeting
+_MOST_CHARACTERS = 1000  # of an error message from a device
 
 
 class Connection:
@@ -89,7 +90,7 @@ class Connection:
             self.kill()
             raise DeviceError(f"{self.address}: answers what edgeq does not understand: {one_line(error)}") from None
         if "error" in answer:
-            raise DeviceError(f"{self.address}: {one_line(answer['error'])}")
+            raise DeviceError(f"{self.address}: {one_line(answer['error'], _MOST_CHARACTERS)}")
         return answer, result
 
     def kill(self) -> None:

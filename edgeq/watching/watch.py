@@ -95,7 +95,7 @@ def _loaded(model: str | Path | Model, threads: int | None = None, **loading: An
 
 @dataclass
 class _Captured:
-    """A frame on its way through the threads; `tensor` is set once it is decoded."""
+    """A frame on its way through the threads. The last four attributes are set once it is decoded."""
 
     number: int
     time: float
@@ -103,6 +103,7 @@ class _Captured:
     image: Image
     file: str | None
     tensor: Any = None
+    damaged: int = 0
     decode_ms: float = 0.0
     preprocess_ms: float = 0.0
 
@@ -114,14 +115,13 @@ class _Pipeline:
         model: the model.
         ready: decoded frames and interruptions, for the thread that runs the model.
         captured: frames that wait to be decoded.
-        damaged: number of frames that could not be decoded.
     """
 
     def __init__(self, source: FrameSource, model: Model) -> None:
         self.model = model
         self.captured: Newest[_Captured | Interruption] = Newest()
         self.ready: Newest[_Captured | Interruption] = Newest()
-        self.damaged = 0
+        self._damaged = 0
         self._source, self._closing = source, Event()
         self._threads = [Thread(target=work, daemon=True) for work in (self._capture, self._decode)]
         for thread in self._threads:
@@ -180,11 +180,11 @@ class _Pipeline:
         try:
             image = spec.decode(frame.image)
         except ImageError:
-            self.damaged += 1
+            self._damaged += 1
             return False
         decoded = time.perf_counter()
         frame.tensor = self.model.tensor(spec.resample(image))
-        frame.image = b""  # frees the memory
+        frame.image, frame.damaged = b"", self._damaged  # without the image, its memory is free
         frame.decode_ms, frame.preprocess_ms = 1000 * (decoded - start), 1000 * (time.perf_counter() - decoded)
         return True
 
@@ -226,7 +226,7 @@ def _results(pipeline: _Pipeline, smoother: Smoother, top: int) -> Generator[Obs
             times_ms={step: round(ms, 3) for step, ms in times.items()},
             frames_per_second=round(_rate(finished), 2),
             dropped=pipeline.captured.dropped,
-            damaged=pipeline.damaged,
+            damaged=frame.damaged,
             interruptions=interruptions,
             temperature_c=temperature_c,
         )

@@ -112,7 +112,7 @@ def test_long_work_ends_at_once_and_leaves_nothing(
         ],
         "compare": ["compare", blocks.fp32, blocks.int8, "--data", folder, "--json", "out/a.json"],
     }
-    code, said = interrupt(kind, 2.0, *commands[name], folder=tmp_path)
+    code, said = interrupt(kind, 1.0 if name == "refine" else 2.0, *commands[name], folder=tmp_path)
     assert code == CODES[kind], said
     assert said.strip() == ("Interrupted." if kind == signal.SIGINT else "")
     assert list((tmp_path / "out").iterdir()) == []

@@ -243,10 +243,10 @@ class TestRefused:
         def custom(graph: Graph) -> None:
             code = graph.model.operatorCodes[0]
             code.builtinCode = code.deprecatedBuiltinCode = load_schema().BuiltinOperator.CUSTOM
-            code.customCode = b"TFLite_Detection_PostProcess"
+            code.customCode = b"NumericVerify"
 
         source = changed(bare, tmp_path / "custom.tflite", custom)
-        assert "has the custom operator TFLite_Detection_PostProcess" in self.refused(source, tmp_path, photos)
+        assert "has the custom operator NumericVerify" in self.refused(source, tmp_path, photos)
 
     def test_an_operator_that_cannot_be_quantized(self, photos: Path, tmp_path: Path) -> None:
         """It is named, and the way out too."""
