@@ -127,7 +127,7 @@ class Writer:
     def _observe(self, reference: Model | TensorModel, refining: bool) -> Observation:
         """Run the float32 reference on the calibration data, once for quantizing and refining."""
         assert self.calibration is not None
-        graph = read_graph(reference.path)
+        graph = self.frozen.graph if isinstance(self.frozen, FloatFile) else read_graph(reference.path)
         observation = observe(
             graph,
             _inputs(reference, self.calibration),

@@ -55,6 +55,7 @@ class Observation:
     """What a float network computed on the calibration images.
 
     Attributes:
+        graph: the network.
         ranges: smallest and largest value of each observed activation over all images, by the tensor's index. They
             include 0.
         fitted_ranges: the same without the images held out.
@@ -64,6 +65,7 @@ class Observation:
         outputs: the network's outputs for each image, in order.
     """
 
+    graph: Graph
     ranges: dict[int, tuple[float, float]]
     fitted_ranges: dict[int, tuple[float, float]]
     histograms: dict[int, Histogram]
@@ -143,7 +145,7 @@ def observe(
         layer.operator.index: Inputs(mean / fitted, positions, rows.reshape(-1, *rows.shape[2:]))
         for layer, mean, positions, rows in zip(found, means, chosen, sampled, strict=True)
     }
-    return Observation(ranges, fitted_ranges, histograms, inputs, outputs)
+    return Observation(graph, ranges, fitted_ranges, histograms, inputs, outputs)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ def refine_model(
     if not checked:
         raise InputError(f"{len(samples)} images are too few to refine {candidate.path}; take {FEWEST_SAMPLES} or more")
     before = candidate.path.read_bytes()
-    pair = _paired(reference, Graph(before, candidate.path))
+    graph = observation.graph if observation else read_graph(reference.path)
+    pair = _paired(graph, Graph(before, candidate.path))
     layers, unchanged = _split_layers(pair)
     if not layers:
         raise InputError(f"{candidate.path}: has no layer that can be refined")
@@ -136,7 +137,7 @@ def _with_ranges(pair: GraphPair, observation: Observation, unchanged: Collectio
     return editor.content
 
 
-def _paired(reference: Refinable, integer: Graph) -> GraphPair:
+def _paired(reference: Graph, integer: Graph) -> GraphPair:
     """Pair the graphs of both models.
 
     Raises:
@@ -150,7 +151,7 @@ def _paired(reference: Refinable, integer: Graph) -> GraphPair:
             f"{', '.join(sorted(_activation_types(integer, first)))}; give an INT8 file, such as edgeq convert --int8 "
             "writes"
         )
-    return pair_graphs(read_graph(reference.path), integer)
+    return pair_graphs(reference, integer)
 
 
 def _split_layers(pair: GraphPair) -> tuple[list[Layer], dict[int, str]]:
