@@ -287,6 +287,7 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_one(tmp_path) -> No
     assert names_in(tmp_path) == [".download.part", "another.txt"]
 
 
+@pytest.mark.accept
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "moved"])
 @pytest.mark.parametrize("kind", ["files", "folder"])
 def test_a_process_may_be_killed_at_every_step(tmp_path, monkeypatch, kind, exchange) -> None:

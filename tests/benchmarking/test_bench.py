@@ -99,6 +99,7 @@ def children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.accept
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks /proc for processes")
 @pytest.mark.parametrize(
     ("available_bytes", "at_most"),

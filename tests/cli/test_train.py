@@ -84,6 +84,7 @@ class TestSuccess:
         assert (done.code, done.err) == (0, "")
         assert done.out.split()[-1] in COLOURS  # right or wrong after two epochs, but by its name
 
+    @pytest.mark.accept
     @pytest.mark.usefixtures("keras_cache")
     def test_interrupted_by_the_keyboard(self, whole: Whole, photos: Path, tmp_path: Path, edgeq_here: Run) -> None:
         """A real signal to a real process; the same command then goes on to the same network."""

@@ -414,6 +414,7 @@ class TestAllOrNothing:
         for form in ("fp32", "int8"):
             assert (tmp_path / f"net_{form}.tflite").read_bytes()[4:8] == b"TFL3"
 
+    @pytest.mark.accept
     @pytest.mark.parametrize(
         ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["terminated", "interrupted"]
     )

@@ -179,6 +179,7 @@ class TestCompare:
         assert 0 < found["l1_mean"] < 0.5
         assert f"{ready.host} is emulated, so the candidate's latency is not a board's" in found["notes"]
 
+    @pytest.mark.accept
     def test_a_cut_connection_in_the_middle(self, there: Board, colour_models: Path, photos_20: Path) -> None:
         model = Model(colour_models / "colours_int8.tflite")
 

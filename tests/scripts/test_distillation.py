@@ -25,6 +25,7 @@ from edgeq.networks.mobilenet_v2 import mobilenet_v2  # noqa: E402
 SIDE = 64
 
 
+@pytest.mark.accept
 def test_the_teacher_computes_what_imagenets_weights_do(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with the statistics of a batch, which batch normalization folded into convolutions would not survive."""
     original = keras.applications.MobileNetV2

@@ -30,6 +30,7 @@ def test_ten_thousand_pictures(colour_models: Path) -> None:
     assert said.endswith("0 problems\n")
 
 
+@pytest.mark.accept
 @pytest.mark.slow
 def test_kills() -> None:
     pytest.importorskip("tensorflow")

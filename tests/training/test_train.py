@@ -345,6 +345,7 @@ def without_seconds(epoch: Epoch) -> Epoch:
 
 
 class TestProcess:
+    @pytest.mark.accept
     def test_the_session_and_the_seeds_stay_as_they_are(self, photos: Path, tmp_path: Path) -> None:
         plan = TrainingPlan(V2, weights="bundled", epochs=1, views=1)
         trained = train(photos, tmp_path / "m.keras", plan)
