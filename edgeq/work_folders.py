@@ -20,8 +20,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-__all__ = ["Move", "commit", "is_in_work_folder", "remove_leftovers", "revoke", "work_folder"]
+from edgeq.errors import InputError
+
+__all__ = ["Move", "commit", "is_in_work_folder", "lock_folder", "remove_leftovers", "revoke", "work_folder"]
 
 _WORK = ".edgeq-"  # prefix of the work folders
 _NEW, _READY, _OLD = "new", "ready", "old"
@@ -217,3 +220,34 @@ def _alone_in(folder: Path) -> Iterator[bool]:
                 except BlockingIOError:
                     time.sleep(_PAUSE_S)
         yield alone
+
+
+def lock_folder(folder: Path, name: str, busy: str) -> IO[str]:
+    """Lock a folder, which is created if needed, against other processes until the lock file is closed.
+
+    If the file system does not support locks, nothing is locked.
+
+    Args:
+        folder: the folder.
+        name: name of the lock file in it.
+        busy: what to say if another process has locked it.
+
+    Returns:
+        The open lock file.
+
+    Raises:
+        InputError: another process has locked it, or it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / name).open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write ({error.strerror})") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise InputError(f"{folder}: {busy}") from None
+    except OSError:  # the file system does not support locks
+        pass
+    return lock

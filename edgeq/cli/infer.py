@@ -10,14 +10,21 @@ from typing import Any
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import make_overrides, model_options, on_option, runtime_option, task_option, trust_option
+from edgeq.cli.options import (
+    kernels_option,
+    make_overrides,
+    model_options,
+    on_option,
+    runtime_option,
+    task_option,
+    trust_option,
+)
 from edgeq.cli.output import complain, refuse_given
 from edgeq.errors import EXIT_ERROR
 from edgeq.images import expand, is_array_file, skipped_note
 from edgeq.inference import classify_all
 from edgeq.progress import no_progress
 from edgeq.report.predictions import prediction_lines
-from edgeq.runtime import KERNELS
 from edgeq.tflite.task import TENSORS, read_task
 
 __all__ = ["command"]
@@ -42,15 +49,7 @@ __all__ = ["command"]
     show_default="the number of cores, at most 4",
     help="Number of threads. Many files are classified that many at a time, few files one after the other.",
 )
-@option(
-    "Runtime",
-    "--kernels",
-    type=click.Choice(KERNELS),
-    default="default",
-    metavar="NAME",
-    help="default (XNNPACK, if the runtime uses it), built-in (the runtime's own kernels), or reference (slow; integer "
-    "outputs are bit-identical on every machine).",
-)
+@kernels_option
 @on_option
 @option(
     "Device",

@@ -10,7 +10,7 @@ import click
 
 from edgeq.cli.help import option, together
 from edgeq.preprocessing import parse_normalization
-from edgeq.runtime import RUNTIMES
+from edgeq.runtime import KERNELS, RUNTIMES
 from edgeq.runtime.admission import trusting
 from edgeq.tflite.metadata import Overrides, read_labels
 from edgeq.tflite.task import TASKS
@@ -21,6 +21,7 @@ __all__ = [
     "channels_option",
     "crop_option",
     "json_option",
+    "kernels_option",
     "labels_option",
     "make_overrides",
     "model_options",
@@ -119,6 +120,15 @@ task_option = option(
     type=click.Choice(TASKS),
     show_default="that of the model; tensors for .npz files",
     help="What the model's outputs are: the classes of an image, or plain tensors, which edgeq does not interpret.",
+)
+kernels_option = option(
+    "Runtime",
+    "--kernels",
+    type=click.Choice(KERNELS),
+    default=KERNELS[0],
+    metavar="NAME",
+    help="default (XNNPACK, if the runtime uses it), built-in (the runtime's own kernels), or reference (slow; integer "
+    "outputs are bit-identical on every machine).",
 )
 trust_option = option(
     "Input",

@@ -14,8 +14,9 @@ import click
 from edgeq.cli.architecture import AUTO
 from edgeq.cli.help import Command, option
 from edgeq.cli.options import FiniteRange, on_option, seed_option
-from edgeq.cli.output import given_options, refuse_given
+from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
+from edgeq.cli.training import FOR_FINE_TUNING, LARGEST_SEED, check_combination, schedule_options
 from edgeq.cli.values import Bytes, Duration, ListOf, Size
 from edgeq.conversion.formats import FORMATS
 from edgeq.networks import FAMILIES, OUTPUT_STRIDES
@@ -29,10 +30,8 @@ __all__ = ["command"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_LARGEST_SEED = 2**31 - 1  # TensorFlow's seeds are int32
 _PAGE = "sweep.html"
-_FOR_FINE_TUNING = ("fine_tune_epochs", "fine_tune_rate")
-_FOR_TRANSFER = ("fine_tune", "views", *_FOR_FINE_TUNING)
+_FOR_TRANSFER = ("fine_tune", "views", *FOR_FINE_TUNING)
 _OF_PLAN = ("epochs", "batch", "learning_rate", "patience", "flips", "validation_share", *_FOR_TRANSFER)
 
 
@@ -131,31 +130,8 @@ def _list(group: str, name: str, parameter: str, item: click.ParamType[Any], **s
     help="Number of epochs of a whole training.",
 )
 @option("Training", "--fine-tune-epochs", type=click.IntRange(1), default=10, help="The same for --fine-tune.")
-@option(
-    "Training",
-    "--patience",
-    type=click.IntRange(1),
-    show_default="10; from scratch: never stop early",
-    help="Stop after N epochs without an improvement.",
-)
-@option("Training", "--batch", type=click.IntRange(1), show_default="32, or 64 from scratch", help="Batch size.")
-@option(
-    "Training",
-    "--learning-rate",
-    type=FiniteRange(0, min_open=True),
-    metavar="RATE",
-    show_default="0.001, or 0.002 from scratch",
-    help="Peak learning rate.",
-)
-@option(
-    "Training",
-    "--fine-tune-rate",
-    type=FiniteRange(0, min_open=True),
-    default=2e-4,
-    metavar="RATE",
-    help="Peak learning rate with --fine-tune.",
-)
-@seed_option("Training", "the split, the weights, the augmentation and the calibration", _LARGEST_SEED)
+@schedule_options
+@seed_option("Training", "the split, the weights, the augmentation and the calibration", LARGEST_SEED)
 @option(
     "Training",
     "--resume",
@@ -285,10 +261,7 @@ def _training(from_scratch: bool, weights: str | None, options: dict[str, Any]) 
         refuse_given(("from_scratch", *_OF_PLAN), "only for training, not with --weights imagenet")
         return None
     refuse_given(("calibration",), "only with --weights imagenet; trained networks are calibrated on training photos")
-    if from_scratch and (given := given_options(_FOR_TRANSFER)):
-        raise click.UsageError(f"--from-scratch trains all layers from random weights; omit {given}")
-    if not options["fine_tune"]:
-        refuse_given(_FOR_FINE_TUNING, "only with --fine-tune")
+    check_combination(from_scratch, options["fine_tune"], _FOR_TRANSFER)
     chosen = {name: options[name] for name in _OF_PLAN if options[name] is not None}
     return (TrainingPlan.from_scratch if from_scratch else TrainingPlan)(**chosen)
 

@@ -11,9 +11,9 @@ import click
 from edgeq.cli.architecture import architecture_options, chosen_architecture, res_option
 from edgeq.cli.help import Command, option
 from edgeq.cli.options import FiniteRange, seed_option, verbose_option
-from edgeq.cli.output import given_options, refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.cli.temporary import own_temporary_folder
+from edgeq.cli.training import FOR_FINE_TUNING, LARGEST_SEED, check_combination, schedule_options
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.quiet import quiet
 from edgeq.report.files import skipped_lines
@@ -22,9 +22,7 @@ from edgeq.training import Epoch, Trained, TrainingPlan, can_resume, train
 
 __all__ = ["command"]
 
-_LARGEST_SEED = 2**31 - 1  # TensorFlow's seeds are int32
-_FOR_FINE_TUNING = ("fine_tune_epochs", "fine_tune_rate")
-_FOR_TRANSFER = ("weights", "views", "fine_tune", *_FOR_FINE_TUNING)
+_FOR_TRANSFER = ("weights", "views", "fine_tune", *FOR_FINE_TUNING)
 
 
 @click.command("train", cls=Command)
@@ -68,37 +66,8 @@ _FOR_TRANSFER = ("weights", "views", "fine_tune", *_FOR_FINE_TUNING)
     default=10,
     help="Maximum number of epochs with --fine-tune.",
 )
-@option(
-    "Training",
-    "--patience",
-    type=click.IntRange(1),
-    show_default="10; from scratch: never stop early",
-    help="Stop after N epochs without an improvement.",
-)
-@option(
-    "Training",
-    "--batch",
-    type=click.IntRange(1),
-    show_default="32, or 64 from scratch",
-    help="Batch size.",
-)
-@option(
-    "Training",
-    "--learning-rate",
-    type=FiniteRange(0, min_open=True),
-    metavar="RATE",
-    show_default="0.001, or 0.002 from scratch",
-    help="Peak learning rate. The rate rises to this value and then falls to 0.",
-)
-@option(
-    "Training",
-    "--fine-tune-rate",
-    type=FiniteRange(0, min_open=True),
-    default=2e-4,
-    metavar="RATE",
-    help="Peak learning rate with --fine-tune.",
-)
-@seed_option("Training", "the split, the weights and the augmentation", _LARGEST_SEED)
+@schedule_options
+@seed_option("Training", "the split, the weights and the augmentation", LARGEST_SEED)
 @option(
     "Training",
     "--resume",
@@ -180,10 +149,7 @@ def command(
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches are not needed
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    if from_scratch and (given := given_options(_FOR_TRANSFER)):
-        raise click.UsageError(f"--from-scratch trains all layers from random weights; omit {given}")
-    if not settings["fine_tune"]:
-        refuse_given(_FOR_FINE_TUNING, "only with --fine-tune")
+    check_combination(from_scratch, settings["fine_tune"], _FOR_TRANSFER)
     if weights == "none":
         raise click.UsageError("--weights none: transfer learning needs trained weights; use --from-scratch")
     plan = (TrainingPlan.from_scratch if from_scratch else TrainingPlan)(

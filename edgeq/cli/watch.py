@@ -11,10 +11,9 @@ from typing import Any
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import FiniteRange, make_overrides, model_options, runtime_option
+from edgeq.cli.options import FiniteRange, kernels_option, make_overrides, model_options, runtime_option, trust_option
 from edgeq.cli.values import Size
 from edgeq.report.watching import event_line, live_line
-from edgeq.runtime import KERNELS
 from edgeq.watching import Interruption, Observed, watch
 
 __all__ = ["command"]
@@ -25,6 +24,7 @@ _CLEAR = "\r\x1b[K"
 @click.command("watch", cls=Command)
 @click.argument("source")
 @option("Input", "--model", "-m", "model_path", required=True, metavar="FILE", help="The .tflite model.")
+@trust_option
 @option(
     "Camera", "--size", type=Size(), default="640x480", metavar="WxH", help="Size of the frames to ask a camera for."
 )
@@ -46,7 +46,7 @@ _CLEAR = "\r\x1b[K"
     show_default="the number of cores, at most 4",
     help="Number of threads of the interpreter.",
 )
-@option("Runtime", "--kernels", type=click.Choice(KERNELS), default=KERNELS[0], help="Kernels to run the model on.")
+@kernels_option
 @model_options
 def command(
     source: str,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeq.memory import available_bytes
 from edgeq.runtime import available_cores, installed_runtimes, runtime_version
 
 __all__ = ["Machine", "read_machine", "read_temperature_c"]
@@ -90,7 +91,7 @@ def read_machine() -> Machine:
         cores=available_cores(),
         features=_features((cpu.get("Features") or cpu.get("flags") or "").split()),
         memory_bytes=_kilobytes(memory.get("MemTotal")),
-        available_bytes=_kilobytes(memory.get("MemAvailable")),
+        available_bytes=available_bytes(),
         governor=_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         frequency_mhz=int(frequency) // 1000 if frequency and frequency.isdigit() else None,
         temperature_c=read_temperature_c(),

@@ -5,16 +5,13 @@ Uses only the standard library, because the agent on a device also starts its wo
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeq.errors import EdgeqError, WorkerDiedError, how_it_ended
 from edgeq.execution.frames import read_frame, write_frame
+from edgeq.python_process import start_python
 
 __all__ = ["Closing", "WorkerProcess"]
 
@@ -51,20 +48,7 @@ class WorkerProcess(Closing):
             paths: folders to import edgeq and its dependencies from; by default the folder of this edgeq.
         """
         self._name, self._lock = name, threading.Lock()
-        search = [*(paths or [str(Path(__file__).parents[2])]), os.environ.get("PYTHONPATH", "")]
-        variables = {
-            "PYTHONPATH": os.pathsep.join(filter(None, search)),
-            "PYTHONSAFEPATH": "1",  # do not import modules from the current folder, such as a user's json.py
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgeq.execution.worker"],
-            env={**os.environ, **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._process = start_python("edgeq.execution.worker", paths)
 
     @property
     def alive(self) -> bool:

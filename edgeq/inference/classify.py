@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from edgeq.preprocessing import Preprocessing
     from edgeq.runtime import Model
 
-__all__ = ["classify", "classify_all"]
+__all__ = ["Loading", "classify", "classify_all", "load_model"]
 
 MOST_THREADS = 4  # the cores of a Raspberry Pi; a small network gains nothing from more
 _PATIENCE_S = 1.0  # limits the wait for a background thread, because standard input may never end
 
 
-class _Loading(NamedTuple):
+class Loading(NamedTuple):
     """The options for loading a model; see `classify`."""
 
     runtime: str | None = None
@@ -72,7 +72,7 @@ def classify(
         InputError: the options do not fit the file, or options for loading are given with a loaded model.
         RuntimeUnavailableError: the requested runtime, or every runtime, is missing or unusable.
     """
-    results = _classify_each(iter([image]), model, top, _Loading(runtime, threads, kernels, overrides))
+    results = _classify_each(iter([image]), model, top, Loading(runtime, threads, kernels, overrides))
     result = next(results)
     results.close()
     if result.error is not None:
@@ -132,18 +132,18 @@ def classify_all(
         from edgeq.inference.on_devices import classify_on  # imported here: only devices need SSH
 
         hosts = [on] if isinstance(on, str) else on
-        loaded = _load(model, _Loading(overrides=overrides))
+        loaded = load_model(model, Loading(overrides=overrides))
         there = (runtime, threads or MOST_THREADS, kernels)
         yield from classify_on(hosts, list(sources), loaded, top, *there, send_images, progress)
         return
-    loading = _Loading(runtime, threads, kernels, overrides)
+    loading = Loading(runtime, threads, kernels, overrides)
     known = _known_files(images)
     copies = min(threads or default_threads(), len(known))
     if len(known) >= FEWEST_IMAGES and copies > 1 and isinstance(model, str | Path):
         metadata, one_thread = read_metadata(model) if Path(model).is_file() else None, loading._replace(threads=1)
         copies = copies_that_fit(model, copies) if metadata else 1
         if copies > 1:
-            yield from classify_in_parallel(known, copies, lambda: _load(model, one_thread, metadata), top)
+            yield from classify_in_parallel(known, copies, lambda: load_model(model, one_thread, metadata), top)
             return
     yield from _classify_each(sources, model, top, loading)
 
@@ -174,19 +174,19 @@ def _sources(images: Iterable[Source]) -> Iterator[Source]:
 
 
 def _classify_each(
-    sources: Iterator[Source], model: str | Path | Model, top: int, loading: _Loading
+    sources: Iterator[Source], model: str | Path | Model, top: int, loading: Loading
 ) -> Generator[Classification, None, None]:
     """Classify images on this host. The first one is decoded while the model loads, if the file has preprocessing."""
     metadata = read_metadata(model) if isinstance(model, str | Path) and Path(model).is_file() else None
     spec = metadata.preprocessing if metadata else None
     if spec is None:
-        model = _load(model, loading, metadata)
+        model = load_model(model, loading, metadata)
         spec = model.preprocessing
     elif loading.overrides is not None:
         spec = loading.overrides.applied(spec)
     ahead = _Ahead(sources, spec)
     if isinstance(model, str | Path):
-        model = _load(model, loading, metadata)
+        model = load_model(model, loading, metadata)
     try:
         while ahead.wait():
             current, ahead = ahead, _Ahead(sources, spec)
@@ -251,10 +251,10 @@ def _read_stdin() -> BytesIO:
     return content
 
 
-def _load(model: str | Path | Model, loading: _Loading, metadata: ModelMetadata | None = None) -> Model:
+def load_model(model: str | Path | Model, loading: Loading, metadata: ModelMetadata | None = None) -> Model:
     """Return the model, loaded with these options if it is a file."""
     if not isinstance(model, str | Path):
-        if loading != _Loading():
+        if loading != Loading():
             raise InputError(
                 f"{model.path}: is loaded already; give Model() its runtime, threads, kernels and overrides"
             )

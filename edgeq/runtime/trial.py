@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ModelError, how_it_ended
+from edgeq.python_process import start_python
 from edgeq.tflite.checking import Facts
 
 __all__ = ["try_model"]
 
-_ROOT = str(Path(__file__).parents[2])
 _lock = threading.Lock()
 _servers: dict[tuple[int, str], subprocess.Popen[bytes]] = {}  # by this process's ID, which a fork changes
 
@@ -96,21 +95,9 @@ def _ask(runtime: str, request: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _start(path: str) -> subprocess.Popen[bytes]:
-    variables = {
-        "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH", "")))),
-        "PYTHONSAFEPATH": "1",  # do not import modules from the current folder, such as a user's json.py
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "OPENBLAS_NUM_THREADS": "1",  # NumPy's threads would reserve memory
-    }
     try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "edgeq.runtime.trial_process"],
-            env={**os.environ, **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        # NumPy's threads would reserve memory.
+        return start_python("edgeq.runtime.trial_process", OPENBLAS_NUM_THREADS="1")
     except OSError as error:
         raise ModelError(
             f"{path}: the process for its first trial cannot be started ({error.strerror}); use --trust to do without"

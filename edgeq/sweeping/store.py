@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgeq.errors import InputError
 from edgeq.files import replacing, write_text
 from edgeq.sweeping.result import SweepCell
 from edgeq.training import Epoch, History, epochs_so_far
-from edgeq.work_folders import remove_leftovers
+from edgeq.work_folders import lock_folder, remove_leftovers
 
 __all__ = ["LISTS", "Store"]
 
@@ -40,8 +39,8 @@ class Store:
         folder: path of the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, lock_file: IO[str]) -> None:
+        self.folder, self._lock_file = folder, lock_file
 
     @classmethod
     def enter(cls, folder: Path, settings: dict[str, Any], resume: bool) -> Store:
@@ -56,8 +55,8 @@ class Store:
             InputError: `resume` is false, but the folder is not empty; `resume` is true, but the folder holds no sweep,
                 or one with other settings; another sweep is running there; or the folder cannot be written to.
         """
-        store = cls(folder)
-        store._lock()
+        busy = "another sweep is running there; wait, or choose another --out"
+        store = cls(folder, lock_folder(folder, _LOCK, busy))
         cls.check(folder, resume)
         if resume:
             remove_leftovers(folder)
@@ -161,20 +160,6 @@ class Store:
         except OSError as error:
             raise InputError(f"{folder}: cannot write ({error.strerror})") from None
         return folder
-
-    def _lock(self) -> None:
-        """Lock the folder against other sweeps until this process ends or closes the lock file."""
-        self._made(self.folder)
-        try:
-            self._lock_file = (self.folder / _LOCK).open("w")
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot write ({error.strerror})") from None
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{self.folder}: another sweep is running there; wait, or choose another --out") from None
-        except OSError:  # the file system does not support locks
-            pass
 
     def _compare(self, settings: dict[str, Any]) -> None:
         """Raise an `InputError` that names the settings that changed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from edgeq.files import write_text
 from edgeq.progress import Progress
 from edgeq.training.history import Epoch, History
 from edgeq.training.phases import Examples, Phase, Validate
-from edgeq.work_folders import remove_leftovers
+from edgeq.work_folders import lock_folder, remove_leftovers
 
 __all__ = ["RunDirectory", "can_resume", "epochs_so_far"]
 
@@ -167,19 +166,8 @@ class RunDirectory:
         Raises:
             InputError: another training is running there, or the folder cannot be created.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock_file = (self.folder / _LOCK).open("w")
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot write ({error.strerror})") from None
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{self.folder}: another training is running there; wait until it has finished, or choose another --out"
-            ) from None
-        except OSError:  # the file system does not support locks
-            pass
+        busy = "another training is running there; wait until it has finished, or choose another --out"
+        self._lock_file = lock_folder(self.folder, _LOCK, busy)
 
     def _holds_work(self) -> bool:
         """Return whether at least one epoch, or one pass of the frozen layers, is complete."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from edgeq.classification import Prediction
+from edgeq.images import Source as Image
 
 __all__ = ["Interruption", "Observed"]
 
@@ -30,6 +31,8 @@ class Observed:
         damaged: number of frames so far that could not be decoded.
         interruptions: how often the source failed so far.
         temperature_c: the processor's temperature in degrees Celsius, or None.
+        image: the frame as the source gave it: bytes of a JPEG, a photo's path, or a uint8 array, (height, width, 3)
+            RGB. See `edgeq.watching.picture.jpeg_bytes`. Not part of the JSON.
     """
 
     time: float
@@ -45,10 +48,13 @@ class Observed:
     damaged: int
     interruptions: int
     temperature_c: float | None
+    image: Image = field(default=b"", repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the attributes as plain JSON data."""
-        return {"event": "label" if self.changed else "frame"} | asdict(self)
+        """Return the attributes, except the image, as plain JSON data."""
+        content = asdict(replace(self, image=b""))  # `asdict` would copy the image
+        del content["image"]
+        return {"event": "label" if self.changed else "frame"} | content
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
@@ -112,8 +112,6 @@ class _LastLine:
     """Reads what a program prints, in the background, and keeps the last line: the pipe must not fill up."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        from threading import Thread
-
         self._line = ""
         self._thread = Thread(target=self._run, args=(stream,), daemon=True)
         self._thread.start()

@@ -11,10 +11,10 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from edgeq.classification import top_predictions
-from edgeq.errors import ImageError, InputError
+from edgeq.errors import ImageError
 from edgeq.execution.machine import read_temperature_c
 from edgeq.images import Source as Image
-from edgeq.inference.classify import MOST_THREADS
+from edgeq.inference.classify import Loading, load_model
 from edgeq.watching.newest import Newest
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.smoothing import Smoother
@@ -75,22 +75,11 @@ def watch(
     """
     smoother = Smoother(window, threshold, hysteresis)
     opened = open_source(source, size, rate) if isinstance(source, str) else source
-    pipeline = _Pipeline(opened, _loaded(model, **loading))
+    pipeline = _Pipeline(opened, load_model(model, Loading(**loading)))
     try:
         yield from _results(pipeline, smoother, top)
     finally:
         pipeline.close()
-
-
-def _loaded(model: str | Path | Model, threads: int | None = None, **loading: Any) -> Model:
-    """Return the model, loaded with these options if it is a file."""
-    from edgeq.runtime import Model, available_cores
-
-    if isinstance(model, str | Path):
-        return Model(model, threads=threads or min(MOST_THREADS, available_cores()), **loading)
-    if threads or any(loading.values()):
-        raise InputError(f"{model.path}: is loaded already; give Model() its runtime, threads, kernels and overrides")
-    return model
 
 
 @dataclass
@@ -184,7 +173,7 @@ class _Pipeline:
             return False
         decoded = time.perf_counter()
         frame.tensor = self.model.tensor(spec.resample(image))
-        frame.image, frame.damaged = b"", self._damaged  # without the image, its memory is free
+        frame.damaged = self._damaged
         frame.decode_ms, frame.preprocess_ms = 1000 * (decoded - start), 1000 * (time.perf_counter() - decoded)
         return True
 
@@ -229,6 +218,7 @@ def _results(pipeline: _Pipeline, smoother: Smoother, top: int) -> Generator[Obs
             damaged=frame.damaged,
             interruptions=interruptions,
             temperature_c=temperature_c,
+            image=frame.image,
         )
         before = smoother.present
 

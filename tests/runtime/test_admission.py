@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from conftest import ROOT, Finished
 import edgeq as package
 from edgeq.errors import ModelError
 from edgeq.execution.backend import WorkerBackend
+from edgeq.python_process import start_python
 from edgeq.runtime import Model, TensorModel, installed_runtimes, trial
 from edgeq.runtime.admission import admit, check_unchanged, trusting
 from edgeq.tflite.checking import check_file
@@ -128,8 +130,7 @@ class TestTrials:
 
     def test_a_process_without_the_runtime(self, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "ai_edge_litert.py").write_text("raise ImportError('broken')")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        monkeypatch.setattr(trial, "_ROOT", f"{tmp_path}{os.pathsep}{ROOT}")
+        monkeypatch.setattr(trial, "start_python", partial(start_python, paths=[str(tmp_path), str(ROOT)]))
         monkeypatch.setattr(trial, "_servers", {})
         with pytest.raises(ModelError, match="ai-edge-litert cannot be imported"):
             admit(model, "ai-edge-litert")

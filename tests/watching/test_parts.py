@@ -1,14 +1,18 @@
-"""The parts of watching: handing over the newest item, and smoothing labels."""
+"""The parts of watching: handing over the newest item, smoothing labels, and frames as JPEGs."""
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from edgeq.errors import InputError
+from edgeq.errors import ImageError, InputError
 from edgeq.watching.newest import Newest
+from edgeq.watching.picture import jpeg_bytes
 from edgeq.watching.smoothing import Smoother
 
 
@@ -93,3 +97,23 @@ class TestSmoother:
     def test_values_out_of_range(self, options: dict[str, float], message: str) -> None:
         with pytest.raises(InputError, match=message):
             Smoother(**options)  # type: ignore[arg-type]
+
+
+class TestPicture:
+    def test_jpegs_stay_as_they_are_and_others_are_encoded(self, tmp_path: Path) -> None:
+        pixels = np.full((40, 60, 3), (200, 30, 30), np.uint8)
+        jpeg = jpeg_bytes(pixels)
+        with Image.open(BytesIO(jpeg)) as image:
+            assert (image.format, image.size) == ("JPEG", (60, 40))
+            assert np.abs(np.asarray(image, np.int16) - pixels).max() < 5
+        assert jpeg_bytes(jpeg) is jpeg
+        (tmp_path / "a.jpg").write_bytes(jpeg)
+        assert jpeg_bytes(tmp_path / "a.jpg") == jpeg
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        assert jpeg_bytes(tmp_path / "a.png") == jpeg
+
+    def test_what_cannot_be_read(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="gone"):
+            jpeg_bytes(tmp_path / "gone.jpg")
+        with pytest.raises(ImageError):
+            jpeg_bytes(b"nothing")
