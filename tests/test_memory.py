@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from edgeq.errors import ImageError, ModelError
 from edgeq.images import decode
 from edgeq.inference import classify_all
 from edgeq.inference.in_parallel import copies_that_fit
+from edgeq.inspection import inspect
 from edgeq.memory import available_bytes
 from edgeq.runtime import Model
+from edgeq.runtime.admission import require_memory
+from edgeq.tflite.known import known_files
 
 MOST_BYTES = 64e6
 PEAK = """
@@ -58,11 +62,21 @@ def test_64_mb_above_the_libraries_are_enough(mobilenet_models: Path, photos: Pa
 
 
 def test_a_model_that_does_not_fit_is_reported_before_it_is_loaded(
-    colour_models: Path, monkeypatch: pytest.MonkeyPatch
+    mobilenet_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeq.memory.available_bytes", lambda: 1000)
-    with pytest.raises(ModelError, match=r"int8.tflite: needs more than 0 MB of memory, and 0 MB are"):
-        Model(colour_models / "colours_int8.tflite")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    known_files.cache_clear()
+    model = mobilenet_models / "mobilenet_v2_0.35_96_fp32.tflite"
+    enough = model.stat().st_size + inspect(model).peak_activation_bytes
+    for room in (enough, 2 * enough, 2 * enough, enough):
+        monkeypatch.setattr("edgeq.runtime.admission.available_bytes", partial(int, room))
+        require_memory(model)
+    monkeypatch.setattr("edgeq.runtime.admission.available_bytes", lambda: enough - 1)
+    with pytest.raises(
+        ModelError, match=rf"fp32.tflite: needs at least {enough / 1e6:.0f} MB of memory, and \d MB are"
+    ):
+        Model(model)
+    known_files.cache_clear()
 
 
 def test_an_image_that_does_not_fit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

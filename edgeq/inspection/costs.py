@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edgeq.tflite.graph import ABSENT, Graph, Operator
+from edgeq.tflite.liveness import peak_bytes
 
 __all__ = ["multiply_adds", "parameters", "peak_activation_bytes"]
 
@@ -36,24 +37,14 @@ def parameters(graph: Graph, operators: Iterable[Operator]) -> int:
 
 
 def peak_activation_bytes(graph: Graph) -> int:
-    """Compute the largest total size of the activations that are alive at the same time, in bytes.
-
-    An activation is alive from the operator that computes it to the last operator that reads it. The model's inputs are
-    alive from the start, its outputs until the end. A runtime needs at least this much memory, unless it computes in
-    place, plus memory for alignment and scratch buffers.
-    """
-    end = len(graph.operators)
-    born = dict.fromkeys(graph.inputs, 0)
-    born |= {index: operator.index for index, operator in graph.producers.items()}
-    last = {index: max(o.index for o in readers) for index, readers in graph.consumers.items()}
-    last |= dict.fromkeys(graph.outputs, end)
-    alive = np.zeros(end + 1, np.int64)
-    for index, start in born.items():
-        tensor = graph.tensors[index]
-        if tensor.data is None and tensor.quantization.dtype != "void":
-            size = math.prod(tensor.shape) * np.dtype(tensor.quantization.dtype).itemsize
-            alive[start : last.get(index, start) + 1] += size
-    return int(alive.max())
+    """Compute the largest total size of the activations that are alive at the same time, see `peak_bytes`."""
+    sizes = {
+        index: math.prod(tensor.shape) * np.dtype(tensor.quantization.dtype).itemsize
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.data is None and tensor.quantization.dtype != "void"
+    }
+    steps = [(operator.inputs, operator.outputs) for operator in graph.operators]
+    return peak_bytes(sizes, steps, graph.inputs, graph.outputs)
 
 
 def _is_parameter(graph: Graph, index: int) -> bool:

@@ -16,12 +16,14 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from edgeq.errors import ModelError
+from edgeq.memory import available_bytes
 from edgeq.tflite.checking import Facts, check_file, facts_of, identity_of
 from edgeq.tflite.known import Identity, known_files
 
-__all__ = ["admit", "check_unchanged", "is_trusting", "remember_written", "trusting"]
+__all__ = ["admit", "check_unchanged", "is_trusting", "remember_written", "require_memory", "trusting"]
 
 _TRIAL = "trial 1"
+_FITS = "activations 1"  # with a number of bytes that is enough for them
 _WRITTEN = "written 1"  # by edgeq, which verified it
 _EDGE_TPU = "edgetpu-custom-op"
 
@@ -87,6 +89,32 @@ def admit(path: str | Path, runtime: str, threads: int = 1, kernels: str = "defa
         known.add(trial, digest)
     known.add(trial, identity)
     return identity
+
+
+def require_memory(path: str | Path) -> None:
+    """Check that the weights and activations of a model fit into the memory that is available.
+
+    The system would otherwise end the process, or another one, while the model is loaded. The activations are computed
+    from the file's tables, which takes 10 ms, and for how much memory they were small enough is remembered.
+
+    Raises:
+        ModelError: the model does not fit, or see `check_file`.
+    """
+    identity, available = check_file(path), available_bytes()
+    if available is None:
+        return
+    room = (1 << max(0, available - identity.size).bit_length()) >> 1  # a power of two, because each one is remembered
+    fits = f"{_FITS} {room}"
+    if known_files().has(fits, identity):
+        return
+    activations = facts_of(path, identity).peak_activation_bytes
+    if identity.size + activations > available:
+        raise ModelError(
+            f"{path}: needs at least {(identity.size + activations) / 1e6:.0f} MB of memory, and "
+            f"{available / 1e6:.0f} MB are available"
+        )
+    if activations <= room:
+        known_files().add(fits, identity)
 
 
 def check_unchanged(path: str | Path, identity: Identity) -> None:

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import InputError, ModelError, RuntimeUnavailableError, one_line
-from edgeq.memory import require_memory_for
 from edgeq.quiet import quiet
-from edgeq.runtime.admission import admit, check_unchanged
-from edgeq.tflite.checking import check_file
+from edgeq.runtime.admission import admit, check_unchanged, require_memory
 
 __all__ = [
     "KERNELS",
@@ -136,8 +134,7 @@ def make_interpreter(
     """
     if kernels not in KERNELS:
         raise InputError(f"kernels {kernels!r}: must be one of {', '.join(KERNELS)}")
-    check_file(path)
-    require_memory_for(path)
+    require_memory(path)
     name = choose_runtime(runtime)
     identity = admit(path, name, threads, kernels, trust)
     interpreter = load_model(path, name, threads, kernels)

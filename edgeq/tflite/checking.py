@@ -30,11 +30,13 @@ class Facts:
         custom_operators: index and name of the first operator of each custom type.
         multiply_adds: of one run, from the shapes in the file.
         activation_bytes: size of all activations.
+        peak_activation_bytes: the most of them that are alive at the same time.
     """
 
     custom_operators: tuple[tuple[int, str], ...]
     multiply_adds: int
     activation_bytes: int
+    peak_activation_bytes: int
 
 
 def check_file(path: str | Path) -> Identity:

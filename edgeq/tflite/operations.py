@@ -7,6 +7,7 @@ import struct
 
 from edgeq.tflite import schema
 from edgeq.tflite.flexbuffer import read_numbers
+from edgeq.tflite.liveness import peak_bytes
 from edgeq.tflite.operators import ARITIES, OPERATORS, OPTIONAL_INPUTS, OPTIONS
 from edgeq.tflite.structure import MOST_ELEMENTS, Operation, Part, Problem, Structure, TensorFacts, in_range
 
@@ -66,11 +67,19 @@ def custom_operators(structure: Structure) -> tuple[tuple[int, str], ...]:
     return tuple((index, name) for name, index in found.items())
 
 
-def work_of(structure: Structure) -> tuple[int, int]:
-    """Return how much one run costs, from the shapes in the file: multiply-adds, and bytes of all activations."""
-    work = memory = 0
+def work_of(structure: Structure) -> tuple[int, int, int]:
+    """Return how much one run costs, from the shapes in the file.
+
+    Returns:
+        Multiply-adds, bytes of all activations, and the most bytes of activations that are alive at the same time in
+        one of the subgraphs.
+    """
+    work = memory = peak = 0
     for part in structure.parts:
-        memory += sum(tensor.size_bytes for tensor in part.tensors if tensor.data is None)
+        sizes = {index: tensor.size_bytes for index, tensor in enumerate(part.tensors) if tensor.data is None}
+        memory += sum(sizes.values())
+        steps = [(operation.inputs, operation.outputs) for operation in part.operations]
+        peak = max(peak, peak_bytes(sizes, steps, part.inputs, part.outputs))
         for operation in part.operations:
             number, _ = structure.codes[operation.code]
             made = max((part.tensors[index].elements for index in operation.outputs), default=0)
@@ -80,7 +89,7 @@ def work_of(structure: Structure) -> tuple[int, int]:
                 # Weights of one output value: without the output channels, which DEPTHWISE_CONV_2D has last.
                 made *= math.prod(weights[:-1] if OPERATORS[number] == "DEPTHWISE_CONV_2D" else weights[1:])
             work += made
-    return work, memory
+    return work, memory, peak
 
 
 class _Checker:

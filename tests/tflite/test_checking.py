@@ -264,12 +264,13 @@ class TestRealModels:
             assert facts.activation_bytes > 1000
             assert not facts.custom_operators
 
-    def test_multiply_adds_are_those_of_inspect(self, mobilenet_models: Path) -> None:
+    def test_the_costs_are_those_of_inspect(self, mobilenet_models: Path) -> None:
         from edgeq.inspection import inspect
 
         path = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
-        counted = inspect(path).multiply_adds
-        assert counted <= check_content(path.read_bytes(), path).multiply_adds < 1.2 * counted
+        inspected, facts = inspect(path), check_content(path.read_bytes(), path)
+        assert inspected.multiply_adds <= facts.multiply_adds < 1.2 * inspected.multiply_adds
+        assert facts.peak_activation_bytes == inspected.peak_activation_bytes < facts.activation_bytes / 3
 
 
 class TestFiles:
