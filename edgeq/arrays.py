@@ -1,12 +1,13 @@
-"""Large arrays stored in a file and mapped into memory.
+"""Arrays stored in files.
 
-The disk space is reserved when an array is created. With a sparse file, a full disk would end the process at some later
-write, by SIGBUS and without a message.
+Large ones are mapped into memory. Their disk space is reserved when they are created: with a sparse file, a full disk
+would end the process at some later write, by SIGBUS and without a message.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from pathlib import Path
@@ -19,7 +20,17 @@ from edgeq.errors import InputError
 from edgeq.files import NO_ROOM, temporary_folder
 from edgeq.work_folders import is_in_work_folder
 
-__all__ = ["mapped_array", "temporary_array"]
+__all__ = ["mapped_array", "npz_bytes", "temporary_array"]
+
+
+def npz_bytes(*arrays: npt.ArrayLike, **named: npt.ArrayLike) -> memoryview:
+    """Return the content of a .npz file of arrays, see `numpy.savez`.
+
+    Writing them to a file directly leaves a traceback of `zipfile` on standard error if the disk is full.
+    """
+    content = io.BytesIO()
+    np.savez(content, *arrays, **named)
+    return content.getbuffer()
 
 
 def mapped_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:

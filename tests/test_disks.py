@@ -136,3 +136,24 @@ def test_two_runs_into_one_folder_at_once(blocks: IntegerPair, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     done = subprocess.run([sys.executable, tmp_path / "bundle" / "run.py", "--self-test"], check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "left"), [("train", 400 << 10), ("convert", 2 << 10)])
+def test_a_full_disk_where_tensorflow_runs(name: str, left: int, full: Path, photos: Path, edgeq: Run) -> None:
+    """No room for the state of a training; none for new models beside old ones."""
+    pytest.importorskip("tensorflow")
+    (full / "models").mkdir()
+    (full / "models" / "m_int8.tflite").write_bytes(b"old")
+    os.truncate(full / "other", (1 << 20) - 16384 - left)
+    small: list[object] = ["--from-scratch", "--epochs", 1, "--network", "mobilenet_v3_small_minimalistic"]
+    options = {
+        "train": ["train", photos, "--res", 32, *small, "--out", full / "my.keras"],
+        "convert": ["convert", "--res", 32, "--int8", "--out", full / "models"],
+    }
+    said = error_of(edgeq(*options[name]))
+    assert str(full) in said
+    assert "No space left on device" in said
+    assert (full / "models" / "m_int8.tflite").read_bytes() == b"old"
+    left_behind = {path.name for path in full.iterdir()} - {"models", "other"}
+    assert left_behind <= {"my.keras.training"}  # from which it goes on when there is room

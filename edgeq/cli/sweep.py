@@ -16,7 +16,13 @@ from edgeq.cli.help import Command, option
 from edgeq.cli.options import FiniteRange, on_option, seed_option
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
-from edgeq.cli.training import FOR_FINE_TUNING, LARGEST_SEED, check_combination, schedule_options
+from edgeq.cli.training import (
+    FOR_FINE_TUNING,
+    LARGEST_SEED,
+    check_combination,
+    say_how_to_continue,
+    schedule_options,
+)
 from edgeq.cli.values import Bytes, Duration, ListOf, Size
 from edgeq.conversion.formats import FORMATS
 from edgeq.networks import FAMILIES, OUTPUT_STRIDES
@@ -250,7 +256,7 @@ def command(
             found = sweep(folder, out, plan, budget_s=budget_s, resume=resume, progress=progress)
     except (KeyboardInterrupt, SystemExit):
         if (Path(out) / "settings.json").is_file():
-            click.echo("The sweep is saved. To continue, run the same command with --resume.", err=True)
+            say_how_to_continue("sweep")
         raise
     _show(found, Path(out))
 

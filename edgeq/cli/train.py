@@ -13,7 +13,13 @@ from edgeq.cli.help import Command, option
 from edgeq.cli.options import FiniteRange, seed_option, verbose_option
 from edgeq.cli.progress import Progress
 from edgeq.cli.temporary import own_temporary_folder
-from edgeq.cli.training import FOR_FINE_TUNING, LARGEST_SEED, check_combination, schedule_options
+from edgeq.cli.training import (
+    FOR_FINE_TUNING,
+    LARGEST_SEED,
+    check_combination,
+    say_how_to_continue,
+    schedule_options,
+)
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.quiet import quiet
 from edgeq.report.files import skipped_lines
@@ -171,7 +177,7 @@ def command(
             )
     except (KeyboardInterrupt, SystemExit):
         if can_resume(out):
-            click.echo("The training is saved. To continue, run the same command with --resume.", err=True)
+            say_how_to_continue("training")
         raise
     _print(trained)
 

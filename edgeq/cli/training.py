@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Collection
 
 import click
@@ -10,7 +12,7 @@ from edgeq.cli.help import option, together
 from edgeq.cli.options import FiniteRange
 from edgeq.cli.output import given_options, refuse_given
 
-__all__ = ["FOR_FINE_TUNING", "LARGEST_SEED", "check_combination", "schedule_options"]
+__all__ = ["FOR_FINE_TUNING", "LARGEST_SEED", "check_combination", "say_how_to_continue", "schedule_options"]
 
 LARGEST_SEED = 2**31 - 1
 """TensorFlow's seeds are int32."""
@@ -62,3 +64,13 @@ def check_combination(from_scratch: bool, fine_tune: int, for_transfer: Collecti
         raise click.UsageError(f"--from-scratch trains all layers from random weights; omit {given}")
     if not fine_tune:
         refuse_given(FOR_FINE_TUNING, "only with --fine-tune")
+
+
+def say_how_to_continue(what: str) -> None:
+    """Print the command that continues the interrupted work of this one.
+
+    Args:
+        what: what is saved, such as "training".
+    """
+    given = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    click.echo(f"The {what} is saved. To continue:\n  {shlex.join(['edgeq', *given, '--resume'])}", err=True)

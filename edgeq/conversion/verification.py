@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.arrays import npz_bytes
 from edgeq.conversion.formats import Format
 from edgeq.errors import ConversionError, EdgeqError, WorkerDiedError
 from edgeq.execution.process import WorkerProcess
@@ -54,10 +55,9 @@ def verify(
             not integer.
     """
     arguments = {"path": str(path), "form": form.name, "io": io, "in_float": sorted(in_float)}
-    content = streams.BytesIO()
-    np.savez(content, **(sample if isinstance(sample, Mapping) else {_PIXELS: sample}))
+    content = npz_bytes(**(sample if isinstance(sample, Mapping) else {_PIXELS: sample}))
     try:
-        worker.ask("call", content.getvalue(), function=f"{__name__}:_check", arguments=arguments)
+        worker.ask("call", bytes(content), function=f"{__name__}:_check", arguments=arguments)
     except EdgeqError as error:
         problem = str(error).replace(str(path), name)
         if isinstance(error, WorkerDiedError) and error.code == -signal.SIGABRT:

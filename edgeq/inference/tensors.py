@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.arrays import npz_bytes
 from edgeq.errors import EdgeqError, InputError
 from edgeq.files import replacing
 from edgeq.inference.classify import MOST_THREADS
@@ -157,5 +158,5 @@ def write_answers(answers: Sequence[TensorAnswer], path: str | Path) -> None:
     if not found:
         raise InputError(f"{path}: not written, because there are no outputs")
     arrays = {name: np.concatenate([o[name] for o in found]).astype(np.float32) for name in found[0]}
-    with replacing([Path(path)]) as (part,), part.open("wb") as file:
-        np.savez(file, **arrays)
+    with replacing([Path(path)]) as (part,):
+        part.write_bytes(npz_bytes(**arrays))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.arrays import npz_bytes
 from edgeq.files import replacing
 from edgeq.training.history import Epoch
 
@@ -166,9 +167,10 @@ class Phase:
     def save(self, path: Path) -> None:
         """Save the state to a file, from which `resume` continues; if interrupted, the old file remains."""
         state = [variable.numpy() for variable in self._state()]
-        with replacing([path]) as (part,), part.open("wb") as file:
-            best = self.best.to_array() if self.best and self._best_number else np.zeros(0)
-            np.savez(file, *state, *self._best_values, best=best, progress=[self.epochs_done, self.seconds])
+        best = self.best.to_array() if self.best and self._best_number else np.zeros(0)
+        content = npz_bytes(*state, *self._best_values, best=best, progress=[self.epochs_done, self.seconds])
+        with replacing([path]) as (part,):
+            part.write_bytes(content)
 
     def resume(self, path: Path) -> None:
         """Restore the state from a file that `save` wrote."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -105,7 +106,7 @@ class TestSuccess:
         if process.returncode == 0:
             pytest.skip("it was faster than the signal")
         assert process.returncode == 130
-        assert "run the same command with --resume" in said
+        assert f"To continue:\n  {shlex.join(['edgeq', *map(str, options), '--resume'])}\n" in said
         assert said.endswith("Interrupted.\n")
         assert "Kept" not in rest
         assert [path.name for path in tmp_path.iterdir()] == ["a.keras.training"]
