@@ -72,6 +72,7 @@ from edgeq.training import train as train
 from edgeq.watching import Interruption as Interruption
 from edgeq.watching import Observed as Observed
 from edgeq.watching import watch as watch
+from edgeq.watching.web import WatchPage as WatchPage
 
 __all__: list[str]
 _HOMES: dict[str, str]

@@ -32,6 +32,11 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 }
 """Environment of a process in which a download fails at once: nothing listens on that port."""
 
+BROWSER_SWITCHES = [
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
@@ -67,6 +72,7 @@ SLOW = (
     "bundling/test_bundle.py",
     "report/test_page.py",
     "report/test_sweep.py",
+    "watching/test_page.py",
     "cli/test_summary.py",
     "runtime/test_model.py",
     "training/test_phases.py",
@@ -212,6 +218,19 @@ def edgeq() -> Iterator[Callable[..., Finished]]:
     yield run
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install 'edgeq[dev]')")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on the PATH")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=program, args=BROWSER_SWITCHES)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -52,6 +52,10 @@ def test_the_wheel_holds_the_package_the_images_the_networks_and_nothing_else(wh
     assert networks == {path.name for end in ("card.json", "weights.h5") for path in (ROOT / "models").glob(f"*.{end}")}
     assert networks
     assert {"edgeq/py.typed", *(f"edgeq/report/page.{end}" for end in ("html.jinja", "css", "js"))} <= set(names)
+    assert {
+        "edgeq/style.css",
+        *(f"edgeq/watching/web/static/{name}" for name in ("index.html", "watch.css", "watch.js")),
+    } <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"edgeq"}
 
 

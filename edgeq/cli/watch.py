@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli.help import Command, option
 from edgeq.cli.options import FiniteRange, kernels_option, make_overrides, model_options, runtime_option, trust_option
 from edgeq.cli.values import Size
+from edgeq.inference.classify import Loading, load_model
 from edgeq.report.watching import event_line, live_line
 from edgeq.watching import Interruption, Observed, watch
+from edgeq.watching.source import FrameSource
+from edgeq.watching.sources import open_source
+from edgeq.watching.tally import Tally
+
+if TYPE_CHECKING:
+    from edgeq.runtime import Model
+    from edgeq.watching.web import WatchPage
 
 __all__ = ["command"]
 
@@ -37,6 +47,13 @@ _CLEAR = "\r\x1b[K"
 @option("Output", "--top", default=5, type=click.IntRange(1), help="Number of classes per frame in the JSON.")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per frame, each on its own line.")
 @option("Output", "--events", is_flag=True, help="With --json: only new labels and interruptions.")
+@option(
+    "Output",
+    "--web",
+    metavar="[HOST:]PORT",
+    help="Serve a live page at this address. Without HOST, only to this machine; else the page needs the token in the "
+    "address that is printed.",
+)
 @option("Output", "--frames", type=click.IntRange(1), help="Stop after this number of classified frames.")
 @runtime_option
 @option(
@@ -53,7 +70,13 @@ def command(
     model_path: str,
     as_json: bool,
     events: bool,
+    web: str | None,
     frames: int | None,
+    size: tuple[int, int],
+    rate: float,
+    runtime: str | None,
+    threads: int | None,
+    kernels: str,
     labels: str | None,
     normalize: str | None,
     channels: str | None,
@@ -67,7 +90,8 @@ def command(
     that were seen. edgeq always classifies the newest frame and counts those that it drops.
 
     A camera or stream that fails is opened again. Devices, video files and RTSP need the extra: pip install
-    'edgeq[camera]'.
+    'edgeq[camera]'. --web serves a live page with the picture, the labels and the speed; it needs the extra
+    'edgeq[web]'.
 
     \b
     Examples:
@@ -75,19 +99,41 @@ def command(
       $ edgeq watch http://camera.local/stream --model m.tflite --json --events
       $ ffmpeg -i video.mp4 -c:v mjpeg -f mjpeg - | edgeq watch - --model m.tflite
       $ edgeq watch incoming/ --model m.tflite --threshold 0.8
+      $ edgeq watch picamera --model m.tflite --web 8000
+      $ edgeq watch picamera --model m.tflite --web 0.0.0.0:8000
     """
     if events and not as_json:
         raise click.UsageError("--events: needs --json; without it, only events are printed anyway")
-    overrides = make_overrides(labels, normalize, channels, crop)
+    opened = open_source(source, size, rate)
+    loading = Loading(runtime, threads, kernels, make_overrides(labels, normalize, channels, crop))
+    model = load_model(model_path, loading)
     screen = _Screen(as_json, events)
-    with closing(watch(source, model_path, overrides=overrides, **settings)) as seen:
-        classified = 0
-        for item in seen:
-            screen.show(item)
-            classified += isinstance(item, Observed)
-            if classified == frames:
-                break
-    screen.finish()
+    with _page(web, model, opened) as page, closing(watch(opened, model, **settings)) as seen:
+        try:
+            classified = 0
+            for item in seen:
+                if page is not None:
+                    page.show(item)
+                screen.show(item)
+                classified += isinstance(item, Observed)
+                if classified == frames:
+                    break
+        finally:
+            screen.finish()
+
+
+@contextmanager
+def _page(address: str | None, model: Model, source: FrameSource) -> Iterator[WatchPage | None]:
+    """Open the page, and print where it is; None without an address."""
+    if address is None:
+        yield None
+        return
+    from edgeq.watching.web import WatchPage  # imported here: nothing else needs a server
+
+    labels = model.labels or tuple(map(str, range(model.classes)))
+    with WatchPage(address, labels, model=Path(model.path).name, source=source.name) as page:
+        click.echo(f"Page: {page.url}", err=True)
+        yield page
 
 
 class _Screen:
@@ -96,10 +142,13 @@ class _Screen:
     def __init__(self, as_json: bool, events: bool) -> None:
         self._as_json, self._events = as_json, events
         self._live = not as_json and sys.stdout.isatty()
+        self._tally = Tally()
 
     def show(self, item: Observed | Interruption) -> None:
         """Show a result or an interruption."""
         is_event = isinstance(item, Interruption) or item.changed
+        if isinstance(item, Observed):
+            self._tally.add(item)
         if self._as_json:
             if is_event or not self._events:
                 self._print(json.dumps(item.to_json()))
@@ -110,8 +159,10 @@ class _Screen:
             click.echo(_CLEAR + live_line(item, shutil.get_terminal_size().columns), nl=False)
 
     def finish(self) -> None:
-        """End the live line."""
-        if self._live:
+        """End the live line, or print the summary as JSON."""
+        if self._as_json:
+            self._print(json.dumps(self._tally.to_json()))
+        elif self._live:
             click.echo()
 
     @staticmethod

@@ -11,7 +11,7 @@ from typing import Any
 from edgeq.memory import available_bytes
 from edgeq.runtime import available_cores, installed_runtimes, runtime_version
 
-__all__ = ["Machine", "read_machine", "read_temperature_c"]
+__all__ = ["Machine", "read_machine", "read_temperature_c", "read_throttling"]
 
 _THROTTLING = {
     0: "under-voltage",
@@ -95,7 +95,7 @@ def read_machine() -> Machine:
         governor=_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         frequency_mhz=int(frequency) // 1000 if frequency and frequency.isdigit() else None,
         temperature_c=read_temperature_c(),
-        throttling=_throttling(),
+        throttling=read_throttling(),
         system=f"{_os_release()}{platform.system()} {platform.release()}",
         libc=" ".join(platform.libc_ver()).strip() or "unknown",
         python=platform.python_version(),
@@ -145,7 +145,7 @@ def _emulated_by(architecture: str) -> str | None:
     return kernel if kernel and kernel.startswith(_ARM) != architecture.startswith(_ARM) else None
 
 
-def _throttling() -> tuple[str, ...] | None:
+def read_throttling() -> tuple[str, ...] | None:
     """Return the problems that a Raspberry Pi's firmware reports; None if it cannot be asked."""
     try:
         done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5, check=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeq.report.provenance import provenance
 from edgeq.report.wording import decibels, percent, points, sentence
+from edgeq.style import base_style
 
 __all__ = ["WIDTHS", "bare_decibels", "render", "short"]
 
@@ -69,7 +70,7 @@ def render(template: str, document: dict[str, Any], **variables: Any) -> str:
         value=lambda key: _at(document, key),
         exact=lambda key: json.dumps(_at(document, key)),
         provenance=provenance(),
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        style=Markup(base_style() + (_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **variables,

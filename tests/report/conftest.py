@@ -1,8 +1,7 @@
-"""A browser without a window, in which tests look at pages."""
+"""Opening a page in the browser."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,6 @@ from typing import Any
 import pytest
 
 from report import Open
-
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install 'edgeq[dev]')")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on the PATH")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=program, args=SWITCHES)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from edgeq.errors import ImageError, InputError
 from edgeq.watching.newest import Newest
 from edgeq.watching.picture import jpeg_bytes
 from edgeq.watching.smoothing import Smoother
+from edgeq.watching.tally import Seen, Tally
+from watching.web import observed
 
 
 class TestNewest:
@@ -117,3 +119,11 @@ class TestPicture:
             jpeg_bytes(tmp_path / "gone.jpg")
         with pytest.raises(ImageError):
             jpeg_bytes(b"nothing")
+
+
+def test_counts_of_what_was_seen() -> None:
+    tally = Tally()
+    assert tally.to_json() == {"event": "summary", "frames": 0, "labels": []}
+    for frame, label in enumerate(("red", None, "red", "blue", "blue", "blue"), start=1):
+        tally.add(observed(frame, label))
+    assert tally.seen == [Seen("blue", 3, 0.85), Seen("red", 2, 0.82), Seen(None, 1, 0.82)]

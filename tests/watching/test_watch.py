@@ -330,13 +330,16 @@ class TestCommand:
         done = self.run(model, "--json", "--window", "1", frames=jpeg("red") * 3 + jpeg("blue"))
         assert (done.returncode, done.stderr) == (0, b"")
         lines = [json.loads(line) for line in done.stdout.splitlines()]
+        summary = lines.pop()
+        assert (summary["event"], summary["frames"]) == ("summary", len(lines))
+        assert sum(label["frames"] for label in summary["labels"]) == len(lines)
         assert lines[-1]["label"] == "blue"
         assert lines[-1]["dropped"] + len(lines) == 4
         assert set(lines[-1]) >= {"event", "time", "predictions", "times_ms", "frames_per_second", "temperature_c"}
 
     def test_events(self, model: edgeq.Model) -> None:
         done = self.run(model, "--json", "--events", frames=jpeg("red") * 30)
-        assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["label"]
+        assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["label", "summary"]
         text = self.run(model, frames=jpeg("red") * 30).stdout.decode()
         assert text.count("\n") == 1
         assert text.rstrip().endswith("red")
