@@ -48,7 +48,7 @@ _NAMES = {
     ),
     "edgeq.tflite.metadata": ("ModelMetadata", "Overrides", "read_labels", "read_metadata"),
     "edgeq.training": ("TrainingPlan", "Trained", "train"),
-    "edgeq.watching": ("Interruption", "Observed", "watch"),
+    "edgeq.watching": ("Collection", "Interruption", "Keeper", "Observed", "collect", "watch"),
     "edgeq.watching.web": ("WatchPage",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}  # the module of each name

@@ -69,8 +69,11 @@ from edgeq.tflite.metadata import read_metadata as read_metadata
 from edgeq.training import Trained as Trained
 from edgeq.training import TrainingPlan as TrainingPlan
 from edgeq.training import train as train
+from edgeq.watching import Collection as Collection
 from edgeq.watching import Interruption as Interruption
+from edgeq.watching import Keeper as Keeper
 from edgeq.watching import Observed as Observed
+from edgeq.watching import collect as collect
 from edgeq.watching import watch as watch
 from edgeq.watching.web import WatchPage as WatchPage
 

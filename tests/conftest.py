@@ -66,6 +66,7 @@ SLOW = (
     "tflite/test_metadata_writer.py",
     "comparison/test_layers.py",
     "device/test_loopback.py",
+    "device/test_service.py",
     "test_snippets.py",
     "benchmarking/test_bench.py",
     "cli/test_calibrate.py",

@@ -22,7 +22,10 @@ from edgeq.runtime import Model
 from edgeq.tflite.graph import read_graph
 from edgeq.tflite.metadata import Overrides
 
-__all__ = ["Bundle", "bundle"]
+__all__ = ["SERVICES", "Bundle", "bundle"]
+
+SERVICES = ("photo", "watch")
+"""What the example of a systemd unit does."""
 
 _SELF_TEST_IMAGES = 3
 _TEMPLATES = Path(__file__).parent
@@ -44,7 +47,12 @@ class Bundle:
 
 
 def bundle(
-    model: str | Path, out: str | Path, *, wheels: str | None = None, overrides: Overrides | None = None
+    model: str | Path,
+    out: str | Path,
+    *,
+    wheels: str | None = None,
+    service: str = "photo",
+    overrides: Overrides | None = None,
 ) -> Bundle:
     """Write a model and everything needed to run it as a folder or zip file.
 
@@ -55,14 +63,19 @@ def bundle(
         out: the folder or, if the name ends in .zip, the zip file to write; an existing bundle is replaced.
         wheels: platform whose packages to include, such as ``linux_aarch64-cp311``; None to include none, so that the
             board installs them from the package index.
+        service: what the example of a systemd unit does, a name in `SERVICES`: ``photo`` classifies a photo at each
+            start, ``watch`` watches a Raspberry Pi's camera.
         overrides: preprocessing and labels to use instead of the file's.
 
     Raises:
         ModelError: the file is not an image classifier.
-        InputError: `out` is a folder that is not a bundle, the files cannot be written, or the platform is malformed.
+        InputError: `out` is a folder that is not a bundle, the files cannot be written, or the platform or the service
+            is malformed.
         DeviceError: the wheels are unavailable.
         EdgeqError: the bundle's outputs in the self-test differ from the model's.
     """
+    if service not in SERVICES:
+        raise InputError(f"service {service!r}: must be {' or '.join(SERVICES)}")
     platform = Platform.parse(wheels) if wheels else None
     target = Path(out)
     as_zip = target.suffix.lower() == ".zip"
@@ -75,7 +88,7 @@ def bundle(
         _write_model(loaded, folder)
         _write_self_test(loaded, folder / "selftest")
         tflite_runtime = not check_target(read_graph(model), "tflite-runtime").obstacles
-        _write_text_files(folder, Path(model), tflite_runtime)
+        _write_text_files(folder, Path(model), tflite_runtime, service)
         if platform:
             (folder / "wheels").mkdir()
             download_wheels(requirements(platform.python, tflite_runtime), platform, folder / "wheels")
@@ -135,13 +148,13 @@ def _write_self_test(model: Model, folder: Path) -> None:
     (folder / "expected.json").write_text(json.dumps(expected) + "\n", "utf-8")
 
 
-def _write_text_files(folder: Path, model: Path, tflite_runtime: bool) -> None:
+def _write_text_files(folder: Path, model: Path, tflite_runtime: bool, service: str) -> None:
     shutil.copyfile(_TEMPLATES / "run.py", folder / "run.py")
     ends = [("<", requirements((3, 11), tflite_runtime)), (">=", requirements((3, 12)))]
     lines = [f'{requirement}; python_version {sign} "3.12"\n' for sign, wanted in ends for requirement in wanted]
     (folder / "requirements.txt").write_text("".join(lines), "utf-8")
     name = _plain(model.stem)
-    for template, written in (("service.txt", f"{name}.service"), ("readme.txt", "README.md")):
+    for template, written in ((f"service_{service}.txt", f"{name}.service"), ("readme.txt", "README.md")):
         text = Template((_TEMPLATES / template).read_text("utf-8")).substitute(name=name, model=_plain(model.name))
         (folder / written).write_text(text, "utf-8")
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Classify photos with the model beside this file.
+"""Classify photos, or what a camera sees, with the model beside this file.
 
     python run.py photo.jpg               print the five most probable classes
     python run.py --json photos/*.jpg     print one JSON object per photo, each on its own line
+    python run.py --watch picamera        print each new label that a camera sees; - for JPEGs on standard input
     python run.py --self-test             check that this machine reproduces the stored outputs
 
 Needs Python 3.9 or newer, numpy, Pillow, and tflite-runtime or ai-edge-litert (see requirements.txt).
@@ -14,7 +15,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import queue
+import shutil
+import socket
+import subprocess
 import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +37,9 @@ __all__ = ["Classifier", "main"]
 
 HERE = Path(__file__).resolve().parent
 RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
+CAMERA = "rpicam-vid --codec mjpeg --timeout 0 --nopreview --flush --width 640 --height 480 --output -"
+AVERAGED = 5  # frames whose probabilities are averaged while watching
+THRESHOLD = 0.5  # average probability that a label needs
 FLOAT_TOLERANCE = 1e-4  # floats may differ in their last digits from processor to processor
 
 
@@ -47,9 +62,9 @@ class Classifier:
         self.interpreter.allocate_tensors()
         (self.input,), (self.output,) = self.interpreter.get_input_details(), self.interpreter.get_output_details()
 
-    def tensor(self, photo: str | Path) -> Any:
-        """Preprocess a photo; return the input tensor, of the input's shape and type."""
-        pixels = self.pixels(Path(photo))
+    def tensor(self, photo: str | Path | bytes) -> Any:
+        """Preprocess a photo, a file or its bytes; return the input tensor, of the input's shape and type."""
+        pixels = self.pixels(photo)
         values = self.table[:, 0][pixels] if self.table.shape[1] == 1 else self.table[pixels, range(pixels.shape[2])]
         return (values.transpose(2, 0, 1) if self.facts["layout"] == "NCHW" else values).reshape(self.input["shape"])
 
@@ -72,10 +87,10 @@ class Classifier:
         exponentials = np.exp(real - real.max())
         return exponentials / exponentials.sum()
 
-    def pixels(self, photo: Path) -> Any:
+    def pixels(self, photo: str | Path | bytes) -> Any:
         """Decode a photo, rotate it upright, crop its centre and resize it: (height, width, channels) uint8."""
         size = (self.facts["width"], self.facts["height"])
-        with Image.open(photo) as image:
+        with Image.open(BytesIO(photo) if isinstance(photo, bytes) else photo) as image:
             self.reduce(image)
             image.load()
             upright = to_mode(ImageOps.exif_transpose(image), "L" if self.facts["channels"] == "L" else "RGB")
@@ -84,6 +99,12 @@ class Classifier:
             upright = upright.resize(size, Image.Resampling.BILINEAR, box=box)
         pixels = np.asarray(upright, np.uint8).reshape(size[1], size[0], -1)
         return pixels[:, :, ::-1] if self.facts["channels"] == "BGR" else pixels
+
+    def predictions(self, probabilities: Any, top: int) -> list[dict[str, Any]]:
+        """Return the most probable classes, best first."""
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        names = self.labels or [str(i) for i in range(len(probabilities))]
+        return [{"index": int(i), "label": names[i], "probability": round(float(probabilities[i]), 6)} for i in best]
 
     def crop_box(self, width: float, height: float) -> tuple[float, float, float, float]:
         """Return the centre crop of an image of that size: (left, top, right, bottom) in pixels."""
@@ -129,6 +150,92 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
+def watch(source: str, options: argparse.Namespace) -> int:
+    """Classify the newest frame again and again; print each new label, or as JSON each frame. Return the exit code."""
+    if source != "-" and shutil.which("rpicam-vid") is None:
+        sys.exit("run.py: rpicam-vid is not installed. Run: sudo apt install rpicam-apps-lite")
+    classifier = Classifier()
+    notify(b"READY=1")
+    stream = sys.stdin if source == "-" else subprocess.Popen(CAMERA.split(), stdout=subprocess.PIPE).stdout
+    assert stream
+    watch_frames(jpegs(lambda: os.read(stream.fileno(), 1 << 16)), classifier, options)
+    if source != "-":
+        sys.exit("run.py: rpicam-vid ended")  # systemd starts it again
+    return 0
+
+
+def watch_frames(frames: Iterator[bytes], classifier: Classifier, options: argparse.Namespace) -> None:
+    """Print what the frames show. A frame that cannot be decoded is skipped."""
+    latest: deque[Any] = deque(maxlen=AVERAGED)
+    before = None
+    for frame in newest(frames):
+        try:
+            tensor = classifier.tensor(frame)
+        except Exception:  # Pillow raises exceptions of many types for damaged files
+            continue
+        probabilities = classifier.probabilities(classifier.invoke(tensor))
+        latest.append(probabilities)
+        (best,) = classifier.predictions(np.mean(latest, axis=0), 1)
+        label = best["label"] if best["probability"] >= THRESHOLD else None
+        if options.json:
+            seen = {"time": time.time(), "label": label, "probability": best["probability"]}
+            seen["predictions"] = classifier.predictions(probabilities, options.top)
+            print(json.dumps(seen), flush=True)
+        elif label != before or len(latest) == 1:
+            print(f"{time.strftime('%H:%M:%S')}  {best['probability']:6.1%}  {label or '(unsure)'}", flush=True)
+        before = label
+        notify(b"WATCHDOG=1")
+
+
+def newest(frames: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the newest frame each time. Frames that come while the model runs are dropped."""
+    waiting: queue.Queue[bytes | None] = queue.Queue(1)
+
+    def read() -> None:
+        for frame in frames:
+            with suppress(queue.Empty):
+                waiting.get_nowait()
+            waiting.put(frame)
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return iter(waiting.get, None)
+
+
+def jpegs(read: Callable[[], bytes]) -> Iterator[bytes]:
+    """Split a stream into its JPEG images; `read` returns its next bytes, or none at its end."""
+    buffer = b""
+    while content := read():
+        buffer += content
+        while (end := jpeg_end(buffer)) is not None:
+            yield buffer[buffer.find(b"\xff\xd8\xff") : end]
+            buffer = buffer[end:]
+        if len(buffer) > 1 << 26:  # no image is that large
+            buffer = b""
+
+
+def jpeg_end(buffer: bytes) -> int | None:
+    """Return the position after the first JPEG image, which may contain a thumbnail; None if more bytes are needed."""
+    start = buffer.find(b"\xff\xd8\xff")
+    position = start + 2
+    while start >= 0 and position + 4 <= len(buffer):
+        if buffer[position] != 0xFF:  # damaged
+            return position
+        if buffer[position + 1] == 0xDA:  # start of the image data, in which 0xFF is followed by 0
+            end = buffer.find(b"\xff\xd9", position)
+            return end + 2 if end >= 0 else None
+        position += 2 + int.from_bytes(buffer[position + 2 : position + 4], "big")
+    return None
+
+
+def notify(state: bytes) -> None:
+    """Tell systemd, if it started this process, that it is ready or alive: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messages:
+            messages.sendto(state, "\0" + address[1:] if address.startswith("@") else address)
+
+
 def self_test() -> int:
     """Run the images in selftest/ with the reference kernels, and compare the outputs with those stored there.
 
@@ -155,12 +262,15 @@ def main() -> int:
     parser.add_argument("photos", nargs="*", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=5, help="how many classes to print (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("--watch", metavar="SOURCE", help="picamera, or - for JPEG images on standard input")
     parser.add_argument("--self-test", action="store_true", help="check that this machine gives the stored outputs")
     options = parser.parse_args()
     if options.self_test:
         return self_test()
-    if not options.photos:
-        parser.error("give a photo, or --self-test")
+    if options.watch in ("-", "picamera"):
+        return watch(options.watch, options)
+    if options.watch or not options.photos:
+        parser.error("give a photo, --watch -, --watch picamera, or --self-test")
     classifier = Classifier()
     failed = False
     for photo in options.photos:
@@ -176,16 +286,7 @@ def main() -> int:
 
 def show(photo: str, classifier: Classifier, tensor: Any, options: argparse.Namespace) -> None:
     """Print the most probable classes of one photo."""
-    probabilities = classifier.probabilities(classifier.invoke(tensor))
-    best = np.argsort(-probabilities, kind="stable")[: options.top]
-    predictions = [
-        {
-            "index": int(i),
-            "label": classifier.labels[i] if classifier.labels else str(int(i)),
-            "probability": round(float(probabilities[i]), 6),
-        }
-        for i in best
-    ]
+    predictions = classifier.predictions(classifier.probabilities(classifier.invoke(tensor)), options.top)
     if options.json:
         print(json.dumps({"file": photo, "predictions": predictions}), flush=True)
         return

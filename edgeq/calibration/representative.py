@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgeq.errors import ImageError, InputError
 from edgeq.files import shipped
 from edgeq.images import NOT_AN_IMAGE, files_below, is_image, require_folder
+from edgeq.photo_folders import TRAINING, UNLABELLED, refuse_collection
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH
@@ -184,6 +185,7 @@ def _fitting(chosen: CalibrationSet, preprocessing: Preprocessing) -> Calibratio
 def _listed(source: str | Path | Sequence[str | Path]) -> tuple[Path | None, list[Path]]:
     """Return the folder, or None for a list of files; and all files, sorted."""
     if isinstance(source, str | Path):
+        refuse_collection(source, UNLABELLED, TRAINING)  # what is evaluated must not be calibrated on
         return Path(source), files_below(source)
     require_images(source)
     return None, sorted(map(Path, source))

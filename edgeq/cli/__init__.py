@@ -22,7 +22,7 @@ __all__ = ["cli", "main"]
 
 _GROUPS = {
     "Make a model": ("convert", "refine", "train", "sweep", "calibrate", "summary"),
-    "Run and measure it": ("infer", "watch", "compare", "bench", "inspect"),
+    "Run and measure it": ("infer", "watch", "collect", "compare", "bench", "inspect"),
     "Deploy it": ("device", "bundle"),
 }
 _COMMANDS = {name: f"edgeq.cli.{name}" for names in _GROUPS.values() for name in names}

@@ -10,6 +10,7 @@ import click
 
 from edgeq.cli.help import Command, option
 from edgeq.cli.progress import Progress
+from edgeq.cli.service import command as service_command
 from edgeq.device.device import Device
 from edgeq.device.setup import remove, send_code, set_up
 from edgeq.report.benchmark import machine_line, machine_notes
@@ -29,8 +30,12 @@ def command() -> None:
     Examples:
       $ edgeq device setup pi@raspberrypi
       $ edgeq device info pi@raspberrypi
+      $ edgeq device service install pi@raspberrypi -- picamera -m m.tflite
       $ edgeq device remove pi@raspberrypi
     """
+
+
+command.add_command(service_command)
 
 
 @command.command("setup", cls=Command)
@@ -115,7 +120,8 @@ def info_command(host: str, as_json: bool, verbose: bool) -> None:
 def remove_command(host: str, as_json: bool) -> None:
     """Delete everything that edgeq put on a board.
 
-    Use it if you no longer need the board. It deletes the packages, models and photos in ~/.local/share/edgeq.
+    Use it if you no longer need the board. It deletes the packages, models and photos in ~/.local/share/edgeq, and the
+    services. Photos that a service kept elsewhere stay.
 
     \b
     Examples:

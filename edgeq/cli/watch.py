@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli.help import Command, option
+from edgeq.cli.keeping import Keeping, keep_options
 from edgeq.cli.options import FiniteRange, kernels_option, make_overrides, model_options, runtime_option, trust_option
 from edgeq.cli.values import Size
 from edgeq.inference.classify import Loading, load_model
 from edgeq.report.watching import event_line, live_line
-from edgeq.watching import Interruption, Observed, watch
+from edgeq.watching import Interruption, Keeper, Observed, watch
+from edgeq.watching.service import notify_alive, notify_ready
 from edgeq.watching.source import FrameSource
 from edgeq.watching.sources import open_source
 from edgeq.watching.tally import Tally
@@ -44,9 +46,10 @@ _CLEAR = "\r\x1b[K"
 @option(
     "Labels", "--hysteresis", type=FiniteRange(0, 1), default=0.1, help="Lead that another label needs to take over."
 )
+@keep_options
 @option("Output", "--top", default=5, type=click.IntRange(1), help="Number of classes per frame in the JSON.")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per frame, each on its own line.")
-@option("Output", "--events", is_flag=True, help="With --json: only new labels and interruptions.")
+@option("Output", "--events", is_flag=True, help="With --json: only new labels, kept photos and interruptions.")
 @option(
     "Output",
     "--web",
@@ -101,6 +104,7 @@ def command(
       $ edgeq watch incoming/ --model m.tflite --threshold 0.8
       $ edgeq watch picamera --model m.tflite --web 8000
       $ edgeq watch picamera --model m.tflite --web 0.0.0.0:8000
+      $ edgeq watch picamera --model m.tflite --keep kept --keep-below 0.6
     """
     if events and not as_json:
         raise click.UsageError("--events: needs --json; without it, only events are printed anyway")
@@ -108,14 +112,18 @@ def command(
     loading = Loading(runtime, threads, kernels, make_overrides(labels, normalize, channels, crop))
     model = load_model(model_path, loading)
     screen = _Screen(as_json, events)
-    with _page(web, model, opened) as page, closing(watch(opened, model, **settings)) as seen:
+    keeping = Keeping(model_path, source, settings)
+    notify_ready()
+    with _page(web, model, opened, keeping.keeper) as page, closing(watch(opened, model, **settings)) as seen:
         try:
             classified = 0
             for item in seen:
                 if page is not None:
                     page.show(item)
-                screen.show(item)
-                classified += isinstance(item, Observed)
+                screen.show(item, keeping.offer(item))
+                if isinstance(item, Observed):
+                    notify_alive()
+                    classified += 1
                 if classified == frames:
                     break
         finally:
@@ -123,7 +131,7 @@ def command(
 
 
 @contextmanager
-def _page(address: str | None, model: Model, source: FrameSource) -> Iterator[WatchPage | None]:
+def _page(address: str | None, model: Model, source: FrameSource, keeper: Keeper | None) -> Iterator[WatchPage | None]:
     """Open the page, and print where it is; None without an address."""
     if address is None:
         yield None
@@ -131,7 +139,7 @@ def _page(address: str | None, model: Model, source: FrameSource) -> Iterator[Wa
     from edgeq.watching.web import WatchPage  # imported here: nothing else needs a server
 
     labels = model.labels or tuple(map(str, range(model.classes)))
-    with WatchPage(address, labels, model=Path(model.path).name, source=source.name) as page:
+    with WatchPage(address, labels, model=Path(model.path).name, source=source.name, keeper=keeper) as page:
         click.echo(f"Page: {page.url}", err=True)
         yield page
 
@@ -144,14 +152,14 @@ class _Screen:
         self._live = not as_json and sys.stdout.isatty()
         self._tally = Tally()
 
-    def show(self, item: Observed | Interruption) -> None:
-        """Show a result or an interruption."""
+    def show(self, item: Observed | Interruption, kept: Path | None = None) -> None:
+        """Show a result or an interruption, and in the JSON the photo's path if it was kept."""
         is_event = isinstance(item, Interruption) or item.changed
         if isinstance(item, Observed):
             self._tally.add(item)
         if self._as_json:
-            if is_event or not self._events:
-                self._print(json.dumps(item.to_json()))
+            if is_event or kept or not self._events:
+                self._print(json.dumps(item.to_json() | ({"kept": str(kept)} if kept else {})))
             return
         if is_event:
             self._print((_CLEAR if self._live else "") + event_line(item))

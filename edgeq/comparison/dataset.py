@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgeq.errors import InputError
 from edgeq.images import images_below, skipped_note
+from edgeq.photo_folders import EVALUATION, UNLABELLED, class_folder, refuse_collection
 
 __all__ = ["LabelledImage", "find_labels", "read_images"]
 
@@ -60,11 +61,13 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
         The images, sorted by path; and sentences on where their classes come from and what was skipped.
 
     Raises:
-        InputError: the folder does not exist or contains no images, or the labels file is invalid.
+        InputError: the folder does not exist or contains no images, the labels file is invalid, or the folder is the
+            top of what ``edgeq collect`` wrote.
     """
     root = Path(folder)
     if root.suffix.lower() == ".csv" and not root.is_dir():
         return _from_csv(root, classes), [f"true classes from {root.name}"]
+    refuse_collection(root, EVALUATION, UNLABELLED)
     paths, others = read_images(root)
     skipped = [skipped_note(len(others))] if others else []
     if (root / LABELS_FILE).is_file():
@@ -114,7 +117,7 @@ def _classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[st
     if not folders:
         return {}, "no true classes are known, so accuracy is not measured"
     if names:
-        plain = [_plain(name) for name in names]
+        plain = [_plain(class_folder(name)) for name in names]  # a label may not be a folder's name
         # A name that two classes share, such as ImageNet's crane, is ambiguous.
         unknown = [folder for folder in folders if plain.count(_plain(folder)) != 1]
         if unknown:

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import time
@@ -25,6 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from edgeq.device.home import HOME, kept_file
+from edgeq.device.photos import PHOTO_OPERATIONS
+from edgeq.device.user_service import SERVICE_OPERATIONS, remove_all
 from edgeq.errors import DeviceError
 from edgeq.execution.frames import GREETING
 from edgeq.execution.process import WorkerProcess
@@ -32,8 +34,6 @@ from edgeq.execution.serving import Reply, serve
 
 __all__ = ["main"]
 
-HOME = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "edgeq"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART_KEPT_S = 86_400.0  # how long a part of a file stays, from which an interrupted transfer continues
 _workers: dict[str, WorkerProcess] = {}  # by the model and its options, as JSON text
 _arriving: dict[str, IO[bytes]] = {}  # the locked files that this agent writes, by the digest of what arrives
@@ -43,7 +43,17 @@ def main() -> None:
     """Answer requests until standard input closes."""
     by_a_worker = dict.fromkeys(("open", "run", "run_image", "time"), _by_a_worker)
     keeping_files = {"probe": _probe, "have": _have, "put": _put, "install": _install, "remove": _remove}
-    serve({**keeping_files, **by_a_worker, "close": _close, "machine": _machine}, GREETING)
+    serve(
+        {
+            **keeping_files,
+            **PHOTO_OPERATIONS,
+            **SERVICE_OPERATIONS,
+            **by_a_worker,
+            "close": _close,
+            "machine": _machine,
+        },
+        GREETING,
+    )
 
 
 def _probe(request: dict[str, Any], payload: bytes) -> Reply:
@@ -56,21 +66,16 @@ def _probe(request: dict[str, Any], payload: bytes) -> Reply:
         "libc": list(platform.libc_ver()),
         "free_bytes": shutil.disk_usage(existing).free,
         "home": str(HOME),
+        "user_home": str(Path.home()),
+        "executable": sys.executable,
         "installed": _installed() or None,
     }, b""
-
-
-def _kept(sha256: str) -> Path:
-    """Return the path at which the file with that digest is stored."""
-    if not _DIGEST.fullmatch(sha256):
-        raise DeviceError(f"{sha256!r} is not a digest")
-    return HOME / "files" / sha256
 
 
 def _have(request: dict[str, Any], payload: bytes) -> Reply:
     """Return how many bytes of a file have arrived; None if the file is complete."""
     sha256 = request["sha256"]
-    if _kept(sha256).exists():
+    if kept_file(sha256).exists():
         return {"bytes": None}, b""
     file = _arriving.get(sha256) or _begin(sha256)
     return {"bytes": file.seek(0, os.SEEK_END)}, b""
@@ -78,7 +83,7 @@ def _have(request: dict[str, Any], payload: bytes) -> Reply:
 
 def _begin(sha256: str) -> IO[bytes]:
     """Open the part of a file that has arrived, and lock it: another host, or another address, may send the same."""
-    path = _kept(sha256)
+    path = kept_file(sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_old_parts(path.parent)
     for part in (path.with_suffix(".part"), path.with_suffix(f".{os.getpid()}.part")):
@@ -107,7 +112,7 @@ def _remove_old_parts(folder: Path) -> None:
 def _put(request: dict[str, Any], payload: bytes) -> Reply:
     """Append the next bytes to a file; after the last ones, check its digest."""
     sha256 = request["sha256"]
-    path, file = _kept(sha256), _arriving.get(sha256) or _begin(sha256)
+    path, file = kept_file(sha256), _arriving.get(sha256) or _begin(sha256)
     try:
         file.truncate(request["offset"])
         file.write(payload)  # at the end, which is the offset
@@ -152,7 +157,7 @@ def _install(request: dict[str, Any], payload: bytes) -> Reply:
             _unpack(name, request["archives"])
             _write_record({**_installed(), name: request["record"]})
         for sha256 in request["archives"]:
-            _kept(sha256).unlink(missing_ok=True)
+            kept_file(sha256).unlink(missing_ok=True)
     return {}, b""
 
 
@@ -163,7 +168,7 @@ def _unpack(name: str, archives: list[str]) -> None:
     try:
         for sha256 in archives:
             try:
-                with zipfile.ZipFile(_kept(sha256)) as archive:
+                with zipfile.ZipFile(kept_file(sha256)) as archive:
                     archive.extractall(new)
             except FileNotFoundError:
                 raise DeviceError("another host is setting it up at the same time; try again") from None
@@ -202,7 +207,8 @@ def _write_record(record: dict[str, Any]) -> None:
 
 
 def _remove(request: dict[str, Any], payload: bytes) -> Reply:
-    """Delete everything that edgeq installed or sent; return the number of bytes freed."""
+    """Delete everything that edgeq installed or sent, also services; return the number of bytes freed."""
+    remove_all()
     for sha256 in list(_arriving):
         _forget(sha256)
     freed = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file())
@@ -218,13 +224,13 @@ def _worker(name: str) -> WorkerProcess:
 
 def _by_a_worker(request: dict[str, Any], payload: bytes) -> Reply:
     """Pass a request to the model's worker process, which is started if it is not running."""
-    key, path = json.dumps(request["model"]), str(_kept(request["model"]["path"]))
+    key, path = json.dumps(request["model"]), str(kept_file(request["model"]["path"]))
     worker = _workers.get(key)
     if worker is None or not worker.alive:
         worker = _workers[key] = _worker(f"{path}: its process")
     request["model"]["path"] = path
     if "image" in request:
-        request["image"] = str(_kept(request["image"]))
+        request["image"] = str(kept_file(request["image"]))
     return worker.ask(payload=payload, **request)
 
 

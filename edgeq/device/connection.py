@@ -25,7 +25,11 @@ _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "Serve
 _REMOTE = 'exec python3 -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"'
 """The command to run on the device. It reads the agent's program, and then requests, from standard input."""
 
-_SOURCES = ("errors", "python_process", "execution.frames", "execution.serving", "execution.process", "device.agent")
+_SOURCES = (
+    *("errors", "photo_folders", "python_process"),
+    *("execution.frames", "execution.serving", "execution.process"),
+    *("device.home", "device.photos", "device.user_service", "device.agent"),
+)
 """The modules of the agent's program, in the order of their imports, the agent last."""
 
 _NO_PYTHON = (126, 127)  # exit codes of a shell that cannot run python3

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from edgeq.watching import Interruption, Observed
+from edgeq.photo_folders import EVALUATION, TRAINING, UNLABELLED
+from edgeq.report.tables import table
+from edgeq.watching import Collection, Interruption, Observed
 
-__all__ = ["event_line", "live_line"]
+__all__ = ["collection_lines", "event_line", "live_line"]
 
 _UNSURE = "(unsure)"
 
@@ -34,3 +36,30 @@ def live_line(seen: Observed, width: int) -> str:
         parts.append(f"{seen.temperature_c:.0f} °C")
     line = "  ".join(parts)
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def collection_lines(found: Collection, width: int) -> list[str]:
+    """Format what was collected, what there is of each class, and what to do with it."""
+    done = [f"{found.fetched} fetched"]
+    done += [f"{found.moved} moved"] if found.moved else []
+    done += [f"{found.removed} removed from the source"] if found.removed else []
+    lines = [f"{found.folder}: {', '.join(done)}", ""]
+    classes = sorted({*found.evaluation, *found.training})
+    if classes:
+        rows = [(name, str(found.training.get(name, 0)), str(found.evaluation.get(name, 0))) for name in classes]
+        lines += [*table([("class", TRAINING, EVALUATION), *rows], width), ""]
+    if found.left_out:
+        lines.append(f"{found.left_out} labelled photos are left out: too close in time to the other side.")
+    lines.append(
+        f"{found.unlabelled} photos without a label. Use them for calibration and agreement, not for accuracy."
+    )
+    commands = []
+    if found.unlabelled:
+        commands.append(f"edgeq convert MODEL --int8 --calib {found.folder / UNLABELLED}")
+    if found.evaluation:
+        commands.append(f"edgeq compare --data {found.folder / EVALUATION}")
+    if len(found.training) > 1:
+        commands.append(f"edgeq train {found.folder / TRAINING} --out mine.keras")
+    if commands:
+        lines += ["", "Next:", *(f"  {command}" for command in commands)]
+    return lines

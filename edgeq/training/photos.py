@@ -17,6 +17,7 @@ from edgeq.arrays import mapped_array
 from edgeq.errors import ImageError, InputError
 from edgeq.files import sha256_of_file
 from edgeq.images import NOT_AN_IMAGE, images_below, require_folder
+from edgeq.photo_folders import TRAINING, refuse_collection
 from edgeq.preprocessing import Preprocessing
 from edgeq.progress import Progress, no_progress
 from edgeq.tflite.metadata import read_labels
@@ -92,9 +93,10 @@ def read_photos(
 
     Raises:
         InputError: the folder does not exist, there are fewer than two classes, a class has too few photos for all
-            sides, or a class's name cannot be a label.
+            sides, a class's name cannot be a label, or the folder is the top of what ``edgeq collect`` wrote.
     """
     root = require_folder(folder)
+    refuse_collection(root, TRAINING)
     classes = read_labels(root)
     paths, others = images_below(root)
     if len(classes) < 2:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import errno
 import importlib
+import io
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import colour_picture
+from conftest import COLOURS, colour_picture
 from PIL import Image
 
 from edgeq.bundling import bundle as make_bundle
@@ -96,7 +98,20 @@ def test_it_tests_itself_without_edgeq(bundle: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "OK: 3 images, all outputs as expected\n")
     nodes = ast.walk(ast.parse((bundle / "run.py").read_text()))
     imported = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
-    assert imported == {"argparse", "importlib", "json", "sys", "numpy"}
+    allowed = {
+        "argparse",
+        "importlib",
+        "json",
+        "os",
+        "queue",
+        "shutil",
+        "socket",
+        "subprocess",
+        "sys",
+        "threading",
+        "time",
+    }
+    assert imported == {*allowed, "numpy"}
 
 
 def test_it_says_what_edgeq_says(bundle: Path, odd_pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,3 +262,91 @@ def test_unknown_platforms(text: str) -> None:
 def test_platforms() -> None:
     assert str(Platform.parse("linux_armv7l-cp311")) == "linux_armv7l-cp311"
     assert "manylinux_2_28_aarch64" in Platform.parse("linux_aarch64-cp313").tags
+
+
+def jpeg(colour: str, seed: int = 0, **options: object) -> bytes:
+    out = io.BytesIO()
+    colour_picture(colour, seed).save(out, "JPEG", quality=95, **options)
+    return out.getvalue()
+
+
+CAMERA = """#!{python}
+# Behaves as rpicam-vid: writes MJPEG to standard output, messages to standard error, and then fails.
+import sys, time
+expected = "--codec mjpeg --timeout 0 --nopreview --flush --width 640 --height 480 --output -"
+if sys.argv[1:] != expected.split():
+    sys.exit("ERROR: *** unrecognised option ***")
+for name in ("red", "red", "blue", "blue", "blue", "blue"):
+    sys.stdout.buffer.write(open(f"{folder}/{{name}}.jpg", "rb").read())
+    sys.stdout.buffer.flush()
+    time.sleep(0.2)
+sys.exit("ERROR: *** Camera frontend has timed out! ***")
+"""
+
+
+class TestWatching:
+    def watch(
+        self, bundle: Path, source: str, *options: str, stdin: bytes = b"", **variables: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-I", str(bundle / "run.py"), "--watch", source, *options]
+        return subprocess.run(
+            command, input=stdin, capture_output=True, cwd="/", env=variables, timeout=60, check=False
+        )
+
+    def test_standard_input(self, bundle: Path) -> None:
+        stream = jpeg("red") + b"no image" + jpeg("red", 1)[:500] + jpeg("blue") * 20
+        done = self.watch(bundle, "-", "--json", stdin=stream)
+        assert done.returncode == 0, done.stderr
+        seen = [json.loads(line) for line in done.stdout.splitlines()]
+        expected = top_predictions(Model(bundle / "colours_int8.tflite").classify(jpeg("blue")), list(COLOURS), 3)
+        assert seen[-1]["predictions"] == [vars(p) for p in expected]
+        assert len(seen) <= 21
+
+    def test_the_same_images_as_edgeq(self) -> None:
+        """A thumbnail in the metadata does not end an image, whatever the size of the pieces that arrive."""
+        exif = Image.Exif()
+        exif[0x010E] = "x" * 50
+        images = [jpeg("red", 1), jpeg("green", 2, exif=exif.tobytes() + jpeg("blue")), jpeg("blue", 3)]
+        stream = b"HTTP" + b"--frame".join(images)
+        for size in (7, 1000, len(stream)):
+            parts = iter([*(stream[i : i + size] for i in range(0, len(stream), size)), b""])
+            assert list(run.jpegs(lambda: next(parts))) == images  # noqa: B023
+
+    def test_the_camera_and_systemd(self, bundle: Path, tmp_path: Path) -> None:
+        for name in COLOURS:
+            (tmp_path / f"{name}.jpg").write_bytes(jpeg(name))
+        program = tmp_path / "rpicam-vid"
+        program.write_text(CAMERA.format(python=sys.executable, folder=tmp_path))
+        program.chmod(0o755)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messages:
+            messages.bind(str(tmp_path / "notify"))
+            messages.settimeout(5)
+            done = self.watch(bundle, "picamera", PATH=str(tmp_path), NOTIFY_SOCKET=str(tmp_path / "notify"))
+            assert [messages.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == b"run.py: rpicam-vid ended"
+        labels = [line.split()[-1] for line in done.stdout.decode().splitlines()]
+        assert labels[0] == "red"
+        assert labels[-1] == "blue"
+        assert len(labels) <= 3
+
+    def test_what_it_cannot_watch(self, bundle: Path) -> None:
+        done = self.watch(bundle, "picamera", PATH="/nowhere")
+        assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+        assert b"rpicam-vid is not installed" in done.stderr
+        assert self.watch(bundle, "http://camera").returncode == 2
+
+    def test_the_unit(self, colour_models: Path, tmp_path: Path) -> None:
+        made = make_bundle(colour_models / "colours_int8.tflite", tmp_path / "door", service="watch")
+        text = (made.path / "colours_int8.service").read_text()
+        assert "run.py --watch picamera" in text
+        with pytest.raises(InputError, match="must be photo or watch"):
+            make_bundle(colour_models / "colours_int8.tflite", tmp_path / "other", service="both")
+        if shutil.which("systemd-analyze") is None:
+            pytest.skip("no systemd-analyze to check the unit")
+        unit = tmp_path / "colours_int8.service"
+        unit.write_text(text.replace("/opt/colours_int8/venv/bin/python", sys.executable))
+        command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        about = [line for line in done.stderr.splitlines() if "colours_int8" in line]
+        assert about == []

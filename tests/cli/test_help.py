@@ -19,9 +19,10 @@ from edgeq.cli.help import OTHER, Command, Option
 
 COMMANDS = [
     *("convert", "refine", "train", "sweep", "calibrate", "summary"),
-    *("infer", "watch", "compare", "bench", "inspect", "device", "bundle"),
+    *("infer", "watch", "collect", "compare", "bench", "inspect", "device", "bundle"),
 ]
-INNER = ["calibrate synthesize", "device setup", "device info", "device remove"]
+SERVICE = [f"device service {name}" for name in ("install", "status", "logs", "stop", "remove")]
+INNER = ["calibrate synthesize", "device setup", "device info", "device remove", *SERVICE]
 LEAVES = [name for name in COMMANDS if name not in {"calibrate", "device"}] + INNER
 Run = Callable[..., Finished]
 
@@ -50,7 +51,7 @@ def examples_in(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
-@pytest.mark.parametrize("command", ["", *COMMANDS, *INNER])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "device service", *INNER])
 def test_help_has_examples(command: str, option: str, edgeq: Run) -> None:
     done = edgeq(*command.split(), option)
     assert (done.code, done.err) == (0, "")
@@ -60,10 +61,12 @@ def test_help_has_examples(command: str, option: str, edgeq: Run) -> None:
     assert len(examples_in(done.out)) >= 3
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, *INNER])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "device service", *INNER])
 def test_examples_use_options_that_exist(command: str, edgeq: Run) -> None:
     for example in examples_in(edgeq(*command.split(), "--help").out):
-        used, words = named(example.split())
+        line, _, arguments_of_watch = example.partition(" -- ")
+        assert not arguments_of_watch or set(re.findall(r" --?[a-z-]+", arguments_of_watch)) <= {" -m", " --keep"}
+        used, words = named(line.split())
         known = {option for parameter in used.params for option in parameter.opts} | {"--help"}
         assert set(re.findall(r"--[a-z0-9-]+", " ".join(words))) <= known, example
 

@@ -97,7 +97,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str, disk: str) -> None:
+def write_configurations(
+    work: Path, sshd: Path, pi: Path, port: int, user: str, disk: str, variables: str = ""
+) -> None:
     """Keys, and both ends' configuration."""
     for name in ("host_key", "key", "other_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", work / name], check=True)
@@ -106,6 +108,7 @@ def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str,
     public = (work / "host_key.pub").read_text().split()[:2]
     (work / "known_hosts").write_text(f"[127.0.0.1]:{port} {' '.join(public)}\n")
     environment = f"PATH={pi / 'bin'}:/usr/bin:/bin" + (f" XDG_DATA_HOME={work / 'small'}" if disk else "")
+    environment += f" {variables.format(home=work / 'home')}" if variables else ""
     (work / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {work / 'host_key'}\nPidFile none\nStrictModes no\nUsePAM no\n"
         f"AuthorizedKeysFile {work / 'home' / 'authorized_keys'}\nPasswordAuthentication no\n"
@@ -118,8 +121,11 @@ def write_configurations(work: Path, sshd: Path, pi: Path, port: int, user: str,
     )
 
 
-def start_board(pi: Path, disk: str = "") -> Board:
-    """Start an sshd whose python3 is the Pi's; with a `disk` of its own for what edgeq keeps, which takes root."""
+def start_board(pi: Path, disk: str = "", variables: str = "") -> Board:
+    """Start an sshd whose python3 is the Pi's; with a `disk` of its own for what edgeq keeps, which takes root.
+
+    In `variables`, which its processes get (``NAME=VALUE NAME=VALUE``), ``{home}`` stands for its home.
+    """
     for tool in ("ssh", "ssh-keygen", "apt-get", "dpkg-deb", *(("unshare", "setpriv") if os.getuid() == 0 else ())):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}, which a board behind a real sshd takes")
@@ -128,7 +134,7 @@ def start_board(pi: Path, disk: str = "") -> Board:
     work.chmod(0o755)
     port, root = free_port(), os.getuid() == 0
     user = "pi" if root else Path.home().owner()
-    write_configurations(work, sshd, pi, port, user, disk)
+    write_configurations(work, sshd, pi, port, user, disk, variables)
     (library,) = sshd.glob("usr/lib/*/libwrap.so.0")
     command = f"{sshd}/usr/sbin/sshd -D -e -f {work}/sshd_config"  # sshd starts itself again, by its absolute path
     if root:  # a throw-away user that exists only in a mount namespace of its own

@@ -56,4 +56,4 @@ def test_the_sources_that_travel_are_the_same_each_time_and_hold_no_pictures() -
     names = zipfile.ZipFile(io.BytesIO(code)).namelist()
     assert "edgeq/device/agent.py" in names
     assert not [name for name in names if "shipped" in name or "__pycache__" in name or name.endswith(".pyc")]
-    assert len(code) < 500_000
+    assert len(code) < 600_000
