@@ -1,7 +1,8 @@
-"""Run commands in copies of one process that has TensorFlow already, which takes seconds to load.
+"""Run commands in copies of a process that has imported what they import, which takes longer than most commands.
 
-Each command runs in a fork of its own, with its own arguments, folder, environment and files for input and output, as
-if it were a new process: only the imports are shared.
+There are two such processes: one with TensorFlow, and one with edgeq and all else that it imports. Each command runs in
+a fork of its own, with its own arguments, folder, environment and files for input and output, as if it were a new
+process: only the imports are shared.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW_TO_LOAD = ("calibrate", "convert", "summary", "train")
-READ_AT_IMPORT = ("KERAS_BACKEND", "TF_", "PYTHON")  # prefixes of variables that are read when TensorFlow loads
+WITH_TENSORFLOW = ("calibrate", "convert", "summary", "train")
+READ_AT_IMPORT = ("KERAS_BACKEND", "TF_", "PYTHON", "HOME", "XDG_", "MPL", "PATH", "LD_")  # prefixes of variables
 
 
 class CommandServer:
-    """A process that runs one command after the other."""
+    """A process that runs one command after the other.
 
-    def __init__(self) -> None:
+    Attributes:
+        tensorflow: whether it has imported TensorFlow.
+    """
+
+    def __init__(self, tensorflow: bool) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, "tensorflow" if tensorflow else "edgeq"],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -36,11 +41,14 @@ class CommandServer:
         )
 
     @staticmethod
-    def takes(arguments: list[str], env: dict[str, str]) -> bool:
-        """Whether the command gains from it, and none of the variables would come too late."""
-        return (
-            arguments[:1] != [] and arguments[0] in SLOW_TO_LOAD and not any(k.startswith(READ_AT_IMPORT) for k in env)
-        )
+    def takes(env: dict[str, str]) -> bool:
+        """Whether none of the variables of a command would come too late."""
+        return not any(name.startswith(READ_AT_IMPORT) for name in env)
+
+    @staticmethod
+    def needs_tensorflow(arguments: list[str]) -> bool:
+        """Whether a command imports TensorFlow."""
+        return arguments[:1] != [] and arguments[0] in WITH_TENSORFLOW
 
     def run(
         self, arguments: list[str], cwd: Path | None, env: dict[str, str], stdin: bytes, timeout: float
@@ -100,9 +108,21 @@ def be_the_command(request: dict[str, Any]) -> NoReturn:
 
 def serve() -> None:
     """Load what is slow to load, then run what comes, one JSON object per line."""
-    import keras  # noqa: F401
-    import tensorflow as tf  # noqa: F401
+    if sys.argv[1] == "tensorflow":
+        import keras  # noqa: F401
+        import tensorflow as tf  # noqa: F401
+    else:
+        import click
 
+        import edgeq
+        from edgeq.cli import cli
+        from edgeq.runtime.backends import import_runtime, installed_runtimes
+
+        for name in edgeq.__all__:
+            getattr(edgeq, name)
+        for name in cli.list_commands(click.Context(cli)):
+            cli.get_command(click.Context(cli), name)
+        import_runtime(installed_runtimes()[0])
     for line in sys.stdin:
         request = json.loads(line)
         sys.stdout.flush()

@@ -195,16 +195,17 @@ def pi() -> Path:
 @pytest.fixture(scope="session")
 def edgeq() -> Iterator[Callable[..., Finished]]:
     """Run the command line in a separate process: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
-    servers: list[CommandServer] = []
+    servers: dict[bool, CommandServer] = {}
 
     def run(
         *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: bytes = b""
     ) -> Finished:
         words, variables = [*map(str, arguments)], env or {}
-        if CommandServer.takes(words, variables):
-            if not servers:
-                servers.append(CommandServer())
-            return Finished(*servers[0].run(words, cwd, variables, stdin, timeout=300))
+        tensorflow = CommandServer.needs_tensorflow(words)
+        if CommandServer.takes(variables):
+            if tensorflow not in servers:
+                servers[tensorflow] = CommandServer(tensorflow)
+            return Finished(*servers[tensorflow].run(words, cwd, variables, stdin, timeout=300))
         done = subprocess.run(
             [sys.executable, "-m", "edgeq", *words],
             cwd=cwd,
@@ -217,7 +218,7 @@ def edgeq() -> Iterator[Callable[..., Finished]]:
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     yield run
-    for server in servers:
+    for server in servers.values():
         server.close()
 
 
