@@ -14,12 +14,15 @@ from pathlib import Path
 __all__ = ["start_python"]
 
 
-def start_python(module: str, paths: Sequence[str] = (), **variables: str) -> subprocess.Popen[bytes]:
+def start_python(
+    module: str, paths: Sequence[str] = (), folder: str | None = None, **variables: str
+) -> subprocess.Popen[bytes]:
     """Start a module in a new session, with pipes to its standard input and output.
 
     Args:
         module: the module to run, as for ``python -m``.
         paths: folders to import edgeq and its dependencies from; by default the folder of this edgeq.
+        folder: the process's working folder; None for the folder of this process.
         variables: further environment variables.
 
     Raises:
@@ -33,6 +36,7 @@ def start_python(module: str, paths: Sequence[str] = (), **variables: str) -> su
     }
     return subprocess.Popen(
         [sys.executable, "-m", module],
+        cwd=folder,
         env={**os.environ, **common, **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -84,6 +84,7 @@ SLOW = (
     "graphs/test_running.py",
     "tflite/test_repair.py",
     "comparison/test_compare.py",
+    "cluster/test_dask.py",
     "device/test_wheels.py",
     "inspection/test_targets.py",
     "training/test_transfer.py",

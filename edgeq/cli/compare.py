@@ -19,6 +19,7 @@ from edgeq.cli.options import (
     model_options,
     on_option,
     runtimes_option,
+    scheduler_option,
     task_option,
     trust_option,
 )
@@ -45,9 +46,10 @@ _MODELS = Path("models")
     "Input",
     "--data",
     required=True,
-    metavar="DIR|CSV|NPZ",
-    help="Images to compare on: a folder, or a CSV file that lists images and classes. Do not use calibration images. "
-    "For a model that is no image classifier: a folder of .npz files, or one file.",
+    metavar="DIR|CSV|TAR|NPZ",
+    help="Images to compare on: a folder, a CSV file that lists images and classes, or tar files as WebDataset writes "
+    "them, such as 'shard-{000..127}.tar'; also as a URL. Do not use calibration images. For a model that is no "
+    "image classifier: a folder of .npz files, or one file.",
 )
 @task_option
 @trust_option
@@ -62,7 +64,13 @@ _MODELS = Path("models")
     "--workers",
     type=click.IntRange(1),
     show_default="the number of cores",
-    help="Number of threads, each with its own interpreters.",
+    help="Number of threads, each with its own interpreters. With --scheduler, the threads of each task; default: 1.",
+)
+@option(
+    "Comparison",
+    "--resume",
+    metavar="DIR",
+    help="Keep finished parts of the comparison in DIR. After an interruption, run the same command again to go on.",
 )
 @option(
     "Limits",
@@ -88,6 +96,7 @@ _MODELS = Path("models")
 )
 @runtimes_option
 @on_option
+@scheduler_option
 @model_options
 @option(
     "Output",
@@ -117,6 +126,8 @@ def command(
     min_sqnr: float | None,
     layers: bool,
     workers: int | None,
+    resume: str | None,
+    scheduler: str | None,
     hosts: tuple[str, ...],
     runtimes: tuple[str, ...],
     **about_model: Any,
@@ -129,6 +140,9 @@ def command(
 
     With one MODEL, edgeq compares its outputs under each --runtime, under the reference kernels and on each board
     given by --on. All of them get the same input tensors.
+
+    With --scheduler, the workers of a Dask cluster run both models on parts of the images; the JSON is the same as
+    without it, except for the latency, which is always measured here.
 
     DIR has one sub-folder per class, or images and a labels.csv (columns: file, class_index), or only images. If the
     true classes are unknown, accuracy is not measured. For a model that is no image classifier, DIR has .npz files with
@@ -149,10 +163,15 @@ def command(
       $ edgeq compare m_fp32.tflite m_int8.tflite --data photos/ --on pi@kitchen
       $ edgeq compare m_int8.tflite --data photos/ --on pi@kitchen
       $ edgeq compare a_fp32.tflite a_int8.tflite --data samples.npz --min-sqnr 30
+      $ edgeq compare --data imagenet/ --scheduler tcp://10.0.0.5:8786
+      $ edgeq compare --data 'https://host/shard-{000..127}.tar' --resume run1
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches are not needed
     task = task or (TENSORS if holds_arrays(data) else None)
+    if hosts:
+        refuse_given(("scheduler", "resume"), "not with --on; a board is not part of a cluster")
     if len(models) == 1:
+        refuse_given(("scheduler", "resume"), "need two models; give REFERENCE and CANDIDATE")
         for_two = (max_drop, min_agreement, min_sqnr, report_path, markdown_path)
         if layers or any(value is not None for value in for_two):
             raise click.UsageError(
@@ -191,6 +210,7 @@ def command(
             **settings,
         )
         return
+    settings |= {"scheduler": None if hosts else scheduler, "resume": resume}
     refuse_given(("min_sqnr",), "only for models of plain tensors; use --min-agreement for image classifiers")
     if report_path is not None:
         require_packages()

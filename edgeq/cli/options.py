@@ -29,6 +29,7 @@ __all__ = [
     "on_option",
     "runtime_option",
     "runtimes_option",
+    "scheduler_option",
     "seed_option",
     "task_option",
     "trust_option",
@@ -102,6 +103,14 @@ on_option = option(
     metavar="HOST",
     help="Run on a board over SSH: [user@]host[:port]. Repeat the option to run on several boards in parallel. See "
     "edgeq device.",
+)
+scheduler_option = option(
+    "Cluster",
+    "--scheduler",
+    metavar="URL",
+    envvar="DASK_SCHEDULER_ADDRESS",
+    show_default="the environment variable DASK_SCHEDULER_ADDRESS, else this machine",
+    help="Run on the workers of a Dask cluster, such as tcp://10.0.0.5:8786. The result is the same.",
 )
 runtimes_option = _runtime_option(
     "runtimes", multiple=True, more=" With one MODEL, repeat the option to compare runtimes."

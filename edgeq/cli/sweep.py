@@ -13,7 +13,7 @@ import click
 
 from edgeq.cli.architecture import AUTO
 from edgeq.cli.help import Command, option
-from edgeq.cli.options import FiniteRange, on_option, seed_option
+from edgeq.cli.options import FiniteRange, on_option, scheduler_option, seed_option
 from edgeq.cli.output import refuse_given
 from edgeq.cli.progress import Progress
 from edgeq.cli.training import (
@@ -179,6 +179,7 @@ def _list(group: str, name: str, parameter: str, item: click.ParamType[Any], **s
     help="Folder of calibration images with --weights imagenet. Trained networks are calibrated on training photos.",
 )
 @option("Data", "--calib-count", "calibration_count", type=click.IntRange(10), default=100, help="Number of them.")
+@scheduler_option
 @on_option
 @option(
     "Latency",
@@ -205,6 +206,7 @@ def command(
     output_strides: tuple[str, ...] | None,
     budget_s: float | None,
     resume: bool,
+    scheduler: str | None,
     hosts: tuple[str, ...],
     from_scratch: bool,
     weights: str | None,
@@ -231,6 +233,7 @@ def command(
       $ edgeq sweep photos/ --on pi@raspberrypi --format int8,fp32 --out s
       $ edgeq sweep photos/ --res 96,128,160,224 --budget 2h --out s
       $ edgeq sweep icons/ --from-scratch --res 32 --alpha 0.35,0.5 --out icons
+      $ edgeq sweep photos/ --res 96,160 --scheduler tcp://10.0.0.5:8786 --out s
       $ edgeq sweep evaluation/ --weights imagenet --res 160,224 --out imagenet
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -253,7 +256,7 @@ def command(
     )
     try:
         with Progress() as progress, progress.printing("edgeq.sweeping"):
-            found = sweep(folder, out, plan, budget_s=budget_s, resume=resume, progress=progress)
+            found = sweep(folder, out, plan, budget_s=budget_s, resume=resume, scheduler=scheduler, progress=progress)
     except (KeyboardInterrupt, SystemExit):
         if (Path(out) / "settings.json").is_file():
             say_how_to_continue("sweep")

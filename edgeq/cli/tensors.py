@@ -48,7 +48,7 @@ def compare_pair(
         command_line: the command, for the HTML page.
         settings: further arguments of `compare_tensors`.
     """
-    refuse_given(("max_drop", "min_agreement", "labels"), _ONLY_CLASSIFIERS)
+    refuse_given(("max_drop", "min_agreement", "labels", "scheduler", "resume"), _ONLY_CLASSIFIERS)
     if report_path is not None:
         require_packages()
     with Progress() as progress:

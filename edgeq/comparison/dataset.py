@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from edgeq.errors import InputError
 from edgeq.images import images_below, skipped_note
 from edgeq.photo_folders import EVALUATION, UNLABELLED, class_folder, refuse_collection
 
-__all__ = ["LabelledImage", "find_labels", "read_images"]
+__all__ = ["LABELS_FILE", "LabelledImage", "classes_of_folders", "find_labels", "read_images", "rows_of_labels"]
 
 LABELS_FILE = "labels.csv"
+"""Name of the file with the true classes in a folder of images."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,46 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
             notes.append(f"left out {len(paths) - len(images)} files that {LABELS_FILE} does not name")
         return images, notes + skipped
     folders = sorted({path.relative_to(root).parts[0] for path in paths if path.parent != root})
-    index, source = _classes_of_folders(folders, classes, names)
+    index, source = classes_of_folders(folders, classes, names)
     images = [LabelledImage(path, index.get(path.relative_to(root).parts[0])) for path in paths]
     return images, [source, *skipped]
 
 
 def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
-    root = source.parent
     try:  # file names may not be UTF-8
         text = source.read_text(encoding="utf-8-sig", errors="surrogateescape")
-        rows = list(csv.reader(text.splitlines()))
     except OSError as error:
         raise InputError(f"{source}: cannot read labels ({error.strerror})") from None
+    images = {}
+    for number, name, class_index in rows_of_labels(text, source, classes):
+        path = source.parent / name
+        if path in images:
+            raise InputError(f"{source}, line {number}: names {name} a second time")
+        if os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises an error for a name that no file can have)
+            images[path] = LabelledImage(path, class_index)
+        elif name.encode(errors="replace").decode() != name:
+            raise InputError(f"{source}, line {number}: must be UTF-8 text")
+        # Ignore a missing file: the labels may be those of a larger data set.
+    if not images:
+        raise InputError(f"{source}: none of the files that it names exists; names are relative to its folder")
+    return [images[path] for path in sorted(images)]
+
+
+def rows_of_labels(text: str, source: object, classes: int) -> Iterator[tuple[int, str, int]]:
+    """Read the text of a labels file; yield the line number, the file name and the class index of each row.
+
+    Args:
+        text: the file's content.
+        source: the file's name in error messages.
+        classes: number of classes.
+
+    Raises:
+        InputError: a line is invalid.
+    """
+    try:
+        rows = list(csv.reader(text.splitlines()))
     except csv.Error as error:
         raise InputError(f"{source}: cannot read labels ({error})") from None
-    images = {}
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and row[:2] == ["file", "class_index"]):
             continue
@@ -100,20 +126,11 @@ def _from_csv(source: Path, classes: int) -> list[LabelledImage]:
         class_index = int(row[1])
         if class_index >= classes:
             raise InputError(f"{source}, line {number}: class {class_index}, but the models have {classes}")
-        path = root / row[0]
-        if path in images:
-            raise InputError(f"{source}, line {number}: names {row[0]} a second time")
-        if os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises an error for a name that no file can have)
-            images[path] = LabelledImage(path, class_index)
-        elif row[0].encode(errors="replace").decode() != row[0]:
-            raise InputError(f"{source}, line {number}: must be UTF-8 text")
-        # Ignore a missing file: the labels may be those of a larger data set.
-    if not images:
-        raise InputError(f"{source}: none of the files that it names exists; names are relative to its folder")
-    return [images[path] for path in sorted(images)]
+        yield number, row[0], class_index
 
 
-def _classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[str]) -> tuple[dict[str, int], str]:
+def classes_of_folders(folders: Sequence[str], classes: int, names: Sequence[str]) -> tuple[dict[str, int], str]:
+    """Return the class index of each sub-folder, or none, and a sentence on it; see :func:`find_labels`."""
     if not folders:
         return {}, "no true classes are known, so accuracy is not measured"
     if names:

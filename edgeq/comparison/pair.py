@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +19,52 @@ import numpy.typing as npt
 from edgeq.errors import InputError, UnknownNormalizationError
 from edgeq.execution.backend import Backend
 from edgeq.files import sha256_of_file
+from edgeq.images import Source
 from edgeq.progress import Progress
 from edgeq.runtime import Model
 from edgeq.tflite.metadata import FINGERPRINT_LENGTH, Overrides
 
-__all__ = ["Alignment", "Outputs", "Pair", "align", "candidate_backend", "latency_ms", "median_ms", "open_both"]
+__all__ = [
+    "Alignment",
+    "Outputs",
+    "Pair",
+    "align",
+    "candidate_backend",
+    "latency_ms",
+    "median_ms",
+    "open_both",
+]
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """One image of a comparison, in a file or in memory.
+
+    Attributes:
+        name: the file's path or URL; for a file in a tar, the tar's path or URL, a slash and the name within.
+        class_index: index of its true class, from 0; None if unknown.
+        content: the file's bytes; None if `name` is the path of a local file.
+    """
+
+    name: str
+    class_index: int | None = None
+    content: bytes | None = None
+
+    def source(self) -> Source:
+        """Return what to decode."""
+        return self.name if self.content is None else _NamedBytes(self.content, self.name)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 digest of the file, in hexadecimal."""
+        return sha256_of_file(self.name) if self.content is None else hashlib.sha256(self.content).hexdigest()
+
+
+class _NamedBytes(io.BytesIO):
+    """The bytes of a file with its name, which messages about the image begin with."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -128,7 +171,7 @@ class Pair:
             notes.append("the two models see different pixels: their sizes, crops or colours differ")
         return notes
 
-    def run(self, path: Path) -> Outputs:
+    def run(self, image: NamedImage) -> Outputs:
         """Run both models on one image, which is decoded only once if both use the same size, crop and channels.
 
         Raises:
@@ -136,10 +179,10 @@ class Pair:
             ModelError: a model cannot be run.
         """
         reference, candidate = self.reference, self.candidate
-        pixels = reference.preprocessing.pixels(path)
+        pixels = reference.preprocessing.pixels(image.source())
         reference_output = reference.invoke(reference.tensor(pixels))
         if candidate.preprocessing.geometry != reference.preprocessing.geometry:
-            pixels = candidate.preprocessing.pixels(path)
+            pixels = candidate.preprocessing.pixels(image.source())
         candidate_output = self._run_candidate(candidate.tensor(pixels))
         first, second = self.alignment.skips
         p = reference.probabilities(reference_output)[first:]
@@ -148,7 +191,7 @@ class Pair:
         if reference.gives_logits and candidate.gives_logits:
             signal = reference.dequantize(reference_output)[first:]
             difference = signal - candidate.dequantize(candidate_output)[second:]
-        seen = bool(self._calibrated_on) and sha256_of_file(path)[:FINGERPRINT_LENGTH] in self._calibrated_on
+        seen = bool(self._calibrated_on) and image.sha256()[:FINGERPRINT_LENGTH] in self._calibrated_on
         return Outputs(p, q, float(np.sum(signal**2)), float(np.sum(difference**2)), seen)
 
 

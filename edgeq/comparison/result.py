@@ -169,12 +169,13 @@ class Comparison:
         l1_mean: L1 distance of the two models' probabilities, mean over the images; in 0..2.
         sqnr_db: power of the reference's outputs over the power of the difference, over all images, in decibels; of
             logits if both models output logits, else of probabilities.
-        flips: images on which the predicted classes differ, the largest margins first.
+        flips: images on which the predicted classes differ, the largest margins first; at most 1,000.
         classes: drift class by class, the worst first; without the classes on which both models always agree.
         notes: notes on the models, the images and what was done to make the models comparable; each is a sentence.
         layers: drift layer by layer, the lowest SQNR alone first; None if it was not requested.
         faults: what is broken according to the layers, in the order of the network; sentences without a full stop.
         advice: what to try next; sentences without a full stop.
+        more_flips: number of images with differing predicted classes that are not in `flips`.
     """
 
     images: int
@@ -198,6 +199,12 @@ class Comparison:
     layers: tuple[LayerDrift, ...] | None = None
     faults: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    more_flips: int = 0
+
+    @property
+    def flipped(self) -> int:
+        """Number of all images on which the predicted classes differ."""
+        return len(self.flips) + self.more_flips
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as plain JSON data; an infinite `sqnr_db` (no difference at all) is null."""

@@ -1,21 +1,33 @@
-"""Accumulate a comparison image by image. Only the list of flips grows with the number of images."""
+"""Accumulate a comparison image by image, part by part. Of its lists, only that of skipped files is unbounded.
+
+All sums are exact, as integers or fractions. So tallies of parts of the images add up to the same numbers however the
+images were divided, and in any order.
+"""
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.comparison import metrics
-from edgeq.comparison.dataset import LabelledImage
-from edgeq.comparison.pair import Outputs
+from edgeq.comparison.pair import NamedImage, Outputs
 from edgeq.comparison.result import ClassDrift, Comparison, Flip, ModelResult
+from edgeq.errors import ModelError
 
 __all__ = ["Score", "Tally"]
+
+_MOST_FLIPS = 1000
+
+Exact = int | Fraction
+"""A sum of floating-point numbers without rounding."""
 
 
 @dataclass
@@ -29,92 +41,181 @@ class Score:
     """
 
     labelled: int = 0
-    top1: float = 0.0
-    top5: float = 0.0
+    top1: Exact = 0
+    top5: Exact = 0
+
+    def share(self, correct: Exact) -> float | None:
+        """Return `top1` or `top5` as a fraction of the labelled images, in 0..1; None if there are none."""
+        return float(correct) / self.labelled if self.labelled else None
 
 
 @dataclass
 class _ClassTally:
     images: int = 0
     labelled: int = 0
-    reference_top1: float = 0.0
-    candidate_top1: float = 0.0
-    agreement: float = 0.0
+    reference_top1: Exact = 0
+    candidate_top1: Exact = 0
+    agreement: Exact = 0
+
+
+@dataclass
+class _Sums:
+    """The sums over all images; see `edgeq.comparison.result.Comparison`."""
+
+    images: int = 0
+    overlap: int = 0
+    ties: int = 0
+    flips: int = 0
+    only_reference: Exact = 0
+    only_candidate: Exact = 0
+    agreement: Exact = 0
+    kl: Exact = 0
+    l1: Exact = 0
+    signal: Exact = 0
+    noise: Exact = 0
 
 
 @dataclass
 class Tally:
-    """The running sums of a comparison.
+    """The running sums of a comparison, of all images or of a part of them.
 
     Attributes:
         labels: the classes' names, or empty.
-        images: number of images added.
-        skipped: files that could not be read, each with the reason.
         reference: the reference's correct predictions.
         candidate: the candidate's correct predictions.
     """
 
     labels: Sequence[str] = ()
-    images: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
     reference: Score = field(default_factory=Score)
     candidate: Score = field(default_factory=Score)
-    _only_reference: float = 0.0
-    _only_candidate: float = 0.0
-    _agreement: float = 0.0
-    _overlap: int = 0
-    _ties: int = 0
-    _kl: float = 0.0
-    _l1: float = 0.0
-    _signal: float = 0.0
-    _noise: float = 0.0
-    _flips: list[Flip] = field(default_factory=list)
+    _sums: _Sums = field(default_factory=_Sums)
+    _flips: list[Flip] = field(default_factory=list)  # those with the largest margins
+    _skipped: list[tuple[int, str, str]] = field(default_factory=list)  # number of the part, file, reason
     _classes: defaultdict[int, _ClassTally] = field(default_factory=lambda: defaultdict(_ClassTally))
 
-    def add(self, image: LabelledImage, outputs: Outputs) -> None:
-        """Add the outputs of both models for one image."""
-        p, q = outputs.reference, outputs.candidate
+    @property
+    def images(self) -> int:
+        """Number of images added."""
+        return self._sums.images
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """Files that could not be read, each with the reason, in the order of the parts."""
+        return tuple((file, reason) for _, file, reason in sorted(self._skipped, key=lambda entry: entry[0]))
+
+    def skip(self, file: str, reason: str) -> None:
+        """Add a file that cannot be read."""
+        self._skipped.append((0, file, reason))
+
+    def add(self, image: NamedImage, outputs: Outputs) -> None:
+        """Add the outputs of both models for one image.
+
+        Raises:
+            ModelError: an output is NaN or infinite.
+        """
+        p, q, sums = outputs.reference, outputs.candidate, self._sums
+        for which, values in (("reference", p), ("candidate", q)):
+            if not np.isfinite(values).all():
+                raise ModelError(f"{image.name}: the {which}'s outputs are NaN or infinite")
         reference_top, candidate_top = metrics.top_set(p), metrics.top_set(q)
         agreement = metrics.shared_top1(reference_top, candidate_top)
-        self.images += 1
-        self._agreement += agreement
-        self._overlap += outputs.calibrated_on
-        self._ties += reference_top.size > 1 or candidate_top.size > 1
-        self._kl += metrics.kl_divergence(p, q)
-        self._l1 += metrics.l1_distance(p, q)
-        self._signal += outputs.signal
-        self._noise += outputs.noise
+        sums.images += 1
+        sums.agreement += _exact(agreement)
+        sums.overlap += outputs.calibrated_on
+        sums.ties += reference_top.size > 1 or candidate_top.size > 1
+        sums.kl += _exact(metrics.kl_divergence(p, q))
+        sums.l1 += _exact(metrics.l1_distance(p, q))
+        sums.signal += _exact(outputs.signal)
+        sums.noise += _exact(outputs.noise)
         group = self._classes[int(reference_top[0]) if image.class_index is None else image.class_index]
         group.images += 1
-        group.agreement += agreement
+        group.agreement += _exact(agreement)
         if image.class_index is not None:
             self._add_labelled(image.class_index, p, q, group)
         if agreement == 0:
+            sums.flips += 1
             self._flips.append(self._flip(image, p, q))
+            if len(self._flips) >= 2 * _MOST_FLIPS:
+                self._drop_flips()
+
+    def merge(self, part: Tally, number: int) -> None:
+        """Add the sums of another tally.
+
+        Args:
+            part: the other tally.
+            number: its position among all parts, by which the skipped files are sorted.
+        """
+        _add(self._sums, part._sums)
+        _add(self.reference, part.reference)
+        _add(self.candidate, part.candidate)
+        for index, group in part._classes.items():
+            _add(self._classes[index], group)
+        self._skipped += [(number, file, reason) for _, file, reason in part._skipped]
+        self._flips += part._flips
+        self._drop_flips()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sums as plain JSON data, without `labels`; exact numbers are text, such as ``3`` or ``1/2``."""
+        self._drop_flips()
+        return {
+            "reference": _texts(self.reference),
+            "candidate": _texts(self.candidate),
+            "sums": _texts(self._sums),
+            "classes": {str(index): _texts(group) for index, group in sorted(self._classes.items())},
+            "flips": [asdict(flip) for flip in self._flips],
+            "skipped": [[file, reason] for file, reason in self.skipped],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Tally:
+        """Make a tally from the data that :meth:`to_json` returns.
+
+        Raises:
+            KeyError, TypeError, ValueError: the data are something else.
+        """
+        tally = cls(
+            reference=Score(*_numbers(data["reference"])),
+            candidate=Score(*_numbers(data["candidate"])),
+            _sums=_Sums(*_numbers(data["sums"])),
+            _flips=[Flip(**flip) for flip in data["flips"]],
+            _skipped=[(0, file, reason) for file, reason in data["skipped"]],
+        )
+        for index, numbers in data["classes"].items():
+            tally._classes[int(index)] = _ClassTally(*_numbers(numbers))
+        return tally
 
     def result(self, reference: ModelResult, candidate: ModelResult, notes: tuple[str, ...]) -> Comparison:
         """Compute the measures from the sums; at least one image must have been added."""
-        n, labelled = self.images, self.reference.labelled
-        discordant = (self._only_reference, self._only_candidate, labelled)
+        sums, n, labelled = self._sums, self.images, self.reference.labelled
+        agreement = float(sums.agreement)
+        discordant = (float(sums.only_reference), float(sums.only_candidate), labelled)
+        self._drop_flips()
         return Comparison(
             images=n,
             labelled=labelled,
-            skipped=tuple(self.skipped),
+            skipped=self.skipped,
             reference=reference,
             candidate=candidate,
-            agreement=self._agreement / n,
-            agreement_ci95=metrics.wilson_interval(self._agreement, n),
-            top1_drop=(self.reference.top1 - self.candidate.top1) / labelled if labelled else None,
+            agreement=agreement / n,
+            agreement_ci95=metrics.wilson_interval(agreement, n),
+            top1_drop=float(self.reference.top1 - self.candidate.top1) / labelled if labelled else None,
             top1_drop_ci95=metrics.paired_difference_interval(*discordant) if labelled else None,
             mcnemar_p=metrics.mcnemar_p(*discordant[:2]) if labelled else None,
-            calibration_overlap=self._overlap,
-            ties=self._ties,
-            kl_mean=self._kl / n,
-            l1_mean=self._l1 / n,
-            sqnr_db=metrics.sqnr_db(self._signal, self._noise),
-            flips=tuple(sorted(self._flips, key=lambda f: (-f.reference_margin - f.candidate_margin, f.file))),
+            calibration_overlap=sums.overlap,
+            ties=sums.ties,
+            kl_mean=float(sums.kl) / n,
+            l1_mean=float(sums.l1) / n,
+            sqnr_db=metrics.sqnr_db(float(sums.signal), float(sums.noise)),
+            flips=tuple(self._flips),
+            more_flips=sums.flips - len(self._flips),
             classes=self._class_drift(),
             notes=notes,
+        )
+
+    def _drop_flips(self) -> None:
+        """Sort the flips, the largest margins first, and keep no more than a limited number."""
+        self._flips = heapq.nsmallest(
+            _MOST_FLIPS, self._flips, key=lambda flip: (-flip.reference_margin - flip.candidate_margin, flip.file)
         )
 
     def _add_labelled(
@@ -124,19 +225,19 @@ class Tally:
         for score, probabilities in ((self.reference, p), (self.candidate, q)):
             shares.append(metrics.top_k_credit(probabilities, label, 1))
             score.labelled += 1
-            score.top1 += shares[-1]
-            score.top5 += metrics.top_k_credit(probabilities, label, 5)
+            score.top1 += _exact(shares[-1])
+            score.top5 += _exact(metrics.top_k_credit(probabilities, label, 5))
         first, second = shares
-        self._only_reference += max(0.0, first - second)
-        self._only_candidate += max(0.0, second - first)
+        self._sums.only_reference += _exact(max(0.0, first - second))
+        self._sums.only_candidate += _exact(max(0.0, second - first))
         group.labelled += 1
-        group.reference_top1 += first
-        group.candidate_top1 += second
+        group.reference_top1 += _exact(first)
+        group.candidate_top1 += _exact(second)
 
-    def _flip(self, image: LabelledImage, p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> Flip:
+    def _flip(self, image: NamedImage, p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> Flip:
         a, b = int(p.argmax()), int(q.argmax())
         return Flip(
-            file=str(image.path),
+            file=image.name,
             label=None if image.class_index is None else self._name(image.class_index),
             reference=self._name(a),
             candidate=self._name(b),
@@ -151,9 +252,9 @@ class Tally:
             ClassDrift(
                 label=self._name(index),
                 images=group.images,
-                reference_top1=group.reference_top1 / group.labelled if group.labelled else None,
-                candidate_top1=group.candidate_top1 / group.labelled if group.labelled else None,
-                agreement=group.agreement / group.images,
+                reference_top1=float(group.reference_top1) / group.labelled if group.labelled else None,
+                candidate_top1=float(group.candidate_top1) / group.labelled if group.labelled else None,
+                agreement=float(group.agreement) / group.images,
             )
             for index, group in sorted(self._classes.items())
             if not math.isclose(group.agreement, group.images)
@@ -166,3 +267,22 @@ class Tally:
 
     def _name(self, index: int) -> str:
         return self.labels[index] if self.labels else str(index)
+
+
+def _exact(value: float) -> Exact:
+    return int(value) if value == int(value) else Fraction(value)
+
+
+def _add(sums: Any, part: Any) -> None:
+    """Add the attributes of a dataclass of numbers to those of another."""
+    for name, value in vars(part).items():
+        setattr(sums, name, getattr(sums, name) + value)
+
+
+def _texts(sums: Any) -> list[str]:
+    return [str(value) for value in astuple(sums)]
+
+
+def _numbers(texts: Sequence[str]) -> list[Any]:
+    """Read the numbers that `_texts` wrote; integers stay integers."""
+    return [Fraction(text) if "/" in text else int(text) for text in texts]

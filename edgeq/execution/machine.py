@@ -11,7 +11,7 @@ from typing import Any
 from edgeq.memory import available_bytes
 from edgeq.runtime import available_cores, installed_runtimes, runtime_version
 
-__all__ = ["Machine", "read_machine", "read_temperature_c", "read_throttling"]
+__all__ = ["Machine", "cpu_features", "read_machine", "read_temperature_c", "read_throttling"]
 
 _THROTTLING = {
     0: "under-voltage",
@@ -89,7 +89,7 @@ def read_machine() -> Machine:
         architecture=architecture,
         emulated_by=_emulated_by(architecture),
         cores=available_cores(),
-        features=_features((cpu.get("Features") or cpu.get("flags") or "").split()),
+        features=_features(cpu),
         memory_bytes=_kilobytes(memory.get("MemTotal")),
         available_bytes=available_bytes(),
         governor=_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -131,7 +131,13 @@ def _kilobytes(value: str | None) -> int | None:
     return int(value.split()[0]) * 1024 if value else None
 
 
-def _features(flags: list[str]) -> tuple[str, ...]:
+def cpu_features() -> tuple[str, ...]:
+    """Return the processor's vector instruction sets, see `Machine.features`."""
+    return _features(_fields("/proc/cpuinfo"))
+
+
+def _features(cpu: dict[str, str]) -> tuple[str, ...]:
+    flags = (cpu.get("Features") or cpu.get("flags") or "").split()
     wanted = ("neon", "asimd", "asimddp", "asimdhp", "i8mm", "sve", "avx2", "avx512f", "avx512_vnni", "avx_vnni")
     return tuple(flag for flag in wanted if flag in flags)
 

@@ -40,15 +40,16 @@ class WorkerProcess(Closing):
     process handles. It ends when its standard input closes, so it never outlives its parent.
     """
 
-    def __init__(self, name: str = "the worker process", paths: Sequence[str] = ()) -> None:
+    def __init__(self, name: str = "the worker process", paths: Sequence[str] = (), folder: str | None = None) -> None:
         """Start the process.
 
         Args:
             name: the process's name in error messages.
             paths: folders to import edgeq and its dependencies from; by default the folder of this edgeq.
+            folder: the process's working folder; None for the folder of this process.
         """
         self._name, self._lock = name, threading.Lock()
-        self._process = start_python("edgeq.execution.worker", paths)
+        self._process = start_python("edgeq.execution.worker", paths, folder)
 
     @property
     def alive(self) -> bool:

@@ -103,9 +103,9 @@ def _models(comparison: Comparison | TensorComparison, names: tuple[str, ...]) -
 
 def _flips(comparison: Comparison, names: tuple[str, ...]) -> str:
     shown = comparison.flips[:_MOST_FLIPS]
-    noun = "image" if len(comparison.flips) == 1 else "images"
-    count = f"{len(comparison.flips)} {noun} with a different top-1 class"
-    if len(shown) < len(comparison.flips):
+    noun = "image" if comparison.flipped == 1 else "images"
+    count = f"{comparison.flipped} {noun} with a different top-1 class"
+    if len(shown) < comparison.flipped:
         count += f", the {len(shown)} with the largest margins"
     rows = [(Path(flip.file).name, flip.label or "unknown", *answers(flip)) for flip in shown]
     table = _table([("Image", "Class", *names), *rows])

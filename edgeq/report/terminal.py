@@ -31,13 +31,13 @@ def comparison_lines(comparison: Comparison, width: int | None = None) -> list[s
     lines += ["", *table(_drift(comparison), width)]
     if comparison.flips:
         shown = comparison.flips[:_MOST_FLIPS]
-        noun = "flip" if len(comparison.flips) == 1 else "flips"
-        lines += ["", f"{len(comparison.flips)} {noun}{_first(shown, comparison.flips)}:"]
+        noun = "flip" if comparison.flipped == 1 else "flips"
+        lines += ["", f"{comparison.flipped} {noun}{_first(shown, comparison.flipped)}:"]
         rows = [(Path(flip.file).name, flip.label or "?", *answers(flip)) for flip in shown]
         lines += table([("image", "class", "reference", "candidate"), *rows], width)
     if any(drift.images > 1 for drift in comparison.classes):  # with one image per class, the flips show the same
         worst = comparison.classes[:_MOST_CLASSES]
-        lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, comparison.classes)}:"]
+        lines += ["", f"{len(comparison.classes)} classes with flips{_first(worst, len(comparison.classes))}:"]
         class_rows = [
             (c.label, str(c.images), *map(percent, (c.reference_top1, c.candidate_top1, c.agreement))) for c in worst
         ]
@@ -88,5 +88,5 @@ def _drift(comparison: Comparison) -> list[tuple[str, str, str]]:
     ]
 
 
-def _first(shown: Sequence[object], everything: Sequence[object]) -> str:
-    return f", the {len(shown)} worst" if len(shown) < len(everything) else ""
+def _first(shown: Sequence[object], count: int) -> str:
+    return f", the {len(shown)} worst" if len(shown) < count else ""

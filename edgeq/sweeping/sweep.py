@@ -37,6 +37,7 @@ def sweep(
     *,
     budget_s: float | None = None,
     resume: bool = False,
+    scheduler: str | None = None,
     progress: Progress = no_progress,
 ) -> Sweep:
     """Find the network for a folder of photos and a board, by measurement.
@@ -60,20 +61,23 @@ def sweep(
         budget_s: time in seconds that all runs of this sweep may take together; None for no limit. It may be changed
             when a sweep is resumed.
         resume: whether to continue an interrupted sweep with the same plan and photos.
+        scheduler: address of a Dask scheduler, whose workers build, train, convert and evaluate the networks; None for
+            this machine. The workers must see `folder` and `out` under the same paths. Latency is never measured on
+            them.
         progress: called with (stage, done, total).
 
     Raises:
         InputError: the photos, an option or a file is unusable, no cell meets the limits, or the budget ended before
             one cell was finished.
         DeviceError: a board cannot be used.
-        EdgeqError: TensorFlow is not installed.
+        EdgeqError: TensorFlow is not installed, or the cluster cannot be used.
     """
     plan, target = plan or SweepPlan(), Path(out)
     budget = Budget(budget_s)
     plan.grid.architectures(IMAGENET_CLASSES)  # check it before anything that takes time
     _require_folders(Path(folder), target)
     Store.check(target, resume)
-    with TaskRunner(budget.tick) as runner:
+    with TaskRunner(budget.tick, scheduler) as runner:
 
         def imagenet_names() -> Sequence[str]:
             names: list[str] = runner.run("class_names")["names"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import inf, isinf
+from typing import TypeVar
 
 from edgeq.comparison.metrics import wilson_interval
 from edgeq.files import write_text
@@ -17,6 +19,8 @@ from edgeq.sweeping.state import Candidate, State, log
 from edgeq.training import Epoch, History, TrainingPlan
 
 __all__ = ["train_networks"]
+
+_Item = TypeVar("_Item")
 
 _LARGEST_SHARE = 2.0  # of a rung's time for one network, in equal shares
 _TO_FINISH = 2  # networks for which time is left to convert and measure them
@@ -72,18 +76,40 @@ def _train_rung(state: State, alive: list[Candidate], target: int, left_at_end: 
         target: number of epochs.
         left_at_end: how many seconds of the budget must be left at the end of the rung.
     """
-    for done, candidate in enumerate(alive):
+
+    def train(numbered: tuple[int, Candidate]) -> None:
+        done, candidate = numbered
         epochs = len(state.epochs(candidate))
         if epochs >= target or state.store.training(candidate.name).is_file():
-            continue
+            return
         left_s = state.budget.left - left_at_end
-        share = _LARGEST_SHARE * left_s / (len(alive) - done)
+        share = _LARGEST_SHARE * left_s * state.runner.parallel / (len(alive) - done)
         state.progress(f"Training to epoch {target}", done, len(alive))
         if left_s > 0:
             _train(state, candidate, target, min(left_s, share))
         elif not any(state.epochs(c) for c in alive) and state.budget.left > state.pace.finish_s:
             _train(state, candidate, target, 0.0)  # one epoch, so that there is a network to finish
+
+    _on_all(state, train, list(enumerate(alive)))
     state.progress(f"Training to epoch {target}", len(alive), len(alive))
+
+
+def _on_all(state: State, work: Callable[[_Item], None], items: Sequence[_Item]) -> None:
+    """Call a function for each item, as many at the same time as the runner runs tasks."""
+    if state.runner.parallel < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(state.runner.parallel) as pool:
+        pending = [pool.submit(work, item) for item in items]
+        try:
+            for future in pending:
+                future.result()
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            state.runner.close()  # the tasks that run get an error
+            raise
 
 
 def _train(state: State, candidate: Candidate, target: int, seconds: float) -> None:

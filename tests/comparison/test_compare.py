@@ -19,7 +19,7 @@ from PIL import Image
 
 from edgeq.calibration import choose_images
 from edgeq.comparison import Comparison, compare
-from edgeq.comparison.pair import Pair
+from edgeq.comparison.pair import NamedImage, Pair
 from edgeq.conversion import FORMATS, convert_network
 from edgeq.errors import DeviceError, InputError, ModelError, UnknownNormalizationError
 from edgeq.execution.backend import Backend, WorkerBackend
@@ -382,7 +382,7 @@ def test_a_candidate_on_another_backend(right: Path, make: Make, photos: Path) -
     model = Model(right)
     photo = next(photos.rglob("*.jpg"))
     with WorkerBackend(wrong) as backend:
-        outputs = Pair(model, Model(right), backend).run(photo)
+        outputs = Pair(model, Model(right), backend).run(NamedImage(str(photo)))
     assert np.array_equal(outputs.reference, model.classify(photo))
     assert np.array_equal(outputs.candidate, Model(wrong).classify(photo))
     assert outputs.reference.argmax() != outputs.candidate.argmax()

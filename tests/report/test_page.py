@@ -147,7 +147,7 @@ class TestWhatItShows:
         assert {key: exact[key] for key in shown} == shown
         left_out = {re.sub(r"\d+", "N", key) for key in set(exact) - set(shown)}
         assert left_out <= {
-            *("flips.N.label", "layers.N.shape.N", "layers.N.histogram"),
+            *("flips.N.label", "more_flips", "layers.N.shape.N", "layers.N.histogram"),
             *(f"layers.N.histogram.{name}" for name in ("low", "high", "scale", "grid_low", "grid_high")),
             *("layers.N.histogram.reference.N", "layers.N.histogram.candidate.N"),
         }
