@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,14 +103,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out the tests that are marked slow")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what ``-m`` excludes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that are slow, and those that use photos and models that are not distributed.
+    """Mark the tests that are slow, those that use photos and models that are not distributed, and further cases.
 
     The longest files come first, so that at the end no process works on one alone.
     """
     places = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
     items.sort(key=lambda item: places.get(item.path, len(SLOW)))
+    cases = Counter[str]()
     for item in items:
+        if sampled := item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            cases[test] += 1
+            if cases[test] > sampled.args[0]:
+                item.add_marker(pytest.mark.accept)
         if item.path in places:
             item.add_marker(pytest.mark.slow)
         if "shared" in getattr(item, "fixturenames", ()):

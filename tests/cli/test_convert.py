@@ -188,6 +188,7 @@ class TestSuccess:
         assert (model.labels, model.classes) == (names, 2)
         assert model.classify(colour_picture("red", seed=1)).sum() == 1
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("side", [20, 28])
     def test_small_inputs(self, side: int, tmp_path: Path, edgeq_here: Run) -> None:
         options = ("--alpha", 0.35, "--classes", 4, "--weights", "none", "--int8", "--calib-count", 10)

@@ -363,6 +363,7 @@ class TestRefused:
         with pytest.raises(ConversionError, match=r"odd: cannot be run on input \(1, 32, 32, 3\)"):
             convert_network(network, COLOURS_INPUT, [], tmp_path)
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("layer", ["RandomFlip", "RandomRotation", "BatchNormalization"])
     def test_a_saved_model_that_changes_as_it_runs(self, layer: str, tmp_path: Path) -> None:
         """Random layers count how often they have run. The .keras file of the same network converts."""

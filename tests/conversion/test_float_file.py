@@ -176,6 +176,7 @@ class TestShapes:
         expected = network(pixels[np.newaxis].astype(np.float32) / 127.5 - 1)[0]
         np.testing.assert_allclose(Model(made.models["fp32"].path).classify(pixels), expected, atol=1e-5)
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
     def test_both_layouts_of_a_network_of_pytorch_s(self, layout: str, shared: Path, tmp_path: Path) -> None:
         flowers = shared / "data" / "flowers"

@@ -48,6 +48,7 @@ def test_none_for_that_machine(platform: str, source: Path, tmp_path: Path) -> N
         download_wheels(["hard"], Platform.parse(platform), tmp_path, source)
 
 
+@pytest.mark.accept
 def test_an_environment_without_pip(source: Path, tmp_path: Path) -> None:
     """As uv makes them."""
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)

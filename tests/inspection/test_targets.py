@@ -45,6 +45,7 @@ def reasons(path: Path, target: str) -> dict[str, str]:
     return {obstacle.operator: obstacle.reason for obstacle in check(path, target).obstacles}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("runtime", ["tflite-runtime", "ai-edge-litert"])
 def test_the_runtimes_agree_with_their_tables(runtime: str, name: str, mobilenets: Path) -> None:

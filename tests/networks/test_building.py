@@ -119,11 +119,13 @@ class TestWeightsOfAFile:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         assert network.parent == {"architecture": "mobilenet_v2", "alpha": 0.35, "weights": path.name, "sha256": sha256}
 
+    @pytest.mark.accept
     def test_what_we_build_can_be_saved_and_filled_in_again(self, tmp_path: Path) -> None:
         before, path = tiny(seed=3), tmp_path / "ours.weights.h5"
         before.keeps_alive.save_weights(path)
         np.testing.assert_array_equal(outputs(tiny(str(path)), images()), outputs(before, images()))
 
+    @pytest.mark.accept
     def test_the_same_file_fits_other_sizes_and_output_strides(self, tmp_path: Path) -> None:
         options: dict[str, Any] = {"alpha": 0.35, "classes": 4, "head": 8, "seed": 3}
         path = tmp_path / "ours.weights.h5"
@@ -132,6 +134,7 @@ class TestWeightsOfAFile:
         inputs = images_for("mobilenet_v2", 20, 24)
         np.testing.assert_array_equal(outputs(network, inputs), outputs(same, inputs))
 
+    @pytest.mark.sampled(1)
     @pytest.mark.filterwarnings("ignore:Skipping nested container")
     @pytest.mark.parametrize(
         "differs",

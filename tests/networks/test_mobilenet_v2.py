@@ -49,6 +49,7 @@ def test_same_weights_give_the_same_output_as_keras(size: tuple[int, int]) -> No
     assert_equal_outputs(ours, theirs, images_for(FAMILY, *size))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("size", "output_stride"),
     [((33, 70), 4), ((64, 64), 8), ((33, 70), 8), ((33, 70), 16), ((64, 64), 32), ((33, 70), 32)],
@@ -71,6 +72,7 @@ def test_strides_are_taken_out_from_the_front() -> None:
 
 
 # In the first two, a block that loses its stride has as many channels at its end as at its beginning.
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("alpha", "output_stride"), [(0.35, 8), (0.5, 4), (1.0, 16)])
 def test_nothing_else_changes_with_the_output_stride(alpha: float, output_stride: int) -> None:
     assert_only_strides_are_missing(narrow(17, 22, output_stride, alpha))

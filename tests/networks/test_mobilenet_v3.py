@@ -24,6 +24,7 @@ keras = pytest.importorskip("keras")
 V3 = FAMILIES[1:]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("family", "size", "alpha"),
     [
@@ -44,6 +45,7 @@ def test_at_the_papers_output_stride_it_is_kerass(family: str, size: tuple[int, 
     assert_equal_outputs(ours, theirs, images_for(family, *size))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("family", "output_stride", "size"),
     [
@@ -61,6 +63,7 @@ def test_nothing_but_the_first_strides_changes_with_the_output_stride(
     assert_only_strides_are_missing(Architecture(family, *size, output_stride=output_stride, classes=10))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("family", "output_stride"), list(zip(V3, OUTPUT_STRIDES, strict=True)))
 def test_output_stride_sets_the_size_of_the_last_feature_map(family: str, output_stride: int) -> None:
     height, width = output_stride, 3 * output_stride + 1  # the smallest side that can be

@@ -37,6 +37,7 @@ def test_the_callers_keras_session_stays(what: str, saved: Path) -> None:
     assert {layer.compute_dtype for layer in network.keeps_alive.layers} == {"float32"}  # nor is the network touched
 
 
+@pytest.mark.accept
 def test_layers_are_numbered_from_the_start_whatever_was_built_before(saved: Path) -> None:
     def names() -> list[str]:
         return [
@@ -62,6 +63,7 @@ def run(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("backend", [None, "jax"])
 def test_the_environment_stays_and_keras_takes_tensorflow(backend: str | None) -> None:
     code = (

@@ -82,6 +82,7 @@ def by_name(summary: NetworkSummary) -> dict[str, Block]:
 
 
 class TestPublishedCounts:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         ("alpha", "size", "mega_multiply_adds", "mega_parameters"),
         SLIM_V2,
@@ -101,6 +102,7 @@ class TestPublishedCounts:
             assert round((parameters + background * (features + 1)) / 1e6, 2) == mega_parameters
         assert summary.parameters == model.count_params()
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         ("family", "alpha", "mega_multiply_adds", "mega_parameters"),
         SLIM_V3,
@@ -120,6 +122,7 @@ class TestPublishedCounts:
         assert abs(summary.trainable_parameters / 1e6 - mega_parameters) < 0.1
         assert summary.parameters == model.count_params()
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         ("family", "parameters", "giga_multiply_adds"), TORCHVISION, ids=[f"{row[0]}-1.0-224" for row in TORCHVISION]
     )
@@ -184,6 +187,7 @@ class TestCounting:
         assert block.parameters == block.trainable_parameters == model.count_params()
         assert block.output_shape == model.output_shape[1:]
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "architecture",
         [

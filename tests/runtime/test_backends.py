@@ -103,6 +103,7 @@ def test_unknown_names_are_input_errors(monkeypatch, name) -> None:
         assert all(known in str(caught.value) for known in ("auto", *RUNTIMES))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_the_model_runs_on_the_runtime_of_the_environment(colour_models, photos, name) -> None:
     if not HAS[name] or (name == "tflite-runtime" and not NUMPY_1):

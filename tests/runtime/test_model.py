@@ -547,6 +547,7 @@ print(json.dumps(outcomes))
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_cut_off_files_are_model_errors_and_no_crash(colour_models, tmp_path, runtime) -> None:
     """As an interrupted copy to a device leaves them."""

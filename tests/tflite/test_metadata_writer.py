@@ -259,6 +259,7 @@ def test_mediapipe_names_what_we_name_with_our_probabilities(
                 assert score == pytest.approx(ours[index], abs=tolerance)
 
 
+@pytest.mark.accept
 def test_mediapipe_reads_a_network_with_one_sigmoid_and_two_labels(pictures: list[Path], tmp_path: Path) -> None:
     """It takes the labels of a tensor as one per value, and would fail at the second."""
     import tensorflow as tf

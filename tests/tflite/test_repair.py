@@ -99,6 +99,7 @@ print(json.dumps([refusal, [model.invoke(model.tensor(pixels)).tolist() for pixe
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_what_a_runtime_refuses_runs_after_repair(tmp_path, runtime) -> None:
     if importlib.util.find_spec(RUNTIMES[runtime].partition(".")[0]) is None:

@@ -38,6 +38,7 @@ def pictures(architecture: Architecture, count: int = 4) -> Any:
 
 
 class TestTwin:
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("architecture", [V2, V3], ids=["v2", "v3"])
     def test_inference_is_the_network_s(self, architecture: Architecture) -> None:
         model = network(architecture)
@@ -111,6 +112,7 @@ class TestTwin:
 
 class TestQuietBlocks:
     # By the papers' tables 10 and 6; but so narrow, V3's stages with 40 and 48 channels are of one width.
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(("architecture", "shortcuts"), [(V2, 10), (V3, 7)], ids=["v2", "v3"])
     def test_every_block_with_a_shortcut_begins_as_the_identity(
         self, architecture: Architecture, shortcuts: int

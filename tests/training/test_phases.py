@@ -182,6 +182,7 @@ class TestBest:
 
 
 class TestResume:
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("dropout", [0.0, 0.5])
     @pytest.mark.parametrize("stop", [1, 3])
     def test_it_ends_as_if_nothing_had_happened(self, tmp_path: Path, dropout: float, stop: int) -> None:
