@@ -41,11 +41,9 @@ keep_options = together(
         type=Bytes(),
         default="1GB",
         metavar="SIZE",
-        help="Size of DIR. At the limit, the oldest photos without a person's label are removed.",
+        help="Largest size of DIR. At the limit, the oldest photos without a person's label are removed.",
     ),
-    option(
-        "Photos", "--keep-free", type=Bytes(), default="500MB", metavar="SIZE", help="Size of the disk to leave free."
-    ),
+    option("Photos", "--keep-free", type=Bytes(), default="500MB", metavar="SIZE", help="Disk space to leave free."),
 )
 """--keep and what belongs to it."""
 
@@ -81,7 +79,7 @@ class Keeping:
             return None
         photo = self.keeper.offer(seen)
         if self.keeper.paused and not self._paused:
-            complain(f"{self.keeper.paused}. No photos are kept until there is room.", "Warning")
+            complain(f"{self.keeper.paused}. No photos are kept until this is solved. Watching continues.", "Warning")
         if self._paused and not self.keeper.paused:
             click.echo(f"{self.keeper.folder}: photos are kept again.", err=True)
         self._paused = self.keeper.paused is not None

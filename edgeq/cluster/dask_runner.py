@@ -38,11 +38,17 @@ class DaskRunner(Runner):
         self._run, self._plugin = uuid.uuid4().hex[:12], ""
         self._expected, self._keys = versions_here(runtime), itertools.count()
         self._counted, self._threads = float("-inf"), 0
+        self._submitted: set[Future[Any]] = set()  # those whose results were not taken yet
         for name in ("distributed.client", "distributed.core", "distributed.comm"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they would print tracebacks of what is reported here
         try:
             self._client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False, name="edgeq")
-        except (OSError, ValueError) as error:  # a timeout is an OSError
+        except ValueError as error:
+            raise EdgeqError(
+                f"{scheduler}: not the address of a Dask scheduler ({one_line(error)}); give one such as "
+                "tcp://10.0.0.5:8786"
+            ) from None
+        except OSError as error:  # also of a timeout
             raise EdgeqError(
                 f"{scheduler}: no Dask scheduler answers ({one_line(error)}); start one with: dask scheduler"
             ) from None
@@ -63,6 +69,7 @@ class DaskRunner(Runner):
                 while len(numbers) < self._room() and (call := next(waiting, None)) is not None:
                     future = self._submit(task, call[1])
                     numbers[future] = call[0]
+                    self._submitted.add(future)
                     future.add_done_callback(done.put)
                 yield from results  # only now, so that the workers have their next tasks
                 if not numbers:
@@ -72,10 +79,12 @@ class DaskRunner(Runner):
                 results = [
                     (numbers.pop(future), self._result(answers[future])) for future in batch if future in answers
                 ]
+                self._submitted.difference_update(answers)
                 for future in batch:
                     if future not in answers:
                         future.add_done_callback(done.put)
         finally:
+            self._submitted.difference_update(numbers)
             self._client.cancel(list(numbers))
 
     @property
@@ -88,6 +97,8 @@ class DaskRunner(Runner):
         """See :meth:`Runner.close`."""
         try:
             if self._plugin and self._client.status == "running":
+                # First, so that what the end of the run does to a task is not taken for its result.
+                self._client.cancel(list(self._submitted))
                 self._client.unregister_worker_plugin(self._plugin)
         except Exception as error:  # the cluster may be gone, which does not change the result
             logging.getLogger(__name__).info("%s: %s", self._scheduler, error)
@@ -140,6 +151,8 @@ class DaskRunner(Runner):
             )
         if isinstance(error, OSError):
             raise EdgeqError(f"{self._scheduler}: {one_line(error)}")
+        if isinstance(error, ModuleNotFoundError):  # a worker that joined after the others were checked
+            raise EdgeqError(f"{self._scheduler}: a worker has no {error.name}; install edgeq[cluster] on every worker")
         raise error
 
     def _next(self, done: queue.SimpleQueue[Future[Any]]) -> list[Future[Any]]:
@@ -180,11 +193,11 @@ class DaskRunner(Runner):
                 raise EdgeqError(f"worker {address} failed ({one_line(versions)})")
             wrong = differences(address, versions, self._expected)
             if wrong:
-                raise EdgeqError(f"{wrong}; install the same versions on every worker")
+                raise EdgeqError(wrong)
 
     def _send(self, plugin: WorkerPlugin) -> None:
+        self._plugin = str(plugin.name)  # first: some workers may have the files even if another one fails
         try:
             self._client.register_plugin(plugin)
         except Exception as error:  # whatever the worker raised, such as for a full disk
-            raise EdgeqError(f"{self._scheduler}: a worker cannot keep the models ({one_line(error)})") from None
-        self._plugin = str(plugin.name)
+            raise EdgeqError(f"{self._scheduler}: a worker cannot store the models ({one_line(error)})") from None

@@ -10,8 +10,8 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin, get_worker
 
-from edgeq.cluster.stored_files import file_name, stored_in
 from edgeq.cluster.versions import differences, versions_here
+from edgeq.cluster.worker_run import end_run, file_name, of_run
 from edgeq.errors import EdgeqError
 
 __all__ = ["StoredFiles", "call_task"]
@@ -37,7 +37,8 @@ class StoredFiles(WorkerPlugin):  # type: ignore[misc]
             (folder / file_name(digest)).write_bytes(content)
 
     def teardown(self, worker: Worker) -> None:
-        """Delete the files."""
+        """Delete the files, and release what the tasks of the run have left in memory."""
+        end_run(_folder(worker, self._run))
         shutil.rmtree(_folder(worker, self._run), ignore_errors=True)
 
 
@@ -62,7 +63,7 @@ def call_task(
         return {"error": wrong}
     module, _, name = task.partition(":")
     try:
-        with stored_in(_folder(worker, run)):
+        with of_run(_folder(worker, run)):
             return {"result": getattr(importlib.import_module(module), name)(**arguments)}
     except EdgeqError as error:
         return {"error": str(error)}

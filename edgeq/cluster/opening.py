@@ -17,7 +17,7 @@ def open_runner(scheduler: str | None, runtime: str | None = None, files: Mappin
     Args:
         scheduler: address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``; None for this process.
         runtime: the TFLite runtime that the tasks use. Workers must have the same version of it as this process.
-        files: files that the tasks need, by their SHA-256 digests; see `edgeq.cluster.stored_files`.
+        files: files that the tasks need, by their SHA-256 digests; see `edgeq.cluster.worker_run`.
 
     Raises:
         EdgeqError: Dask is not installed, no scheduler answers, it has no workers, or one of them has other versions.

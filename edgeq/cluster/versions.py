@@ -57,4 +57,4 @@ def differences(name: str, found: dict[str, str], expected: dict[str, str]) -> s
         for package, version in expected.items()
         if found.get(package) != version
     ]
-    return f"worker {name} has {', '.join(wrong)}" if wrong else None
+    return f"worker {name} has {', '.join(wrong)}; install the same versions on every worker" if wrong else None

@@ -160,7 +160,7 @@ class _Work:
                 continue
             try:
                 self._add(number, result)
-            except (KeyError, TypeError, ValueError):
+            except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):  # not what edgeq wrote
                 raise finished.damaged(number) from None
 
     def _add(self, number: int, result: dict[str, Any], counted: bool = False) -> None:
@@ -191,7 +191,7 @@ class _Work:
             "preprocessing or labels": options,
             "runtime": f"{runtime} {runtime_version(runtime)}",
             "images": self.images.fingerprint(),
-            "shards": self.images.shards,
+            "number of images in a part": self.images.per_shard,
             "version of edgeq": edgeq.__version__,
         }
 
@@ -203,8 +203,8 @@ def _notes_on(processors: set[str]) -> list[str]:
     if len(processors) < 2:
         return []
     return [
-        f"the workers' processors differ ({'; '.join(sorted(processors))}), and the runtimes' default kernels round "
-        "differently on them, so another run may differ slightly"
+        f"the models ran on different processors ({'; '.join(sorted(processors))}), on which the runtimes' default "
+        "kernels round differently, so another run may differ slightly"
     ]
 
 

@@ -12,7 +12,15 @@ from edgeq.errors import InputError
 from edgeq.images import images_below, skipped_note
 from edgeq.photo_folders import EVALUATION, UNLABELLED, class_folder, refuse_collection
 
-__all__ = ["LABELS_FILE", "LabelledImage", "classes_of_folders", "find_labels", "read_images", "rows_of_labels"]
+__all__ = [
+    "LABELS_FILE",
+    "LabelledImage",
+    "classes_of_folders",
+    "find_labels",
+    "left_out_note",
+    "read_images",
+    "rows_of_labels",
+]
 
 LABELS_FILE = "labels.csv"
 """Name of the file with the true classes in a folder of images."""
@@ -75,12 +83,17 @@ def find_labels(folder: str | Path, classes: int, names: Sequence[str] = ()) -> 
         images = _from_csv(root / LABELS_FILE, classes)
         notes = [f"true classes from {LABELS_FILE}"]
         if len(images) < len(paths):
-            notes.append(f"left out {len(paths) - len(images)} files that {LABELS_FILE} does not name")
+            notes.append(left_out_note(len(paths) - len(images)))
         return images, notes + skipped
     folders = sorted({path.relative_to(root).parts[0] for path in paths if path.parent != root})
     index, source = classes_of_folders(folders, classes, names)
     images = [LabelledImage(path, index.get(path.relative_to(root).parts[0])) for path in paths]
     return images, [source, *skipped]
+
+
+def left_out_note(count: int) -> str:
+    """Return a note on images that the labels file does not name."""
+    return f"left out {count} {'file' if count == 1 else 'files'} that {LABELS_FILE} does not name"
 
 
 def _from_csv(source: Path, classes: int) -> list[LabelledImage]:

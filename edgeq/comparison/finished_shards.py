@@ -38,6 +38,7 @@ class FinishedShards(Closing):
                 cannot be written to.
         """
         self.folder = Path(folder)
+        self._refuse_other_files()  # before anything is created here
         self._lock: IO[str] = lock_folder(
             self.folder, _LOCK, "another edgeq compare is using it; wait, or choose another --resume"
         )
@@ -46,6 +47,14 @@ class FinishedShards(Closing):
         except BaseException:
             self._lock.close()
             raise
+
+    def _refuse_other_files(self) -> None:
+        """Raise an `InputError` if there are files, but none of an earlier run."""
+        if not self.folder.is_dir() or (self.folder / _SETTINGS).is_file():
+            return
+        others = sorted(path.name for path in self.folder.iterdir() if path.name != _LOCK and path.name[0] != ".")
+        if others:
+            raise InputError(f"{self.folder}: holds files of something else ({others[0]}); choose another --resume")
 
     def _check(self, settings: dict[str, Any]) -> None:
         path = self.folder / _SETTINGS
@@ -59,9 +68,6 @@ class FinishedShards(Closing):
                     "another --resume"
                 )
             return
-        others = sorted(entry.name for entry in self.folder.iterdir() if entry.name != _LOCK)
-        if others:
-            raise InputError(f"{self.folder}: holds files of something else ({others[0]}); choose another --resume")
         write_text(path, json.dumps(settings, indent=1) + "\n")
 
     def read(self, number: int) -> dict[str, Any] | None:

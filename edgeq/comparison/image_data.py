@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeq.comparison.dataset import LABELS_FILE, classes_of_folders, find_labels, rows_of_labels
+from edgeq.comparison.dataset import LABELS_FILE, classes_of_folders, find_labels, left_out_note, rows_of_labels
 from edgeq.comparison.pair import NamedImage
 from edgeq.comparison.remote import identity, is_url, list_files, read_file
 from edgeq.comparison.tars import expand_tars, names_tars, read_tar
@@ -34,12 +34,14 @@ class ImageData(ABC):
         labelled: whether true classes are known.
         total: number of images; None if it is unknown before they are read.
         shards: number of shards.
+        per_shard: number of images in a shard, except in the last one; None for tars.
     """
 
     notes: tuple[str, ...]
     labelled: bool
     total: int | None
     shards: int
+    per_shard: int | None
 
     @abstractmethod
     def shard(self, number: int) -> dict[str, Any]:
@@ -61,15 +63,17 @@ class ImageData(ABC):
 class _Files(ImageData):
     """Images in single files."""
 
+    per_shard: int
+
     def __init__(self, images: Sequence[_Entry], notes: Sequence[str], shard_images: int) -> None:
         self._images = images
-        self._size = shard_images
+        self.per_shard = shard_images
         self.notes, self.total = tuple(notes), len(images)
         self.labelled = any(index is not None for _, index in self._images)
         self.shards = -(-len(images) // shard_images)
 
     def shard(self, number: int) -> dict[str, Any]:
-        return {"files": self._images[number * self._size : (number + 1) * self._size]}
+        return {"files": self._images[number * self.per_shard : (number + 1) * self.per_shard]}
 
     def spread(self, count: int, skipped: set[str]) -> Iterator[NamedImage]:
         readable = [image for image in self._images if image[0] not in skipped]
@@ -88,6 +92,7 @@ class _Tars(ImageData):
     """Images in tar files, each of which is a shard."""
 
     total = None
+    per_shard = None
 
     def __init__(self, tars: Sequence[str], classes: int) -> None:
         self._tars, self._classes, self.shards = tars, classes, len(tars)
@@ -157,22 +162,29 @@ def read_shard(shard: dict[str, Any], folder: str | None = None) -> Iterator[Nam
 
 
 def content_of(path: str, folder: str | None = None) -> bytes | None:
-    """Return the bytes of an image that cannot be decoded from the file with this path, else None.
+    """Return the bytes of an image that must be read before it is decoded, else None.
+
+    On a cluster every image is read first: what the network or a file server fails to deliver must not be taken for a
+    damaged image, which would be skipped.
 
     Args:
         path: the image's path or URL.
-        folder: the folder that a relative path starts from; None for the working folder.
+        folder: the folder that a relative path starts from, on a cluster; None for files of this process.
 
     Raises:
-        ImageError: there is no such file.
+        ImageError: there is no such file, or this user may not read it.
         OSError: it cannot be read; trying again may help.
     """
     try:
         if is_url(path):
             return read_file(path)
-        return None if folder is None or Path(path).is_absolute() else Path(folder, path).read_bytes()
+        return None if folder is None else Path(folder, path).read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: is a folder, not an image") from None
+    except PermissionError as error:
+        raise ImageError(f"{path}: damaged or unreadable image ({error.strerror})") from None
 
 
 def _find_at_url(url: str, classes: int, names: Sequence[str]) -> tuple[list[_Entry], list[str]]:
@@ -189,7 +201,7 @@ def _find_at_url(url: str, classes: int, names: Sequence[str]) -> tuple[list[_En
         known = {f"{root}/{name}" for name in images}
         listed = [entry for entry in _rows_at_url(f"{root}/{LABELS_FILE}", classes) if entry[0] in known]
         left_out = len(images) - len(listed)
-        notes = [f"left out {left_out} files that {LABELS_FILE} does not name"] if left_out else []
+        notes = [left_out_note(left_out)] if left_out else []
         return listed, [f"true classes from {LABELS_FILE}", *notes, *skipped]
     top = {name: name.partition("/")[0] for name in images if "/" in name}
     index, source = classes_of_folders(sorted(set(top.values())), classes, names)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from edgeq.cluster.stored_files import stored_file
+from edgeq.cluster.worker_run import at_end_of_run, stored_file
 from edgeq.comparison.image_data import content_of, read_shard
 from edgeq.comparison.pair import NamedImage, Outputs, Pair
 from edgeq.comparison.tally import Tally
@@ -85,6 +85,7 @@ def compare_shard(
         InputError: the data or a model is unusable.
         OSError: the data cannot be read; trying again may help.
     """
+    at_end_of_run(close_models)
     here = {side: _stored(models[side]) for side in ("reference", "candidate")} | {"trust": models["trust"]}
     pairs = _Pairs(here, backend) if backend else _pairs(json.dumps(here))
     tally = Tally(pairs.labels)

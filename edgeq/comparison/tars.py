@@ -6,6 +6,7 @@ with the same key, which is the name up to the first dot after the last slash.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
 import itertools
@@ -20,9 +21,10 @@ from edgeq.comparison.remote import is_url, list_files, open_file
 from edgeq.errors import EdgeqError, InputError, one_line
 from edgeq.images import is_image
 
-__all__ = ["expand_tars", "names_tars", "read_tar"]
+__all__ = ["expand_tars", "names_tars", "read_from_tar", "read_tar"]
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_BYTES = 1 << 29  # of a file in a tar, which is read into memory; a sparse one can claim any size
 
 
 def names_tars(data: str) -> bool:
@@ -43,7 +45,9 @@ def expand_tars(data: str) -> list[str]:
     Raises:
         InputError: there is none.
     """
-    if _RANGE.search(data):
+    if match := _RANGE.search(data):
+        if int(match[1]) > int(match[2]):
+            raise InputError(f"{data}: the range {match[0]} is empty; give the lower number first")
         return sorted(itertools.chain.from_iterable(expand_tars(name) for name in _expand_range(data)))
     if "*" not in data:
         folder = not is_url(data) and Path(data).is_dir()
@@ -85,7 +89,7 @@ def read_tar(name: str, classes: int, folder: str | None = None) -> Iterator[Nam
             open_file(name if is_url(name) else str(Path(folder or "", name))) as stream,
             tarfile.open(fileobj=stream, mode="r|*") as tar,
         ):
-            for _, group in itertools.groupby(_members(tar), key=lambda member: _key(member[0])):
+            for _, group in itertools.groupby(_members(name, tar), key=lambda member: _key(member[0])):
                 yield from _images(name, dict(group), classes)
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
@@ -101,10 +105,30 @@ def read_tar(name: str, classes: int, folder: str | None = None) -> Iterator[Nam
         raise OSError(f"{name}: cannot be read ({one_line(error)})") from None
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+def read_from_tar(name: str) -> bytes | None:
+    """Return the bytes of one image of a local tar; None if there is no such tar or image.
+
+    Args:
+        name: the image's name, as `read_tar` gives it: the tar's path, a slash and the name within.
+    """
+    tars = (name[: slash.start()] for slash in re.finditer("/", name))
+    tar = next((path for path in tars if os.path.isfile(path)), None)  # noqa: PTH113 (Path.is_file raises errors)
+    if tar is None:
+        return None
+    with contextlib.suppress(tarfile.TarError, OSError), tarfile.open(tar, "r:") as opened:
+        for member in opened:
+            if f"{tar}/{member.name}" == name and member.isfile() and member.size <= _MOST_BYTES:
+                content = opened.extractfile(member)
+                return content.read() if content else None
+    return None
+
+
+def _members(name: str, tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the bytes of each image and class file, in the tar's order."""
     for member in tar:
         if member.isfile() and (is_image(member.name) or member.name.endswith(".cls")):
+            if member.size > _MOST_BYTES:
+                raise InputError(f"{name}/{member.name}: has {member.size} bytes, which is too large for an image")
             content = tar.extractfile(member)
             assert content
             yield member.name, content.read()

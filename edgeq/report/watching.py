@@ -1,7 +1,8 @@
-"""What is seen while watching, as one line of text."""
+"""What is seen while watching, as one line of text; and what was collected."""
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 
 from edgeq.photo_folders import EVALUATION, TRAINING, UNLABELLED
@@ -49,17 +50,16 @@ def collection_lines(found: Collection, width: int) -> list[str]:
         rows = [(name, str(found.training.get(name, 0)), str(found.evaluation.get(name, 0))) for name in classes]
         lines += [*table([("class", TRAINING, EVALUATION), *rows], width), ""]
     if found.left_out:
-        lines.append(f"{found.left_out} labelled photos are left out: too close in time to the other side.")
-    lines.append(
-        f"{found.unlabelled} photos without a label. Use them for calibration and agreement, not for accuracy."
-    )
+        lines.append(f"left out, too close in time to the other side: {found.left_out}")
+    lines.append(f"without a label, for calibration and agreement, not for accuracy: {found.unlabelled}")
+    folder = {name: shlex.quote(str(found.folder / name)) for name in (EVALUATION, TRAINING, UNLABELLED)}
     commands = []
     if found.unlabelled:
-        commands.append(f"edgeq convert MODEL --int8 --calib {found.folder / UNLABELLED}")
+        commands.append(f"edgeq convert MODEL --int8 --calib {folder[UNLABELLED]}")
     if found.evaluation:
-        commands.append(f"edgeq compare --data {found.folder / EVALUATION}")
+        commands.append(f"edgeq compare --data {folder[EVALUATION]}")
     if len(found.training) > 1:
-        commands.append(f"edgeq train {found.folder / TRAINING} --out mine.keras")
+        commands.append(f"edgeq train {folder[TRAINING]} --out mine.keras")
     if commands:
         lines += ["", "Next:", *(f"  {command}" for command in commands)]
     return lines

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeq.cluster import Runner, open_runner
+from edgeq.cluster.worker_run import at_end_of_run
 from edgeq.errors import EdgeqError, WorkerDiedError
 from edgeq.execution.process import Closing, WorkerProcess
 
@@ -138,6 +139,11 @@ class TaskRunner(Closing):
                 raise
         return pending.result()
 
+    def kill(self) -> None:
+        """End the processes without waiting for them; may be called while another thread runs a task."""
+        for worker in list(self._workers.values()):
+            worker.kill()
+
     def close(self) -> None:
         """End the processes, and release the cluster."""
         for worker in self._workers.values():
@@ -166,6 +172,7 @@ def run_task(
     """
     runners = _of_thread.__dict__.setdefault("runners", {})
     runner: TaskRunner = runners.setdefault(folder, TaskRunner(lambda: None, working_folder=folder))
+    at_end_of_run(runner.kill)
     try:
         return runner.run(task, seconds, tensorflow, **arguments)
     except OutOfTimeError as error:

@@ -142,13 +142,17 @@ class _Sorter:
         """Take a record that is new or has changed: the photo is to be fetched, or may have to move."""
         try:
             photo = KeptPhoto.from_bytes(content)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             self.problems.append(f"{name}.json: is damaged ({error})")
             return
         if not self._record(name).exists():
             self.new[name] = content
             return
-        earlier = KeptPhoto.from_bytes(self._record(name).read_bytes())
+        try:
+            earlier = KeptPhoto.from_bytes(self._record(name).read_bytes())
+        except ValueError as error:
+            self.problems.append(f"{self._record(name)}: is damaged ({error}); delete it to collect the photo again")
+            return
         if earlier.sha256 != photo.sha256:
             self.problems.append(f"{name}.jpg: another photo of this name was collected before")
             return
@@ -194,14 +198,17 @@ def _agreed_share(root: Path, share: float | None) -> float:
     """Return the share for evaluation, which is that of earlier calls.
 
     Raises:
-        InputError: it is not in [0, 1], or another one was used before.
+        InputError: it is not in [0, 1], another one was used before, or it is unknown what was used before.
     """
     if share is not None:
         check_share(share)
+    settings = root / RECORDS / _SETTINGS
     try:
-        before = float(json.loads((root / RECORDS / _SETTINGS).read_text("utf-8"))["evaluation"])
-    except (OSError, ValueError, KeyError, TypeError):
+        before = float(json.loads(settings.read_text("utf-8"))["evaluation"])
+    except FileNotFoundError:
         return _DEFAULT_SHARE if share is None else share
+    except (OSError, ValueError, KeyError, TypeError):  # a guess could put photos of one moment on both sides
+        raise InputError(f'{settings}: is damaged; write {{"evaluation": SHARE}} with the share of before') from None
     if share not in (None, before):
         raise InputError(f"{root}: its photos were split with evaluation {before:g}; give the same, or another folder")
     return before

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _TEXTS_OR_NONE = ("label", "confirmed_by", "seen")
+_LISTS = ("reasons", "predictions")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ class KeptPhoto:
         Raises:
             ValueError: it is no record of a photo.
         """
-        found = json.loads(content)
+        try:
+            found = json.loads(content)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError("not a JSON object")
         known = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
@@ -89,8 +93,10 @@ class KeptPhoto:
         if not re.fullmatch("[0-9a-f]{16}", str(known.get("hash", "0" * 16))):
             raise ValueError("has no hash")
         if not all(isinstance(known.get(name), str | None) for name in _TEXTS_OR_NONE):
-            raise ValueError("a label that is no text")
-        return cls(**known | {name: tuple(known.get(name) or ()) for name in ("reasons", "predictions")})
+            raise ValueError("has a label that is no text")
+        if not all(isinstance(known.get(name) or [], list) for name in _LISTS):
+            raise ValueError("has reasons or predictions that are no list")
+        return cls(**known | {name: tuple(known.get(name) or ()) for name in _LISTS})
 
 
 def name_of(time: float, counter: int) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import ROOT, Finished, colour_picture
 
 from cluster.dask_cluster import DaskCluster
+from edgeq.cluster import open_runner
+from edgeq.cluster.versions import versions_here
 from edgeq.comparison import Comparison, compare
 from edgeq.errors import EdgeqError
+from edgeq.sweeping.running import run_task
 
 pytest.importorskip("distributed")
 
@@ -105,6 +110,37 @@ class TestTwoWorkers:
         with pytest.raises(EdgeqError, match="none of its 1 images can be read"):
             compare(*pair, tmp_path, scheduler=cluster.address)
 
+    def test_a_run_leaves_no_processes_on_the_workers(self, cluster: DaskCluster, pair: Pair, pictures: Path) -> None:
+        def processes() -> list[psutil.Process]:
+            alive = [worker.pid for worker in cluster.workers if worker.poll() is None]
+            found = [child for pid in alive for child in psutil.Process(pid).children()]
+            return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+
+        def wait_for(number: int) -> None:
+            end = time.monotonic() + 10
+            while len(processes()) != number:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+        before = len(processes())
+        arguments = {"reference": str(pair[0]), "candidate": str(pair[1]), "data": str(pictures / "labels.csv")}
+        task: dict[str, Any] = {"task": "measure", "seconds": None, "tensorflow": False, "folder": str(pictures)}
+        task["arguments"] = {**arguments, "runtime": None}
+        with open_runner(cluster.address) as runner:
+            ((_, answer),) = runner.run(run_task, [(0, task)])
+            assert answer["accuracy"]
+            assert len(processes()) == before + 1
+        wait_for(before)
+
+        def interrupted() -> Iterator[tuple[int, dict[str, Any]]]:
+            yield 0, task
+            wait_for(before + 1)
+            raise KeyboardInterrupt
+
+        with open_runner(cluster.address) as runner, pytest.raises(KeyboardInterrupt):
+            list(runner.run(run_task, interrupted()))
+        wait_for(before)
+
     def test_a_worker_with_another_version_is_named(
         self, cluster: DaskCluster, pair: Pair, pictures: Path, tmp_path: Path
     ) -> None:
@@ -117,17 +153,34 @@ class TestTwoWorkers:
         changed, count = re.subn(r'__version__ = "[^"]+"', '__version__ = "0.0.7"', source)
         assert count == 1
         init.write_text(changed)
-        log = cluster.add_worker(variables={"PYTHONPATH": str(tmp_path)})
-        (address,) = set(re.findall(r"Start worker at:\s+(tcp://\S+)", log.read_text()))
-        with pytest.raises(EdgeqError, match=rf"^worker {address} has edgeq 0\.0\.7 instead of \d") as caught:
+        logs = []
+
+        def calls() -> Iterator[tuple[int, dict[str, Any]]]:
+            yield 0, {"runtime": None}
+            logs.append(cluster.add_worker(variables={"PYTHONPATH": str(tmp_path)}))
+            yield from ((number, {"runtime": None}) for number in range(1, 1000))
+
+        with open_runner(cluster.address) as runner, pytest.raises(EdgeqError) as joined_late:
+            list(runner.run(versions_here, calls()))
+        with pytest.raises(EdgeqError) as checked_first:
             compare(*pair, pictures, scheduler=cluster.address)
-        assert "install the same versions on every worker" in str(caught.value)
+        (address,) = set(re.findall(r"Start worker at:\s+(tcp://\S+)", logs[0].read_text()))
+        for caught in (joined_late, checked_first):
+            message = str(caught.value)
+            assert re.match(rf"worker {address} has edgeq 0\.0\.7 instead of \d", message)
+            assert message.endswith("; install the same versions on every worker")
 
 
 def test_nothing_listens_there(pair: Pair, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeq.cluster.dask_runner._CONNECT_S", 0.5)
     with pytest.raises(EdgeqError, match=r"^tcp://127\.0\.0\.1:9: no Dask scheduler answers"):
         compare(*pair, pictures, scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["host:port", "tcp://", "http://127.0.0.1:9"])
+def test_not_an_address(address: str, pair: Pair, pictures: Path) -> None:
+    with pytest.raises(EdgeqError, match=f"^{address}: not the address of a Dask scheduler"):
+        compare(*pair, pictures, scheduler=address)
 
 
 def test_a_cluster_without_workers(pair: Pair, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

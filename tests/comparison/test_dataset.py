@@ -114,7 +114,7 @@ class TestLabelsFile:
         folder = touch("1.jpg", "2.jpg")
         (folder / "labels.csv").write_text("1.jpg,0\nelsewhere.jpg,1\n")
         assert classes(folder, 2) == {"1.jpg": 0}
-        assert find_labels(folder, 2)[1][1] == "left out 1 files that labels.csv does not name"
+        assert find_labels(folder, 2)[1][1] == "left out 1 file that labels.csv does not name"
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from edgeq.comparison import Comparison, compare
-from edgeq.comparison.image_data import open_images, read_shard
-from edgeq.comparison.tars import expand_tars
-from edgeq.errors import EdgeqError, InputError
+from edgeq.comparison.image_data import content_of, open_images, read_shard
+from edgeq.comparison.tars import expand_tars, read_from_tar
+from edgeq.errors import EdgeqError, ImageError, InputError
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -195,10 +195,52 @@ class TestTars:
     def test_a_range_keeps_its_zeros(self) -> None:
         assert expand_tars("s3://b/{08..10}.tar") == ["s3://b/08.tar", "s3://b/09.tar", "s3://b/10.tar"]
 
+    def test_an_empty_range(self) -> None:
+        with pytest.raises(InputError, match=r"the range \{10\.\.08\} is empty; give the lower number first"):
+            open_images("{10..08}.tar", 2)
+
+    def test_one_image_by_its_name(self, pictures: Path, tars: Path) -> None:
+        content = (pictures / "red" / "99.jpg").read_bytes()
+        assert read_from_tar(f"{tars}/shard-002.tar/red/99.jpg") == content
+        for name in (
+            f"{tars}/shard-002.tar/red/none.jpg",
+            f"{tars}/none.tar/red/99.jpg",
+            "red/99.jpg",
+            "s3://b/a.tar/a",
+        ):
+            assert read_from_tar(name) is None
+
+    def test_a_file_that_claims_a_terabyte(self, tmp_path: Path) -> None:
+        member = tarfile.TarInfo("a.jpg")
+        member.size = 1 << 40
+        (tmp_path / "a.tar").write_bytes(member.tobuf() + bytes(1 << 14))
+        with pytest.raises(InputError, match=r"a\.tar/a\.jpg: has 1099511627776 bytes, which is too large"):
+            open_images(tmp_path / "a.tar", 2)
+
     def test_a_folder_of_images_with_a_tar_beside_them_is_a_folder_of_images(self, tmp_path: Path) -> None:
         (tmp_path / "a.jpg").touch()
         (tmp_path / "backup.tar").touch()
         assert open_images(tmp_path, 2).total == 1
+
+
+class TestOnACluster:
+    """Images that are read on a worker, which is given the folder that relative paths start from."""
+
+    def test_absolute_and_relative_paths(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"1")
+        assert content_of("a.jpg", str(tmp_path)) == content_of(str(tmp_path / "a.jpg"), "/") == b"1"
+
+    def test_what_is_skipped(self, tmp_path: Path) -> None:
+        (tmp_path / "folder.jpg").mkdir()
+        for name, problem in (("folder.jpg", "is a folder"), ("none.jpg", "no such file")):
+            with pytest.raises(ImageError, match=f"^{name}: {problem}"):
+                content_of(name, str(tmp_path))
+
+    @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails while it is read")
+    def test_what_fails_is_tried_again(self) -> None:
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            content_of("/proc/self/mem", "/")
+        assert not isinstance(caught.value, EdgeqError)
 
 
 class TestUrls:

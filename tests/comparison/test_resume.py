@@ -70,7 +70,7 @@ def test_refuses_other_models_settings_and_images(begun: tuple[Path, Path], pair
 
     rest = "; give the same, or choose another --resume"
     assert message(pair[0], pair[0]) == f"candidate{rest}"
-    assert message(*pair, shard_images=10) == f"shards{rest}"
+    assert message(*pair, shard_images=1001) == f"number of images in a part{rest}"
     assert message(*pair, overrides=Overrides(crop=0.5)) == f"preprocessing or labels{rest}"
     changed = shutil.copytree(photos, tmp_path / "photos")
     assert message(*pair, data=changed) == f"images{rest}"
@@ -81,10 +81,12 @@ def test_refuses_a_folder_of_something_else(pair: Pair, photos: Path, tmp_path: 
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds files of something else \(notes.txt\)"):
         compare(*pair, photos, resume=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"tally": {}, "processor": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "[1]", "{}", '{"tally": {}, "processor": []}', '{"tally": [], "processor": 1}']
+)
 def test_names_a_damaged_part(begun: tuple[Path, Path], pair: Pair, content: str) -> None:
     photos, run = begun
     (part,) = run.glob("shard-*")
@@ -94,3 +96,14 @@ def test_names_a_damaged_part(begun: tuple[Path, Path], pair: Pair, content: str
         compare(*pair, photos, resume=run)
     part.write_text(whole)
     assert compare(*pair, photos, resume=run).images == 36
+
+
+def test_a_note_lists_the_processors_if_they_differ(pair: Pair, photos: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"resume": tmp_path / "run", "shard_images": 20}
+    assert "different processors" not in " ".join(compare(*pair, photos, **settings).notes)
+    part = tmp_path / "run" / "shard-000001.json"
+    document = json.loads(part.read_text())
+    mine = " ".join(document["processor"])
+    part.write_text(json.dumps(document | {"processor": ["aarch64", "asimddp"]}))
+    (note,) = [note for note in compare(*pair, photos, **settings).notes if "different processors" in note]
+    assert note.startswith(f"the models ran on different processors ({'; '.join(sorted(['aarch64 asimddp', mine]))})")

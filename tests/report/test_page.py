@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,18 @@ class TestWhatItShows:
         sizes = view.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalHeight])")
         assert sizes == [[True, 48, 48]] * 4 + [[True, 128, 256]]
         assert view.locator(".flips li").last.locator(".gone").inner_text() == "photo not found"
+
+    def test_photos_in_tars_and_at_urls(self, comparison: Comparison, tmp_path: Path, look: Open) -> None:
+        photo = tmp_path / "a.jpg"
+        colour_picture("red", 1).save(photo)
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            tar.add(photo, "red/a.jpg")
+        names = (f"{tmp_path}/a.tar/red/a.jpg", "https://host.example/a.jpg")
+        flips = tuple(dataclasses.replace(comparison.flips[0], file=name) for name in names)
+        write_report(dataclasses.replace(comparison, flips=flips), tmp_path / "a.html", COMMAND)
+        items = look(tmp_path / "a.html").locator(".flips li")
+        assert items.nth(0).locator("img").count() == 1
+        assert items.nth(1).locator(".gone").inner_text() == "photo at a URL"
 
     def test_what_is_taken_for_what(self, comparison: Comparison, page: Path, look: Open) -> None:
         pairs = confusions(comparison)

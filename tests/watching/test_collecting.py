@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from edgeq.comparison.dataset import find_labels
 from edgeq.errors import InputError
 from edgeq.photo_folders import class_folder
 from edgeq.preprocessing import Preprocessing
+from edgeq.report.watching import collection_lines
 from edgeq.training.photos import read_photos
 from edgeq.watching import collect
 from edgeq.watching.kept import name_of
@@ -120,11 +122,47 @@ class TestSorting:
         assert found.problems == (f"{name_of(START, 1)}.jpg: another photo of this name was collected before",)
         assert found.removed == 0
 
+    def test_its_report_names_commands_that_a_shell_takes(self, kept: Path, tmp_path: Path) -> None:
+        out = tmp_path / "my photos"
+        lines = collection_lines(collect(kept, out), 80)
+        commands = [shlex.split(line) for line in lines[lines.index("Next:") + 1 :]]
+        assert [command[-1] for command in commands] == [str(out / "unlabelled"), str(out / "evaluation")]
+        assert "without a label, for calibration and agreement, not for accuracy: 4" in lines
+
     def test_damaged_records(self, kept: Path, tmp_path: Path) -> None:
         broken = sorted(kept.glob("*.json"))[0]
         broken.write_text("{}")
         found = collect(kept, tmp_path / "photos")
         assert (found.fetched, found.problems) == (7, (f"{broken.name}: is damaged (has no time)",))
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            ("[" * 100_000, "nested too deeply"),
+            (json.dumps({"time": 1, "sha256": "0" * 64, "reasons": 5}), "has reasons or predictions that are no list"),
+        ],
+    )
+    def test_records_of_a_hostile_board(self, kept: Path, tmp_path: Path, content: str, problem: str) -> None:
+        broken = sorted(kept.glob("*.json"))[0]
+        broken.write_text(content)
+        found = collect(kept, tmp_path / "photos")
+        assert (found.fetched, found.problems) == (7, (f"{broken.name}: is damaged ({problem})",))
+        with keeper(kept) as keep:  # starts with the folder as it is
+            assert keep.size_bytes
+
+    def test_damaged_records_of_an_earlier_run(self, kept: Path, tmp_path: Path) -> None:
+        collect(kept, tmp_path / "photos")
+        records = tmp_path / "photos" / ".collected"
+        broken = sorted(records.glob("2026*.json"))[0]
+        broken.write_text("")
+        (problem,) = collect(kept, tmp_path / "photos").problems
+        assert problem.startswith(f"{broken}: is damaged (")
+        broken.unlink()
+        found = collect(kept, tmp_path / "photos")
+        assert (found.fetched, found.problems) == (1, ())
+        (records / "settings.json").write_text("")
+        with pytest.raises(InputError, match=r"settings\.json: is damaged; write"):
+            collect(kept, tmp_path / "photos")
 
     def test_folders_that_are_not_for_it(self, kept: Path, tmp_path: Path) -> None:
         (tmp_path / "mine" / "cats").mkdir(parents=True)

@@ -223,7 +223,10 @@ def test_the_token_is_moved_into_a_cookie(browser: Any) -> None:
         (cookie,) = context.cookies()
         assert (cookie["httpOnly"], cookie["sameSite"], cookie["value"]) == (True, "Strict", client.token)
         assert view.evaluate("document.cookie") == ""
-        context.close()
+    with edgeq.WatchPage(f"0.0.0.0:{client.port}", LABELS):
+        notice = view.get_by_text("edgeq was started again. Open the new address that it printed.")
+        notice.wait_for(timeout=30_000)
+    context.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -97,6 +97,9 @@ class TestAccess:
         assert client.ask("/", Host=host.format(port=client.port))[0] in (400, 403)
         assert client.ask("/", Host=None)[0] in (400, 403)
 
+    def test_the_name_of_this_machine_elsewhere(self, client: Client) -> None:
+        assert client.ask("/", Host=f"{socket.gethostname()}.evil.example")[0] == 403
+
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9999", "[::1]:1"])
     def test_names_of_this_machine(self, client: Client, host: str) -> None:
         """With other ports, too: an SSH tunnel may end at another one."""
@@ -138,6 +141,11 @@ class TestAccess:
             assert client.ask("/api/state", Authorization="Bearer wrong")[0] == 401
             assert client.ask("/api/state", Cookie=given, Host="evil.example")[0] == 403
             assert client.ask("/api/state", Cookie=given, Host=f"192.168.1.7:{client.port}")[0] == 200
+            name = socket.gethostname().partition(".")[0]
+            for host in (name, name.upper(), f"{name}.local", f"{name}.fritz.box:{client.port}"):
+                assert client.ask("/api/state", Cookie=given, Host=host)[0] == 200
+            assert client.ask("/api/state", Cookie=given, Host=f"evil.{name}")[0] == 403
+            assert client.ask("/api/state", Host=f"{name}.fritz.box")[0] == 401
 
     def test_each_start_has_another_token(self) -> None:
         with edgeq.WatchPage("0.0.0.0:0") as one, edgeq.WatchPage("0.0.0.0:0") as two:

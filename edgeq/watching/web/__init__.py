@@ -6,6 +6,6 @@ Tornado serves it, on a separate thread. It is imported when a page is opened (e
 from __future__ import annotations
 
 from edgeq.watching.web.page import WatchPage
-from edgeq.watching.web.state import Keeper
+from edgeq.watching.web.state import PhotoKeeper
 
-__all__ = ["Keeper", "WatchPage"]
+__all__ = ["PhotoKeeper", "WatchPage"]

@@ -41,9 +41,7 @@ class Access:
         self.token = None if address.is_loopback else secrets.token_urlsafe(_TOKEN_BYTES)
         self.cookie = f"edgeq_{address.port}"
         self._names = {"localhost", address.host.lower()}
-        if not address.is_loopback:
-            name = socket.gethostname().lower()
-            self._names |= {name, name.partition(".")[0], name.partition(".")[0] + ".local"}
+        self._short_name = socket.gethostname().lower().partition(".")[0]
 
     def refusal(self, headers: Mapping[str, str], changes: bool) -> str | None:
         """Return why a request is refused even with the token, or None.
@@ -83,6 +81,8 @@ class Access:
             return False
         if name in self._names:
             return True
+        if self.token is not None and name.partition(".")[0] == self._short_name:
+            return True  # such as pi.local or pi.lan; a page elsewhere does not know the token
         try:
             address = ip_address(name)
         except ValueError:

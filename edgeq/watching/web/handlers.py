@@ -19,7 +19,7 @@ from edgeq.watching.observed import Observed
 from edgeq.watching.web.access import Access
 from edgeq.watching.web.feed import Feed
 from edgeq.watching.web.pictures import Pictures
-from edgeq.watching.web.state import Keeper, WatchState
+from edgeq.watching.web.state import PhotoKeeper, WatchState
 
 __all__ = ["Shared", "application"]
 
@@ -53,7 +53,7 @@ class Shared:
     state: WatchState
     state_json: Callable[[], Awaitable[dict[str, Any]]]
     access: Access
-    keeper: Keeper | None
+    keeper: PhotoKeeper | None
     pictures: Pictures
     feeds: dict[str, Feed]
     executor: Executor

@@ -10,7 +10,7 @@ from edgeq.errors import EdgeqError
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.web.access import Access
 from edgeq.watching.web.address import Address, listen, parse_address
-from edgeq.watching.web.state import Keeper, WatchState
+from edgeq.watching.web.state import PhotoKeeper, WatchState
 
 if TYPE_CHECKING:
     from edgeq.watching.web.server import Server
@@ -42,7 +42,7 @@ class WatchPage:
         *,
         model: str = "",
         source: str = "",
-        keeper: Keeper | None = None,
+        keeper: PhotoKeeper | None = None,
     ) -> None:
         """Prepare the page; ``with`` opens it.
 

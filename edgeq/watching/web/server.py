@@ -20,7 +20,7 @@ from edgeq.watching.web.access import Access
 from edgeq.watching.web.feed import Feed
 from edgeq.watching.web.handlers import Shared, application
 from edgeq.watching.web.pictures import Pictures
-from edgeq.watching.web.state import Keeper, WatchState
+from edgeq.watching.web.state import PhotoKeeper, WatchState
 
 __all__ = ["Server"]
 
@@ -45,7 +45,7 @@ for _name in ("tornado.access", "tornado.general"):
 class Server:
     """Serves the page on a separate thread until it is closed."""
 
-    def __init__(self, listener: socket.socket, state: WatchState, access: Access, keeper: Keeper | None) -> None:
+    def __init__(self, listener: socket.socket, state: WatchState, access: Access, keeper: PhotoKeeper | None) -> None:
         """Start the thread.
 
         Args:

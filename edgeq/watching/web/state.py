@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.tally import Tally
 
-__all__ = ["Keeper", "WatchState"]
+__all__ = ["PhotoKeeper", "WatchState"]
 
 _MOST_EVENTS = 20
 _MOST_LABELS = 20
 
 
-class Keeper(Protocol):
+class PhotoKeeper(Protocol):
     """Keeps photos for a person who looks at the page. Must allow calls from several threads."""
 
     def keep(self, observed: Observed, label: str | None = None) -> Path:

@@ -230,8 +230,16 @@ function watchState(signal) {
   source.addEventListener("error", () => {
     if (signal.aborted) return;
     notify("The connection to edgeq is lost. Trying again.");
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => watchState(signal), LONGEST_RETRY_MS);
+    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again
+    reportRefusal(signal);
+    setTimeout(() => watchState(signal), LONGEST_RETRY_MS);
   });
+}
+
+// An EventSource does not say why it was refused.
+async function reportRefusal(signal) {
+  const answer = await fetch("api/state", { signal }).catch(() => null);
+  if (answer?.status === 401) notify("edgeq was started again. Open the new address that it printed.");
 }
 
 // Keeping
