@@ -11,8 +11,10 @@ import click
 from edgeq.cli.help import Command, option
 from edgeq.cli.progress import Progress
 from edgeq.cli.service import command as service_command
+from edgeq.cli.values import ListOf
 from edgeq.device.device import Device
 from edgeq.device.setup import remove, send_code, set_up
+from edgeq.device.wheels import EXTRAS
 from edgeq.report.benchmark import machine_line, machine_notes
 from edgeq.report.tables import size
 
@@ -48,13 +50,24 @@ command.add_command(service_command)
     show_default="download them on the host",
     help="Folder with the wheels to install. The board itself needs no network.",
 )
+@option(
+    "Input",
+    "--with",
+    "extras",
+    type=ListOf(click.Choice(list(EXTRAS))),
+    default=(),
+    metavar="EXTRAS",
+    help="Further packages for edgeq watch, separated by commas: camera (PyAV, for V4L2 cameras, video files and "
+    "RTSP), web (Tornado, for the page).",
+)
 @option("Output", "--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def setup_command(host: str, wheels: Path | None, as_json: bool) -> None:
+def setup_command(host: str, wheels: Path | None, extras: tuple[str, ...], as_json: bool) -> None:
     """Install a runtime and edgeq on a board.
 
     Use it to prepare a board or to check whether edgeq supports it. The other commands do this themselves if needed.
     edgeq checks the architecture, Python, glibc and free disk space. Then it installs into ~/.local/share/edgeq:
-    tflite-runtime up to Python 3.11, ai-edge-litert for newer versions. It keeps packages that are already installed.
+    tflite-runtime up to Python 3.11, ai-edge-litert for newer versions. It keeps packages that are already installed,
+    also those of --with.
 
     \b
     Examples:
@@ -63,10 +76,11 @@ def setup_command(host: str, wheels: Path | None, as_json: bool) -> None:
       Installed 4 packages in /home/pi/.local/share/edgeq.
       Runtime: tflite-runtime 2.14.0.
       $ edgeq device setup pi@10.0.0.7:2222 --wheels wheels/
+      $ edgeq device setup pi@raspberrypi --with camera,web
       $ edgeq device setup kitchen    # an alias in ~/.ssh/config
     """
     with Progress() as progress, Device(host, progress) as device:
-        done = set_up(device, wheels)
+        done = set_up(device, wheels, extras)
         machine = device.machine()
     if as_json:
         click.echo(json.dumps(asdict(done), indent=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,10 @@ from edgeq.cli.output import complain, refuse_given
 from edgeq.cli.values import Bytes, Duration
 from edgeq.watching import Interruption, Keeper, Observed
 
-__all__ = ["Keeping", "keep_options"]
+if TYPE_CHECKING:
+    from edgeq.watching.board import BoardKeeper
+
+__all__ = ["Keeping", "keep_options", "take_keep_options"]
 
 _RULES = ("keep_below", "keep_every", "keep_changed")
 _LIMITS = ("keep_limit", "keep_free")
@@ -25,7 +28,8 @@ keep_options = together(
         "keep_folder",
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
-        help="Keep photos in DIR that are worth a label, by the rules that follow. edgeq collect sorts them.",
+        help="Keep photos in DIR that are worth a label, by the rules that follow. edgeq collect sorts them. With "
+        "--on, DIR is a folder of the board.",
     ),
     option(
         "Photos",
@@ -48,30 +52,27 @@ keep_options = together(
 """--keep and what belongs to it."""
 
 
-class Keeping:
-    """A `Keeper` made from the options, if --keep was given. Says once on stderr when it pauses or continues."""
+def take_keep_options(options: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the options of `keep_options` out of `options`; return arguments of `Keeper`, or None without --keep."""
+    given = {name: options.pop(name) for name in ("keep_folder", *_RULES, *_LIMITS)}
+    if given["keep_folder"] is None:
+        refuse_given((*_RULES, *_LIMITS), "needs --keep")
+        return None
+    return {
+        "folder": str(given["keep_folder"]),
+        "below": given["keep_below"],
+        "every_s": given["keep_every"],
+        "changed": given["keep_changed"],
+        "limit_bytes": given["keep_limit"],
+        "free_bytes": given["keep_free"],
+    }
 
-    def __init__(self, model: Any, source: str, options: dict[str, Any]) -> None:
-        """Take the options of `keep_options` out of `options`."""
-        given = {name: options.pop(name) for name in ("keep_folder", *_RULES, *_LIMITS)}
-        folder = given["keep_folder"]
-        self.keeper: Keeper | None = None
-        self._paused = False
-        if folder is None:
-            refuse_given((*_RULES, *_LIMITS), "needs --keep")
-            return
-        if Path(source).is_dir() and Path(source).resolve() == folder.resolve():
-            raise click.UsageError("--keep: give another folder than the watched one")
-        self.keeper = Keeper(
-            folder,
-            model,
-            source=source,
-            below=given["keep_below"],
-            every_s=given["keep_every"],
-            changed=given["keep_changed"],
-            limit_bytes=given["keep_limit"],
-            free_bytes=given["keep_free"],
-        )
+
+class Keeping:
+    """Offers frames to a keeper, if there is one. Says once on stderr when it pauses or continues."""
+
+    def __init__(self, keeper: Keeper | BoardKeeper | None) -> None:
+        self.keeper, self._paused = keeper, False
 
     def offer(self, seen: Observed | Interruption) -> Path | None:
         """Keep the frame if the rules say so; return the photo's path if it was kept."""

@@ -180,6 +180,8 @@ def _words(arguments: tuple[str, ...]) -> list[str | Path]:
                 words.append(parameter.opts[0])
                 if not parameter.is_flag:
                     words.append(Path(value) if parameter.name in _SENT else str(value))
+    if given.get("host") is not None:
+        raise click.UsageError("--on: the service watches on HOST; omit it")
     if words[0] == "-":
         raise click.UsageError("a service has no standard input; give another source")
     return words

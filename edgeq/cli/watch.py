@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli.help import Command, option
-from edgeq.cli.keeping import Keeping, keep_options
+from edgeq.cli.keeping import Keeping, keep_options, take_keep_options
 from edgeq.cli.options import FiniteRange, kernels_option, make_overrides, model_options, runtime_option, trust_option
 from edgeq.cli.values import Size
+from edgeq.execution.machine import read_throttling
 from edgeq.inference.classify import Loading, load_model
 from edgeq.report.watching import event_line, live_line
 from edgeq.watching import Interruption, Keeper, Observed, watch
+from edgeq.watching.picture import MOST_PICTURES_PER_S
 from edgeq.watching.service import notify_alive, notify_ready
-from edgeq.watching.source import FrameSource
 from edgeq.watching.sources import open_source
 from edgeq.watching.tally import Tally
 
 if TYPE_CHECKING:
-    from edgeq.runtime import Model
+    from edgeq.watching.board import BoardKeeper
     from edgeq.watching.web import WatchPage
 
 __all__ = ["command"]
@@ -67,6 +69,14 @@ _CLEAR = "\r\x1b[K"
     help="Number of threads of the interpreter.",
 )
 @kernels_option
+@option(
+    "Device",
+    "--on",
+    "host",
+    metavar="HOST",
+    help="Capture and classify on a board over SSH: [user@]host[:port]. SOURCE and --keep are then the board's. See "
+    "edgeq device.",
+)
 @model_options
 def command(
     source: str,
@@ -75,6 +85,7 @@ def command(
     events: bool,
     web: str | None,
     frames: int | None,
+    host: str | None,
     size: tuple[int, int],
     rate: float,
     runtime: str | None,
@@ -96,6 +107,8 @@ def command(
     'edgeq[camera]'. --web serves a live page with the picture, the labels and the speed; it needs the extra
     'edgeq[web]'.
 
+    With --on, a board does all this, and the results, the page and the JSON are here. Ctrl-C ends it there.
+
     \b
     Examples:
       $ edgeq watch picamera --model m.tflite
@@ -105,19 +118,23 @@ def command(
       $ edgeq watch picamera --model m.tflite --web 8000
       $ edgeq watch picamera --model m.tflite --web 0.0.0.0:8000
       $ edgeq watch picamera --model m.tflite --keep kept --keep-below 0.6
+      $ edgeq watch picamera --model m.tflite --on pi@raspberrypi --web 8000
     """
     if events and not as_json:
         raise click.UsageError("--events: needs --json; without it, only events are printed anyway")
-    opened = open_source(source, size, rate)
     loading = Loading(runtime, threads, kernels, make_overrides(labels, normalize, channels, crop))
-    model = load_model(model_path, loading)
-    screen = _Screen(as_json, events)
-    keeping = Keeping(model_path, source, settings)
-    notify_ready()
-    with _page(web, model, opened, keeping.keeper) as page, closing(watch(opened, model, **settings)) as seen:
+    camera, keep = {"size": size, "rate": rate}, take_keep_options(settings)
+    if host is None:
+        begun = _here(source, model_path, loading, camera, keep, settings)
+    else:
+        pictures = {"pictures_per_s": MOST_PICTURES_PER_S if web else 0}
+        begun = _on_board(host, source, model_path, loading, keep, camera | pictures | settings)
+    with begun as watched, _page(web, watched, Path(model_path).name) as page, closing(watched.seen):
+        keeping, screen = Keeping(watched.keeper), _Screen(as_json, events)
+        notify_ready()
         try:
             classified = 0
-            for item in seen:
+            for item in watched.seen:
                 if page is not None:
                     page.show(item)
                 screen.show(item, keeping.offer(item))
@@ -130,16 +147,58 @@ def command(
             screen.finish()
 
 
+@dataclass(frozen=True)
+class _Watched:
+    """A watch that has begun, on this machine or on a board."""
+
+    source: str
+    labels: Sequence[str]
+    seen: Generator[Observed | Interruption, None, None]
+    keeper: Keeper | BoardKeeper | None
+    throttling: Callable[[], tuple[str, ...] | None]
+
+
 @contextmanager
-def _page(address: str | None, model: Model, source: FrameSource, keeper: Keeper | None) -> Iterator[WatchPage | None]:
+def _here(
+    source: str,
+    model_path: str,
+    loading: Loading,
+    camera: dict[str, Any],
+    keep: dict[str, Any] | None,
+    smoothing: dict[str, Any],
+) -> Iterator[_Watched]:
+    opened = open_source(source, **camera)
+    model = load_model(model_path, loading)
+    labels = model.labels or tuple(map(str, range(model.classes)))
+    with Keeper(model=model, source=source, **keep) if keep else nullcontext() as keeper:
+        yield _Watched(opened.name, labels, watch(opened, model, **smoothing), keeper, read_throttling)
+
+
+@contextmanager
+def _on_board(
+    host: str, source: str, model_path: str, loading: Loading, keep: dict[str, Any] | None, settings: dict[str, Any]
+) -> Iterator[_Watched]:
+    if source == "-":
+        raise click.UsageError("--on: a board has no standard input; give another source")
+    from edgeq.cli.progress import Progress  # imported here: only boards need these; start-up time matters
+    from edgeq.watching.board import BoardWatch
+
+    with Progress() as progress:
+        board = BoardWatch(host, source, model_path, loading=loading, keep=keep, progress=progress, **settings)
+    with board:
+        yield _Watched(board.name, board.labels, board.seen(), board.keeper, lambda: board.throttling)
+
+
+@contextmanager
+def _page(address: str | None, watched: _Watched, model: str) -> Iterator[WatchPage | None]:
     """Open the page, and print where it is; None without an address."""
     if address is None:
         yield None
         return
     from edgeq.watching.web import WatchPage  # imported here: nothing else needs a server
 
-    labels = model.labels or tuple(map(str, range(model.classes)))
-    with WatchPage(address, labels, model=Path(model.path).name, source=source.name, keeper=keeper) as page:
+    about: dict[str, Any] = {"source": watched.source, "keeper": watched.keeper, "throttling": watched.throttling}
+    with WatchPage(address, watched.labels, model=model, **about) as page:
         click.echo(f"Page: {page.url}", err=True)
         yield page
 

@@ -21,6 +21,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,19 +30,23 @@ from edgeq.device.photos import PHOTO_OPERATIONS
 from edgeq.device.user_service import SERVICE_OPERATIONS, remove_all
 from edgeq.errors import DeviceError
 from edgeq.execution.frames import GREETING
-from edgeq.execution.process import WorkerProcess
-from edgeq.execution.serving import Reply, serve
+from edgeq.execution.process import RUNNER, WorkerProcess
+from edgeq.execution.serving import Operation, Reply, serve
 
 __all__ = ["main"]
 
 _PART_KEPT_S = 86_400.0  # how long a part of a file stays, from which an interrupted transfer continues
-_workers: dict[str, WorkerProcess] = {}  # by the model and its options, as JSON text
+_WATCHER = "edgeq.watching.worker"
+_workers: dict[str, WorkerProcess] = {}  # by the program, and the model and its options as JSON text
 _arriving: dict[str, IO[bytes]] = {}  # the locked files that this agent writes, by the digest of what arrives
 
 
 def main() -> None:
     """Answer requests until standard input closes."""
-    by_a_worker = dict.fromkeys(("open", "run", "run_image", "time"), _by_a_worker)
+    by_a_worker: dict[str, Operation] = {
+        **dict.fromkeys(("open", "run", "run_image", "time"), _by_a_worker),
+        **dict.fromkeys(("watch", "keep_frame"), partial(_by_a_worker, program=_WATCHER)),
+    }
     keeping_files = {"probe": _probe, "have": _have, "put": _put, "install": _install, "remove": _remove}
     serve(
         {
@@ -217,17 +222,21 @@ def _remove(request: dict[str, Any], payload: bytes) -> Reply:
     return {"bytes": freed}, b""
 
 
-def _worker(name: str) -> WorkerProcess:
+def _worker(name: str, program: str = RUNNER) -> WorkerProcess:
     """Start a worker process that runs the installed edgeq."""
-    return WorkerProcess(name, [str(HOME / "code"), str(HOME / "packages")])
+    return WorkerProcess(name, [str(HOME / "code"), str(HOME / "packages")], program=program)
 
 
-def _by_a_worker(request: dict[str, Any], payload: bytes) -> Reply:
+def _key(request: dict[str, Any], program: str = RUNNER) -> str:
+    return f"{program} {json.dumps(request['model'])}"
+
+
+def _by_a_worker(request: dict[str, Any], payload: bytes, program: str = RUNNER) -> Reply:
     """Pass a request to the model's worker process, which is started if it is not running."""
-    key, path = json.dumps(request["model"]), str(kept_file(request["model"]["path"]))
+    key, path = _key(request, program), str(kept_file(request["model"]["path"]))
     worker = _workers.get(key)
     if worker is None or not worker.alive:
-        worker = _workers[key] = _worker(f"{path}: its process")
+        worker = _workers[key] = _worker(f"{path}: its process", program)
     request["model"]["path"] = path
     if "image" in request:
         request["image"] = str(kept_file(request["image"]))
@@ -236,7 +245,7 @@ def _by_a_worker(request: dict[str, Any], payload: bytes) -> Reply:
 
 def _close(request: dict[str, Any], payload: bytes) -> Reply:
     """End the model's worker process, if there is one."""
-    worker = _workers.pop(json.dumps(request["model"]), None)
+    worker = _workers.pop(_key(request), None)
     if worker:
         worker.close()
     return {}, b""

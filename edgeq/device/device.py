@@ -88,21 +88,33 @@ class Device(Closing):
         """
         for wait in (*_WAITS_S, None):
             try:
-                with self._lock:
-                    if self._connection is None:
-                        self._connection = Connection(self.address)
-                    return self._connection.ask({"do": do, **request}, payload, compressed)
+                return self.ask_once(do, payload, compressed, **request)
             except ConnectionLostError:
-                self._connection = None
                 if wait is None or self._given_up:
                     raise
-            except DeviceError as error:
-                raise DeviceError(self._with_host_names(str(error))) from None
-            except BaseException:  # ctrl-C: the pending answer would be mistaken for the answer to the next request
-                self.close()
-                raise
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
+
+    def ask_once(self, do: str, payload: bytes = b"", compressed: bool = False, **request: Any) -> tuple[Any, bytes]:
+        """Do the same as `ask`, without a second attempt. The next request connects again.
+
+        Raises:
+            ConnectionLostError: the device cannot be reached, or the connection broke.
+            DeviceError: the operation failed.
+        """
+        try:
+            with self._lock:
+                if self._connection is None:
+                    self._connection = Connection(self.address)
+                return self._connection.ask({"do": do, **request}, payload, compressed)
+        except ConnectionLostError:
+            self._connection = None
+            raise
+        except DeviceError as error:
+            raise DeviceError(self._with_host_names(str(error))) from None
+        except BaseException:  # ctrl-C: the pending answer would be mistaken for the answer to the next request
+            self.close()
+            raise
 
     def probe(self) -> dict[str, Any]:
         """Return the device's architecture, its Python version, its free disk space and what is installed."""

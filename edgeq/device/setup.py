@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq.device.device import Device
-from edgeq.device.wheels import Platform, download_wheels, requirements
+from edgeq.device.wheels import EXTRAS, Platform, download_wheels, requirements
 from edgeq.errors import DeviceError
 from edgeq.files import member_info, temporary_folder
 from edgeq.progress import Progress, no_progress
@@ -55,7 +55,7 @@ def connected(host: str, progress: Progress = no_progress) -> Iterator[Device]:
         yield device
 
 
-def set_up(device: Device, wheels: Path | None = None) -> SetUp:
+def set_up(device: Device, wheels: Path | None = None, extras: Collection[str] = ()) -> SetUp:
     """Install what a device needs to run models, unless it has it already: packages, and this version of edgeq.
 
     Everything is in one folder of the user's home on the device, ``~/.local/share/edgeq``. Nothing else is changed.
@@ -63,6 +63,7 @@ def set_up(device: Device, wheels: Path | None = None) -> SetUp:
     Args:
         device: a connected device.
         wheels: folder of wheels to take the packages from; None to download them on the host from pip's package index.
+        extras: names in `EXTRAS`, whose packages the device needs as well. Those that it has, it keeps.
 
     Raises:
         DeviceError: there is no runtime for the device, or the packages are unavailable.
@@ -70,9 +71,11 @@ def set_up(device: Device, wheels: Path | None = None) -> SetUp:
     found = device.probe()
     platform = _platform(device, found)
     installed = found["installed"] or {}
-    wanted = [*requirements(platform.python), _CLICK]
+    packages = installed.get("packages") or {}
+    kept = [name for name in EXTRAS if name in extras or name in packages.get("extras", ())]
+    wanted = [*requirements(platform.python), _CLICK, *(EXTRAS[name] for name in kept)]
     names: tuple[str, ...] = ()
-    if (installed.get("packages") or {}).get("wanted") != wanted:
+    if packages.get("wanted") != wanted:
         with temporary_folder() as folder:
             try:
                 files = download_wheels(wanted, platform, folder, wheels)
@@ -81,7 +84,8 @@ def set_up(device: Device, wheels: Path | None = None) -> SetUp:
             _check_space(device, found, files)
             names = tuple(file.name for file in files)
             archives = [device.send(file) for file in files]
-        device.ask("install", folder="packages", archives=archives, record={"wanted": wanted, "files": names})
+        record = {"wanted": wanted, "files": names, "extras": kept}
+        device.ask("install", folder="packages", archives=archives, record=record)
     send_code(device, installed.get("code"))
     return SetUp(found["home"], names)
 

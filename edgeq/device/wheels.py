@@ -13,7 +13,10 @@ from pathlib import Path
 from edgeq.errors import DeviceError, InputError, one_line
 from edgeq.files import temporary_folder
 
-__all__ = ["Platform", "download_wheels", "requirements"]
+__all__ = ["EXTRAS", "Platform", "download_wheels", "requirements"]
+
+EXTRAS = {"camera": "av>=14,<18", "web": "tornado>=6.5.7,<7"}
+"""The requirements of the extras that a board can have, as in edgeq's pyproject.toml."""
 
 _LITERT = "ai-edge-litert>=2.0,<3"
 _TFLITE_RUNTIME = "tflite-runtime>=2.14,<2.15"

@@ -13,8 +13,10 @@ from edgeq.errors import EdgeqError, WorkerDiedError, how_it_ended
 from edgeq.execution.frames import read_frame, write_frame
 from edgeq.python_process import start_python
 
-__all__ = ["Closing", "WorkerProcess"]
+__all__ = ["RUNNER", "Closing", "WorkerProcess"]
 
+RUNNER = "edgeq.execution.worker"
+"""The program that runs models."""
 
 T = TypeVar("T", bound="Closing")
 
@@ -34,22 +36,29 @@ class Closing:
 
 
 class WorkerProcess(Closing):
-    """A process that runs :mod:`edgeq.execution.worker`; used as ``with WorkerProcess() as worker``, which ends it.
+    """A process that answers requests; used as ``with WorkerProcess() as worker``, which ends it.
 
     Several threads may use it; their requests are served one by one. The process ignores ctrl-C, which the parent
     process handles. It ends when its standard input closes, so it never outlives its parent.
     """
 
-    def __init__(self, name: str = "the worker process", paths: Sequence[str] = (), folder: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "the worker process",
+        paths: Sequence[str] = (),
+        folder: str | None = None,
+        program: str = RUNNER,
+    ) -> None:
         """Start the process.
 
         Args:
             name: the process's name in error messages.
             paths: folders to import edgeq and its dependencies from; by default the folder of this edgeq.
             folder: the process's working folder; None for the folder of this process.
+            program: the module that it runs, which calls `edgeq.execution.serving.serve`.
         """
         self._name, self._lock = name, threading.Lock()
-        self._process = start_python("edgeq.execution.worker", paths, folder)
+        self._process = start_python(program, paths, folder)
 
     @property
     def alive(self) -> bool:

@@ -50,6 +50,7 @@ class Keeper(Closing):
         model: str | Path | Model,
         *,
         source: str = "",
+        model_name: str | None = None,
         below: float | None = None,
         every_s: float | None = None,
         changed: bool = False,
@@ -62,6 +63,7 @@ class Keeper(Closing):
             folder: the folder; only one `Keeper` at a time may use it.
             model: the model that classifies the frames, or its file.
             source: the name of the source, for the records; a user name and password in a URL are left out.
+            model_name: the model's name in the records; None for that of its file.
             below: keep frames whose smoothed probability is below this, at most one per second.
             every_s: keep one frame in this many seconds.
             changed: keep frames with a new label.
@@ -76,7 +78,11 @@ class Keeper(Closing):
         if every_s is not None and not every_s > 0:
             raise InputError(f"every {every_s}: must be above 0 seconds")
         self._below, self._every_s, self._changed = below, every_s, changed
+        if source and Path(source).is_dir() and Path(source).resolve() == Path(folder).resolve():
+            raise InputError(f"{folder}: is the watched folder; keep photos in another one")
         self._source, self._model = _without_login(source), _named(model)
+        if model_name is not None:
+            self._model["name"] = model_name
         self.folder = Path(folder)
         self.paused: str | None = None
         self.kept = 0

@@ -8,7 +8,12 @@ from typing import Any
 from edgeq.classification import Prediction
 from edgeq.images import Source as Image
 
-__all__ = ["Interruption", "Observed"]
+__all__ = ["COUNTS", "Interruption", "Observed", "from_json"]
+
+COUNTS = ("frame", "dropped", "damaged", "interruptions")
+"""Attributes of `Observed` that count since the start."""
+
+_INTERRUPTION = "interruption"
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Observed:
         interruptions: how often the source failed so far.
         temperature_c: the processor's temperature in degrees Celsius, or None.
         image: the frame as the source gave it: bytes of a JPEG, a photo's path, or a uint8 array, (height, width, 3)
-            RGB. See `edgeq.watching.picture.jpeg_bytes`. Not part of the JSON.
+            RGB. See `edgeq.watching.picture.jpeg_bytes`. Not part of the JSON. Empty bytes if a board did not send it.
     """
 
     time: float
@@ -56,6 +61,13 @@ class Observed:
         del content["image"]
         return {"event": "label" if self.changed else "frame"} | content
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any], image: Image = b"") -> Observed:
+        """Make an object from the data that `to_json` returns, and its image."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name != "image"}
+        predictions = tuple(Prediction(**prediction) for prediction in data["predictions"])
+        return cls(**known | {"predictions": predictions, "image": image})
+
 
 @dataclass(frozen=True)
 class Interruption:
@@ -73,4 +85,16 @@ class Interruption:
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as plain JSON data."""
-        return {"event": "interruption"} | asdict(self)
+        return {"event": _INTERRUPTION} | asdict(self)
+
+
+def from_json(data: dict[str, Any], image: Image = b"") -> Observed | Interruption:
+    """Make an object from the data that its ``to_json`` returns.
+
+    Args:
+        data: the data; further keys are left out.
+        image: the image, if it is the result of a frame.
+    """
+    if data["event"] == _INTERRUPTION:
+        return Interruption(data["time"], data["reason"], data["wait_s"])
+    return Observed.from_json(data, image)

@@ -9,7 +9,10 @@ from edgeq.errors import InputError, one_line
 from edgeq.images import Source as Image
 from edgeq.images import decode
 
-__all__ = ["jpeg_bytes"]
+__all__ = ["MOST_PICTURES_PER_S", "jpeg_bytes"]
+
+MOST_PICTURES_PER_S = 8
+"""Of the page; more would cost a board's processor time, and look the same."""
 
 _JPEG_START = b"\xff\xd8"
 _QUALITY = 90

@@ -8,7 +8,10 @@ from typing import Protocol
 from edgeq.errors import EdgeqError
 from edgeq.images import Source as Image
 
-__all__ = ["FrameSource", "SourceLostError"]
+__all__ = ["FIRST_WAIT_S", "LONGEST_WAIT_S", "FrameSource", "SourceLostError"]
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+"""How long to wait before a source that failed is opened again; each wait is twice as long as the one before."""
 
 
 class SourceLostError(EdgeqError):

@@ -40,7 +40,10 @@ class Video:
         try:
             import av
         except ImportError:
-            raise EdgeqError(f"{name}: needs PyAV, which is not installed: pip install 'edgeq[camera]'") from None
+            raise EdgeqError(
+                f"{name}: needs PyAV, which is not installed: pip install 'edgeq[camera]'; for a "
+                "board: edgeq device setup HOST --with camera"
+            ) from None
         self._av: Any = av
         self.name, self.comes_back = name, is_url or name.startswith(_DEVICE)
         self._options: dict[str, str] = {}

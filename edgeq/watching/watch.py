@@ -18,7 +18,7 @@ from edgeq.inference.classify import Loading, load_model
 from edgeq.watching.newest import Newest
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.smoothing import Smoother
-from edgeq.watching.source import FrameSource, SourceLostError
+from edgeq.watching.source import FIRST_WAIT_S, LONGEST_WAIT_S, FrameSource, SourceLostError
 from edgeq.watching.sources import open_source
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["watch"]
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 _AVERAGED = 30  # results over which the frame rate is averaged
 _TEMPERATURE_EVERY_S = 2.0
 _PATIENCE_S = 2.0  # for a thread to end
@@ -42,6 +41,7 @@ def watch(
     top: int = 5,
     size: tuple[int, int] = (480, 640),
     rate: float = 30.0,
+    on: str | None = None,
     **loading: Any,
 ) -> Generator[Observed | Interruption, None, None]:
     """Classify the newest frame of a source again and again.
@@ -63,6 +63,9 @@ def watch(
         top: number of predictions per frame.
         size: (height, width) to ask a camera for, in pixels.
         rate: frames per second to ask a camera for.
+        on: a board that captures and classifies, ``[user@]host[:port]``. The source is then the board's; the model's
+            file is sent to it. A broken connection is an `Interruption`. The results have no image; for one, and to
+            keep photos on the board, see `edgeq.watching.board.BoardWatch`.
         loading: options for loading a model, see `edgeq.classify`.
 
     Yields:
@@ -71,8 +74,16 @@ def watch(
     Raises:
         InputError: there is no such source, or an option is invalid.
         ModelError: the model cannot be loaded or run.
+        DeviceError: the board cannot be reached at the start, or cannot watch.
         EdgeqError: the source cannot be used.
     """
+    if on is not None:
+        from edgeq.watching.board import BoardWatch  # imported here: only boards need SSH
+
+        options: dict[str, Any] = {"window": window, "threshold": threshold, "hysteresis": hysteresis, "top": top}
+        with BoardWatch(on, source, model, size=size, rate=rate, loading=Loading(**loading), **options) as board:
+            yield from board.seen()
+        return
     smoother = Smoother(window, threshold, hysteresis)
     opened = open_source(source, size, rate) if isinstance(source, str) else source
     pipeline = _Pipeline(opened, load_model(model, Loading(**loading)))
@@ -126,12 +137,12 @@ class _Pipeline:
             thread.join(_PATIENCE_S)
 
     def _capture(self) -> None:
-        number, wait_s = 0, _FIRST_WAIT_S
+        number, wait_s = 0, FIRST_WAIT_S
         try:
             while not self._closing.is_set():
                 try:
                     for image in self._source.frames():
-                        number, wait_s = number + 1, _FIRST_WAIT_S
+                        number, wait_s = number + 1, FIRST_WAIT_S
                         file = str(image) if isinstance(image, str | Path) else None
                         frame = _Captured(number, time.time(), time.perf_counter(), image, file)
                         self.captured.put(frame, wait=self._source.keeps_all)
@@ -142,7 +153,7 @@ class _Pipeline:
                         return
                     self.captured.put(Interruption(time.time(), str(error), wait_s), wait=True)
                     self._closing.wait(wait_s)
-                    wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+                    wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 else:
                     break
             self.captured.end()

@@ -216,14 +216,14 @@ def newer_board(newer_pi: Path) -> Iterator[Board]:
 
 def kept_wheels(python: tuple[int, int]) -> Path:
     """The packages for a Pi with that Python, which are fetched once."""
-    from edgeq.device.wheels import Platform, download_wheels, requirements
+    from edgeq.device.wheels import EXTRAS, Platform, download_wheels, requirements
     from edgeq.errors import DeviceError
 
-    with making(f"wheels-{python[0]}{python[1]}") as folder:
+    with making(f"wheels-with-extras-{python[0]}{python[1]}") as folder:
         try:
             if not (folder / "done").exists():
                 folder.mkdir(exist_ok=True)
-                wanted = [*requirements(python), "click>=8.1,<9"]
+                wanted = [*requirements(python), "click>=8.1,<9", *EXTRAS.values()]
                 download_wheels(wanted, Platform("aarch64", python), folder)
                 (folder / "done").touch()
         except DeviceError as error:

@@ -28,7 +28,7 @@ from edgeq.images import Source
 from edgeq.inference import classify_all
 from edgeq.runtime import Model
 
-from .conftest import Board, run
+from .conftest import Board, run, sessions
 
 Run = Callable[..., Finished]
 
@@ -83,6 +83,59 @@ class TestSetup:
         owners = {path.owner() for path in ready.home.rglob("*")} if os.getuid() else set()
         assert owners <= {Path.home().owner()}
         assert {p.name for p in (ready.folder / "home").iterdir()} <= {"authorized_keys", ".local", ".cache"}
+
+
+@pytest.mark.slow
+class TestWatch:
+    def test_a_video_there_after_a_setup_with_pyav(
+        self, ready: Board, wheels: Path, colour_models: Path, tmp_path: Path
+    ) -> None:
+        av = pytest.importorskip("av")
+        with av.open(tmp_path / "clip.mp4", "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width = stream.height = 64
+            for number in range(20):
+                picture = np.asarray(colour_picture("green", number, 64))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        shutil.copyfile(tmp_path / "clip.mp4", ready.folder / "home" / "clip.mp4")
+        watch = ["watch", "clip.mp4", "-m", colour_models / "colours_int8.tflite", "--on", ready.host, "--json"]
+        watch += ["--kernels", "reference"]
+        try:
+            assert "edgeq device setup HOST --with camera" in error_of(run(ready, *watch))
+            done = run(ready, "device", "setup", ready.host, "--with", "camera,web", "--wheels", wheels)
+            assert (done.code, done.err) == (0, "")
+            assert "Installed 6 packages" in done.out
+            assert "already installed" in run(ready, "device", "setup", ready.host).out  # they stay
+            done = run(ready, *watch)
+        finally:
+            (ready.folder / "home" / "clip.mp4").unlink()
+        assert (done.code, done.err) == (0, "")
+        *seen, summary = [json.loads(line) for line in done.out.splitlines()]
+        assert {item["label"] for item in seen} == {"green"}
+        assert summary["frames"] == len(seen) > 0
+
+    def test_nothing_is_left_running(self, ready: Board, colour_models: Path) -> None:
+        model = colour_models / "colours_int8.tflite"
+        command = [sys.executable, "-m", "edgeq", "watch", ".", "-m", str(model), "--on", ready.host, "--web", "0"]
+        command += ["--kernels", "reference"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ready.ssh()}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith(b"Page: "):
+                break
+        assert len(sessions(ready.process.pid)) >= 4  # sshd twice, agent, watcher
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        watchdog.cancel()
+        process.stderr.close()
+        deadline = time.monotonic() + 20
+        while sessions(ready.process.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert sessions(ready.process.pid) == []
 
 
 class TestInference:
@@ -316,8 +369,6 @@ class TestFaults:
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running(kind: signal.Signals, ready: Board, mobilenet_models: Path) -> None:
-    from .conftest import sessions
-
     model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
     options = ["--on", ready.host, "--threads", "1", "--seconds", "99"]
     command = [sys.executable, "-m", "edgeq", "bench", str(model), *options]

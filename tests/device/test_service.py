@@ -219,6 +219,7 @@ def test_device_remove_takes_services_along(board: Board, colour_models: Path) -
         (["picamera", "--model", "m.tflite", "--keep-every", "soon"], "'soon' is not a time"),
         (["picamera", "--model", "m.tflite", "--nonsense"], "No such option"),
         (["-", "--model", "m.tflite"], "a service has no standard input"),
+        (["picamera", "--model", "m.tflite", "--on", "pi@other"], "--on: the service watches on HOST; omit it"),
     ],
 )
 def test_wrong_arguments_never_reach_the_board(arguments: list[str], said: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from edgeq.device.wheels import Platform, download_wheels
+from edgeq.device.wheels import EXTRAS, Platform, download_wheels
 from edgeq.errors import DeviceError
 
 PI = Platform("aarch64", (3, 11))
@@ -31,6 +31,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             archive.writestr(f"{name}-1.0.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
             archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
     return folder
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    declared = (ROOT / "pyproject.toml").read_text()
+    for name, wanted in EXTRAS.items():
+        assert f'\n{name} = ["{wanted}"]\n' in declared
 
 
 def names(wheels: list[Path]) -> list[str]:

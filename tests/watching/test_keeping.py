@@ -285,7 +285,7 @@ def test_the_watched_folder_is_not_for_keeping(
 ) -> None:
     done = edgeq("watch", tmp_path, "--model", model_file, "--keep", f"{tmp_path}/.")
     assert done.code == 2
-    assert "give another folder than the watched one" in done.err
+    assert "is the watched folder; keep photos in another one" in done.err
 
 
 def test_with_the_generator(tmp_path: Path, model_file: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from edgeq.errors import EdgeqError
+from edgeq.execution.machine import read_throttling
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.web.access import Access
 from edgeq.watching.web.address import Address, listen, parse_address
@@ -43,6 +44,7 @@ class WatchPage:
         model: str = "",
         source: str = "",
         keeper: PhotoKeeper | None = None,
+        throttling: Callable[[], tuple[str, ...] | None] = read_throttling,
     ) -> None:
         """Prepare the page; ``with`` opens it.
 
@@ -53,6 +55,7 @@ class WatchPage:
             model: the model's name on the page.
             source: the source's name on the page.
             keeper: what keeps photos; None if the page shall not offer that.
+            throttling: returns the power and heat problems of the machine that watches; None if unknown.
 
         Raises:
             InputError: `address` is no address.
@@ -61,10 +64,13 @@ class WatchPage:
         try:
             from edgeq.watching.web import server
         except ImportError:
-            raise EdgeqError("the page needs Tornado, which is not installed: pip install 'edgeq[web]'") from None
+            raise EdgeqError(
+                "the page needs Tornado, which is not installed: pip install 'edgeq[web]'; for a board: "
+                "edgeq device setup HOST --with web"
+            ) from None
         self.url = ""
         self._server_type = server.Server
-        self._address, self._keeper = parse_address(address), keeper
+        self._address, self._keeper, self._throttling = parse_address(address), keeper, throttling
         self._state = WatchState(model, source, labels, keeps_photos=keeper is not None)
         self._server: Server | None = None
 
@@ -77,7 +83,7 @@ class WatchPage:
         listener = listen(self._address)
         address = Address(self._address.host, listener.getsockname()[1])
         access = Access(address)
-        self._server = self._server_type(listener, self._state, access, self._keeper)
+        self._server = self._server_type(listener, self._state, access, self._keeper, self._throttling)
         self.url = f"http://{address.reachable}/" + (f"?token={access.token}" if access.token else "")
         return self
 

@@ -53,7 +53,7 @@ class Pictures:
         """Start without a picture.
 
         Args:
-            latest: returns the latest result, or None.
+            latest: returns the latest result that has an image, or None.
             executor: where to encode.
         """
         self._latest, self._executor = latest, executor

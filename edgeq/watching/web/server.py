@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Thread
@@ -15,7 +16,7 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 
-from edgeq.execution.machine import read_throttling
+from edgeq.watching.picture import MOST_PICTURES_PER_S
 from edgeq.watching.web.access import Access
 from edgeq.watching.web.feed import Feed
 from edgeq.watching.web.handlers import Shared, application
@@ -31,7 +32,7 @@ MOST_HEADER_BYTES = 8192
 REQUEST_S = 10.0
 """Time in which a request must be complete, and how long a connection may wait for the next one."""
 
-_PICTURE_INTERVAL_S = 0.125
+_PICTURE_INTERVAL_S = 1 / MOST_PICTURES_PER_S
 _STATE_INTERVAL_S = 0.5  # numbers that change faster cannot be read
 _THROTTLING_INTERVAL_S = 10.0
 _SEND_BUFFER_BYTES = 1 << 18  # a larger one would fill with old pictures if the viewer is slow
@@ -45,7 +46,14 @@ for _name in ("tornado.access", "tornado.general"):
 class Server:
     """Serves the page on a separate thread until it is closed."""
 
-    def __init__(self, listener: socket.socket, state: WatchState, access: Access, keeper: PhotoKeeper | None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        state: WatchState,
+        access: Access,
+        keeper: PhotoKeeper | None,
+        throttling: Callable[[], tuple[str, ...] | None],
+    ) -> None:
         """Start the thread.
 
         Args:
@@ -53,10 +61,11 @@ class Server:
             state: what the page shows.
             access: who may use it.
             keeper: what keeps photos, or None.
+            throttling: returns power and heat problems, or None; called every 10 seconds.
         """
-        self._listener, self._state = listener, state
+        self._listener, self._state, self._read_throttling = listener, state, throttling
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="edgeq-page")
-        self._pictures = Pictures(lambda: state.latest, self._executor)
+        self._pictures = Pictures(lambda: state.pictured, self._executor)
         self._feeds = {
             "picture": Feed(self._picture_part, _PICTURE_INTERVAL_S),
             "state": Feed(self._state_event, _STATE_INTERVAL_S),
@@ -128,7 +137,7 @@ class Server:
     async def _state_json(self) -> dict[str, Any]:
         if time.monotonic() - self._throttling_read_s >= _THROTTLING_INTERVAL_S:
             self._throttling_read_s = time.monotonic()
-            self._state.throttling = await self._loop.run_in_executor(self._executor, read_throttling)
+            self._state.throttling = await self._loop.run_in_executor(self._executor, self._read_throttling)
         return self._state.to_json()
 
 

@@ -39,6 +39,7 @@ class WatchState:
     Attributes:
         labels: the model's labels.
         latest: the latest result, or None before the first.
+        pictured: the latest result that has an image; a board does not send all images.
         throttling: what a Raspberry Pi's firmware reports about its power and heat, or None if it cannot be asked.
     """
 
@@ -53,6 +54,7 @@ class WatchState:
         """
         self.labels = tuple(labels)
         self.latest: Observed | None = None
+        self.pictured: Observed | None = None
         self.throttling: tuple[str, ...] | None = None
         self._fixed = {"model": model, "source": source, "keeps_photos": keeps_photos}
         self._interruption: Interruption | None = None
@@ -69,6 +71,8 @@ class WatchState:
                 return
             self.latest, self._interruption = item, None
             self._tally.add(item)
+            if not isinstance(item.image, bytes) or item.image:
+                self.pictured = item
             if item.changed:
                 # An event keeps no image: the images of 20 events could be large.
                 self._events.appendleft(replace(item, image=b""))
