@@ -115,12 +115,14 @@ class _Pipeline:
         model: the model.
         ready: decoded frames and interruptions, for the thread that runs the model.
         captured: frames that wait to be decoded.
+        invoke_ms: how long the model took for the latest frame.
     """
 
     def __init__(self, source: FrameSource, model: Model) -> None:
         self.model = model
         self.captured: Newest[_Captured | Interruption] = Newest()
         self.ready: Newest[_Captured | Interruption] = Newest()
+        self.invoke_ms = 0.0
         self._damaged = 0
         self._source, self._closing = source, Event()
         self._threads = [Thread(target=work, daemon=True) for work in (self._capture, self._decode)]
@@ -161,14 +163,19 @@ class _Pipeline:
             self.captured.end(error)
 
     def _decode(self) -> None:
+        prepare_ms = 0.0
         try:
             while True:
-                self.ready.wait_until_taken()  # else the decoded frame would grow old while it waits
+                if self.invoke_ms > prepare_ms:  # a decoded frame would grow old while it waits for the model
+                    self.ready.wait_until_taken()
                 frame = self.captured.take()
                 if frame is None:
                     break
-                if isinstance(frame, Interruption) or self._prepare(frame):
+                if isinstance(frame, Interruption):
                     self.ready.put(frame, wait=True)
+                elif self._prepare(frame):
+                    self.ready.put(frame, wait=True)
+                    prepare_ms = frame.decode_ms + frame.preprocess_ms
             self.ready.end()
         except BaseException as error:
             self.ready.end(error)
@@ -204,6 +211,7 @@ def _results(pipeline: _Pipeline, smoother: Smoother, top: int) -> Generator[Obs
         start = time.perf_counter()
         probabilities = model.probabilities(model.invoke(frame.tensor))
         now = time.perf_counter()
+        pipeline.invoke_ms = 1000 * (now - start)
         mean = smoother.add(probabilities)
         finished.append(now)
         if now - read_at >= _TEMPERATURE_EVERY_S:

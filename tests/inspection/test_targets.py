@@ -28,7 +28,7 @@ def mobilenets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     preprocessing = Preprocessing(32, 32, crop=1.0)
     calibration = choose_images(shipped_images(), preprocessing, count=10)
     network = build_network("mobilenet_v2", 32, 32, alpha=0.35, classes=10, weights="none")
-    convert_network(network, preprocessing, FORMATS, out, calibration=calibration)
+    convert_network(network, preprocessing, FORMATS, out, calibration=calibration, refine=False)
     return out
 
 
