@@ -43,9 +43,12 @@ class Quantization:
 
     @classmethod
     def from_file(cls, dtype: str, scales: Iterable[float], zero_points: Iterable[int], axis: int) -> Quantization:
-        """Make a quantization from the parameters in a file. Some converters write scale 0 for "not quantized"."""
+        """Make a quantization from the parameters in a file.
+
+        Some converters write scale 0 for "not quantized". Types other than integers have no scale: runtimes ignore it.
+        """
         scale = tuple(float(s) for s in scales)
-        if not any(scale):
+        if not any(scale) or np.dtype(dtype).kind not in "iu":
             return cls(dtype)
         zero_point = tuple(int(z) for z in zero_points) or (0,) * len(scale)
         return cls(dtype, scale, zero_point[: len(scale)], int(axis))

@@ -310,3 +310,9 @@ def test_from_details(given, expected) -> None:
     assert found == expected
     assert found.is_quantized == bool(expected.scale)
     assert all(type(n) in (int, float) for n in found.scale + found.zero_point)  # not NumPy's: JSON cannot hold those
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bool"])
+def test_types_other_than_integers_have_no_scale(dtype) -> None:
+    found = Quantization.from_file(dtype, [0.5], [3], 0)
+    assert (found, found.is_quantized) == (Quantization(dtype), False)
