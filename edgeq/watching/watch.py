@@ -29,6 +29,7 @@ __all__ = ["watch"]
 _AVERAGED = 30  # results over which the frame rate is averaged
 _TEMPERATURE_EVERY_S = 2.0
 _PATIENCE_S = 2.0  # for a thread to end
+_EARLY = 2.0  # how many times its latest duration before the model is ready, a frame's decoding starts
 
 
 def watch(
@@ -168,6 +169,7 @@ class _Pipeline:
             while True:
                 if self.invoke_ms > prepare_ms:  # a decoded frame would grow old while it waits for the model
                     self.ready.wait_until_taken()
+                    self._closing.wait(max(0.0, self.invoke_ms - _EARLY * prepare_ms) / 1000)
                 frame = self.captured.take()
                 if frame is None:
                     break
