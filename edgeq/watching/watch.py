@@ -116,14 +116,14 @@ class _Pipeline:
         model: the model.
         ready: decoded frames and interruptions, for the thread that runs the model.
         captured: frames that wait to be decoded.
-        invoke_ms: how long the model took for the latest frame.
+        invoke_ms: how long the model took for the latest frame; None before the first.
     """
 
     def __init__(self, source: FrameSource, model: Model) -> None:
         self.model = model
         self.captured: Newest[_Captured | Interruption] = Newest()
         self.ready: Newest[_Captured | Interruption] = Newest()
-        self.invoke_ms = 0.0
+        self.invoke_ms: float | None = None
         self._damaged = 0
         self._source, self._closing = source, Event()
         self._threads = [Thread(target=work, daemon=True) for work in (self._capture, self._decode)]
@@ -167,9 +167,10 @@ class _Pipeline:
         prepare_ms = 0.0
         try:
             while True:
-                if self.invoke_ms > prepare_ms:  # a decoded frame would grow old while it waits for the model
+                if self.invoke_ms is None or self.invoke_ms > prepare_ms:
+                    # Else the decoded frame would grow old while it waits for the model.
                     self.ready.wait_until_taken()
-                    self._closing.wait(max(0.0, self.invoke_ms - _EARLY * prepare_ms) / 1000)
+                    self._closing.wait(max(0.0, (self.invoke_ms or 0.0) - _EARLY * prepare_ms) / 1000)
                 frame = self.captured.take()
                 if frame is None:
                     break

@@ -173,6 +173,19 @@ def test_a_broken_connection_is_an_interruption(board: Path, model: Path, monkey
         assert before.frame > last  # the numbers go on
 
 
+def keeper_of(folder: Path, model: Path) -> edgeq.Keeper:
+    """A keeper, as soon as the process that ended before has released the folder."""
+    found: list[edgeq.Keeper] = []
+
+    def opened() -> bool:
+        with suppress(InputError):
+            found.append(edgeq.Keeper(folder, model))
+        return bool(found)
+
+    until(opened)
+    return found[0]
+
+
 def test_a_folder_that_is_in_use_just_after_the_connection_broke(
     board: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,10 +200,10 @@ def test_a_folder_that_is_in_use_just_after_the_connection_broke(
         assert (board / "home" / photo).exists()
         cut(board)
         until(lambda: running(board) == [])
-        with edgeq.Keeper(board / "home" / "in-use", model):
+        with keeper_of(board / "home" / "in-use", model):
             until(lambda: "another process" in getattr(next(seen), "reason", ""))
         until(lambda: isinstance(next(seen), edgeq.Observed))
-    with edgeq.Keeper(board / "home" / "in-use", model), pytest.raises(DeviceError, match="another process"):
+    with keeper_of(board / "home" / "in-use", model), pytest.raises(DeviceError, match="another process"):
         BoardWatch(HOST, "picamera", model, keep=keep)
 
 
