@@ -310,6 +310,7 @@ def test_a_process_that_ended_meanwhile_is_started_again(board: Path, model: Pat
         (worker,) = (process for process in processes(board) if "edgeq.watching.worker" in command_line(process))
         os.kill(int(worker.name), signal.SIGKILL)
         until(lambda: not worker.exists() or (worker / "stat").read_text().rpartition(")")[2].split()[0] == "Z")
+        time.sleep(0.5)  # its other threads end after its first one
         frames = [item.frame for item in islice(seen, 30) if isinstance(item, edgeq.Observed)]
     assert len(frames) == 30
     assert frames == sorted(set(frames))
