@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Classification", "Prediction", "top_predictions"]
+__all__ = ["Classification", "Prediction", "class_name", "top_predictions"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Classification:
         return document | {"predictions": [asdict(p) for p in self.predictions], "times_ms": self.times_ms}
 
 
+def class_name(labels: Sequence[str], index: int) -> str:
+    """Return the name of a class: its label, or its index as text if the model has no labels."""
+    return labels[index] if labels else str(index)
+
+
 def top_predictions(
     probabilities: npt.NDArray[np.float64], labels: Sequence[str] = (), count: int = 5
 ) -> list[Prediction]:
@@ -77,4 +82,4 @@ def top_predictions(
     import numpy as np
 
     order = np.argsort(-probabilities, kind="stable")[:count]
-    return [Prediction(int(i), labels[i] if labels else str(int(i)), round(float(probabilities[i]), 6)) for i in order]
+    return [Prediction(int(i), class_name(labels, int(i)), round(float(probabilities[i]), 6)) for i in order]

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from edgeq.closing import Closing
 from edgeq.errors import EdgeqError, one_line
-from edgeq.execution.process import Closing
 
 __all__ = ["LocalRunner", "Runner", "Task"]
 

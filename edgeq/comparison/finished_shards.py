@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
+from edgeq.closing import Closing
 from edgeq.errors import InputError
-from edgeq.execution.process import Closing
 from edgeq.files import write_text
 from edgeq.work_folders import lock_folder, remove_leftovers
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.classification import class_name
 from edgeq.comparison import metrics
 from edgeq.comparison.pair import NamedImage, Outputs
 from edgeq.comparison.result import ClassDrift, Comparison, Flip, ModelResult
@@ -266,7 +267,7 @@ class Tally:
         return tuple(sorted(drifts, key=worst_first))
 
     def _name(self, index: int) -> str:
-        return self.labels[index] if self.labels else str(index)
+        return class_name(self.labels, index)
 
 
 def _exact(value: float) -> Exact:

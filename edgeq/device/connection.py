@@ -26,7 +26,7 @@ _REMOTE = 'exec python3 -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin
 """The command to run on the device. It reads the agent's program, and then requests, from standard input."""
 
 _SOURCES = (
-    *("errors", "photo_folders", "python_process"),
+    *("errors", "closing", "photo_folders", "python_process"),
     *("execution.frames", "execution.serving", "execution.process"),
     *("device.home", "device.photos", "device.user_service", "device.agent"),
 )

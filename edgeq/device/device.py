@@ -9,11 +9,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from edgeq.closing import Closing
 from edgeq.device.address import Address
 from edgeq.device.connection import Connection
 from edgeq.errors import ConnectionLostError, DeviceError, InputError
 from edgeq.execution.machine import Machine
-from edgeq.execution.process import Closing
 from edgeq.files import sha256_of_file
 from edgeq.progress import Progress, no_progress
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.closing import Closing
 from edgeq.errors import EdgeqError, one_line
-from edgeq.execution.process import Closing, WorkerProcess
+from edgeq.execution.process import WorkerProcess
 from edgeq.runtime.admission import admit
 from edgeq.runtime.backends import choose_runtime
 

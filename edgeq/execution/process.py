@@ -7,32 +7,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
+from edgeq.closing import Closing
 from edgeq.errors import EdgeqError, WorkerDiedError, how_it_ended
 from edgeq.execution.frames import read_frame, write_frame
 from edgeq.python_process import start_python
 
-__all__ = ["RUNNER", "Closing", "WorkerProcess"]
+__all__ = ["RUNNER", "WorkerProcess"]
 
 RUNNER = "edgeq.execution.worker"
 """The program that runs models."""
-
-T = TypeVar("T", bound="Closing")
-
-
-class Closing:
-    """Base class of objects that a ``with`` block closes."""
-
-    def close(self) -> None:
-        """Close the object; may be called several times."""
-        raise NotImplementedError
-
-    def __enter__(self: T) -> T:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class WorkerProcess(Closing):

@@ -15,10 +15,11 @@ from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeq.closing import Closing
 from edgeq.cluster import Runner, open_runner
 from edgeq.cluster.worker_run import at_end_of_run
 from edgeq.errors import EdgeqError, WorkerDiedError
-from edgeq.execution.process import Closing, WorkerProcess
+from edgeq.execution.process import WorkerProcess
 
 __all__ = ["OutOfTimeError", "TaskFailedError", "TaskRunner", "run_task"]
 

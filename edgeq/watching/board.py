@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeq.closing import Closing
 from edgeq.device.device import Device
 from edgeq.device.setup import set_up
 from edgeq.errors import ConnectionLostError, DeviceError, InputError
-from edgeq.execution.process import Closing
 from edgeq.inference.classify import Loading
 from edgeq.progress import Progress, no_progress
 from edgeq.runtime.admission import is_trusting

@@ -10,8 +10,8 @@ from threading import RLock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from edgeq.closing import Closing
 from edgeq.errors import EdgeqError, InputError
-from edgeq.execution.process import Closing
 from edgeq.files import sha256_of_file
 from edgeq.watching.kept import KeptPhoto
 from edgeq.watching.likeness import MOST_ALIKE_BITS, difference_hash, distance

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeq.closing import Closing
 from edgeq.errors import InputError
-from edgeq.execution.process import Closing
 from edgeq.watching.kept import (
     KeptPhoto,
     kept_photos,

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from edgeq.closing import Closing
 from edgeq.device.photos import list_photos, read_files, remove_photos
 from edgeq.errors import DeviceError, InputError, one_line
-from edgeq.execution.process import Closing
 from edgeq.photo_folders import PHOTO_NAME
 from edgeq.progress import Progress, no_progress
 

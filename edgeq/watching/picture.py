@@ -33,7 +33,7 @@ def jpeg_bytes(image: Image) -> bytes:
         try:
             image = file.read_bytes()
         except OSError as error:
-            raise InputError(f"{file}: cannot read: {one_line(error)}") from error
+            raise InputError(f"{file}: cannot be read ({one_line(error.strerror or error)})") from None
     if isinstance(image, bytes) and image.startswith(_JPEG_START):
         return image
     encoded = BytesIO()

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from edgeq.classification import top_predictions
+from edgeq.classification import class_name, top_predictions
 from edgeq.errors import ImageError
 from edgeq.execution.machine import read_temperature_c
 from edgeq.images import Source as Image
@@ -168,7 +168,7 @@ class _Pipeline:
         try:
             while True:
                 if self.invoke_ms is None or self.invoke_ms > prepare_ms:
-                    # Else the decoded frame would grow old while it waits for the model.
+                    # A frame that is decoded too early grows old while it waits for the model.
                     self.ready.wait_until_taken()
                     self._closing.wait(max(0.0, (self.invoke_ms or 0.0) - _EARLY * prepare_ms) / 1000)
                 frame = self.captured.take()
@@ -230,7 +230,7 @@ def _results(pipeline: _Pipeline, smoother: Smoother, top: int) -> Generator[Obs
             time=frame.time,
             frame=frame.number,
             file=frame.file,
-            label=None if smoother.present is None else _name(model.labels, smoother.present),
+            label=None if smoother.present is None else class_name(model.labels, smoother.present),
             probability=round(float(mean[shown]), 6),
             changed=smoother.present != before,
             predictions=tuple(top_predictions(probabilities, model.labels, top)),
@@ -243,10 +243,6 @@ def _results(pipeline: _Pipeline, smoother: Smoother, top: int) -> Generator[Obs
             image=frame.image,
         )
         before = smoother.present
-
-
-def _name(labels: Sequence[str], index: int) -> str:
-    return labels[index] if labels else str(index)
 
 
 def _rate(finished: Sequence[float]) -> float:
