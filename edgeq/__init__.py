@@ -19,6 +19,7 @@ _NAMES = {
     "edgeq.bundling": ("Bundle", "bundle", "write_c_array"),
     "edgeq.calibration": ("CalibrationSet", "SyntheticSet", "choose_images", "synthesize_calibration"),
     "edgeq.classification": ("Classification", "Prediction", "top_predictions"),
+    "edgeq.collecting": ("Collection", "collect"),
     "edgeq.comparison": ("BackendComparison", "Comparison", "LayerDrift", "ModelResult", "compare", "compare_backends"),
     "edgeq.comparison.tensor_result": ("OutputDrift", "SampleDrift", "TensorComparison"),
     "edgeq.comparison.tensors": ("compare_tensors",),
@@ -48,7 +49,7 @@ _NAMES = {
     ),
     "edgeq.tflite.metadata": ("ModelMetadata", "Overrides", "read_labels", "read_metadata"),
     "edgeq.training": ("TrainingPlan", "Trained", "train"),
-    "edgeq.watching": ("Collection", "Interruption", "Keeper", "Observed", "collect", "watch"),
+    "edgeq.watching": ("Interruption", "Keeper", "Observed", "watch"),
     "edgeq.watching.web": ("WatchPage",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}  # the module of each name

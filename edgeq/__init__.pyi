@@ -14,6 +14,8 @@ from edgeq.calibration import synthesize_calibration as synthesize_calibration
 from edgeq.classification import Classification as Classification
 from edgeq.classification import Prediction as Prediction
 from edgeq.classification import top_predictions as top_predictions
+from edgeq.collecting import Collection as Collection
+from edgeq.collecting import collect as collect
 from edgeq.comparison import BackendComparison as BackendComparison
 from edgeq.comparison import Comparison as Comparison
 from edgeq.comparison import LayerDrift as LayerDrift
@@ -69,11 +71,9 @@ from edgeq.tflite.metadata import read_metadata as read_metadata
 from edgeq.training import Trained as Trained
 from edgeq.training import TrainingPlan as TrainingPlan
 from edgeq.training import train as train
-from edgeq.watching import Collection as Collection
 from edgeq.watching import Interruption as Interruption
 from edgeq.watching import Keeper as Keeper
 from edgeq.watching import Observed as Observed
-from edgeq.watching import collect as collect
 from edgeq.watching import watch as watch
 from edgeq.watching.web import WatchPage as WatchPage
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Classification", "Prediction", "class_name", "top_predictions"]
+__all__ = ["Classification", "Prediction", "class_name", "class_names", "top_predictions"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class Classification:
 def class_name(labels: Sequence[str], index: int) -> str:
     """Return the name of a class: its label, or its index as text if the model has no labels."""
     return labels[index] if labels else str(index)
+
+
+def class_names(labels: Sequence[str], classes: int) -> tuple[str, ...]:
+    """Return the names of all classes; see `class_name`."""
+    return tuple(class_name(labels, index) for index in range(classes))
 
 
 def top_predictions(

@@ -49,7 +49,8 @@ DEVICE = [
     *("edgeq.runtime.backends", "edgeq.runtime.model", "edgeq.tflite.archive", "edgeq.tflite.checking"),
     *("edgeq.runtime.admission", "edgeq.runtime.trial", "edgeq.runtime.trial_process", "edgeq.tflite.known"),
     *("edgeq.tflite.output_kind", "edgeq.tflite.repair"),
-    *("edgeq.cli.watch", "edgeq.watching", "edgeq.device.photos", "edgeq.device.user_service", "edgeq.photo_folders"),
+    *("edgeq.cli.watch", "edgeq.watching", "edgeq.collecting"),
+    *("edgeq.device.photos", "edgeq.device.user_service", "edgeq.photo_folders"),
 ]
 HOST_PACKAGES = {"tensorflow", "keras", "flatbuffers", "h5py", "scipy", "matplotlib", "jinja2", "pandas"} | {
     *("dask", "distributed", "fsspec")

@@ -12,9 +12,9 @@ from edgeq.cli.help import Command, option
 from edgeq.cli.options import FiniteRange
 from edgeq.cli.output import complain
 from edgeq.cli.progress import Progress
+from edgeq.collecting import collect
 from edgeq.errors import EXIT_ERROR
-from edgeq.report.watching import collection_lines
-from edgeq.watching import collect
+from edgeq.report.collecting import collection_lines
 
 __all__ = ["command"]
 

@@ -20,7 +20,7 @@ from edgeq.watching.sources import CAMERA
 
 __all__ = ["command"]
 
-_SENT = ("model_path", "labels")  # options of edgeq watch that name a file on the host
+_SENT = ("model_path", "labels", "expect")  # options of edgeq watch that name a file on the host
 _WATCHDOG_S = 120
 
 _name_option = option("Service", "--name", default="watch", help="Name of the service, if a board has several.")
@@ -51,8 +51,9 @@ def command() -> None:
 def install_command(host: str, arguments: tuple[str, ...], memory: int, name: str, as_json: bool) -> None:
     """Install edgeq watch as a service on a board, and start it.
 
-    After -- come the arguments of edgeq watch. The model and a file of labels are sent to the board. Other paths, such
-    as that of --keep, are those of the board, relative to the home there. A service of the same name is replaced.
+    After -- come the arguments of edgeq watch. The model and the files of --labels and --expect are sent to the board.
+    Other paths, such as that of --keep, are those of the board, relative to the home there. A service of the same name
+    is replaced.
 
     A camera or stream that gives no result for two minutes is restarted.
 

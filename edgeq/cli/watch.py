@@ -7,20 +7,22 @@ import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeq.classification import class_names
 from edgeq.cli.help import Command, option
 from edgeq.cli.keeping import Keeping, keep_options, take_keep_options
 from edgeq.cli.options import FiniteRange, kernels_option, make_overrides, model_options, runtime_option, trust_option
 from edgeq.cli.values import Size
 from edgeq.execution.machine import read_throttling
 from edgeq.inference.classify import Loading, load_model
-from edgeq.report.watching import event_line, live_line
-from edgeq.watching import Interruption, Keeper, Observed, watch
+from edgeq.report.watching import deviation_line, event_line, live_line
+from edgeq.watching import Expected, Interruption, Keeper, Observed, watch
+from edgeq.watching.expected import expected_of, read_comparison
 from edgeq.watching.picture import MOST_PICTURES_PER_S
 from edgeq.watching.service import notify_alive, notify_ready
 from edgeq.watching.sources import open_source
@@ -51,13 +53,22 @@ _CLEAR = "\r\x1b[K"
 @keep_options
 @option("Output", "--top", default=5, type=click.IntRange(1), help="Number of classes per frame in the JSON.")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object per frame, each on its own line.")
-@option("Output", "--events", is_flag=True, help="With --json: only new labels, kept photos and interruptions.")
+@option(
+    "Output", "--events", is_flag=True, help="With --json: only new labels, kept photos, interruptions and deviations."
+)
 @option(
     "Output",
     "--web",
     metavar="[HOST:]PORT",
     help="Serve a live page at this address. Without HOST, only to this machine; else the page needs the token in the "
     "address that is printed.",
+)
+@option(
+    "Output",
+    "--expect",
+    metavar="FILE",
+    help="Compare what the camera sees with photos, so that a covered camera is noticed. FILE is what edgeq compare "
+    "--json wrote with this model as CANDIDATE.",
 )
 @option("Output", "--frames", type=click.IntRange(1), help="Stop after this number of classified frames.")
 @runtime_option
@@ -84,6 +95,7 @@ def command(
     as_json: bool,
     events: bool,
     web: str | None,
+    expect: str | None,
     frames: int | None,
     host: str | None,
     size: tuple[int, int],
@@ -118,33 +130,23 @@ def command(
       $ edgeq watch picamera --model m.tflite --web 8000
       $ edgeq watch picamera --model m.tflite --web 0.0.0.0:8000
       $ edgeq watch picamera --model m.tflite --keep kept --keep-below 0.6
+      $ edgeq watch picamera --model m.tflite --expect drift.json
       $ edgeq watch picamera --model m.tflite --on pi@raspberrypi --web 8000
     """
     if events and not as_json:
         raise click.UsageError("--events: needs --json; without it, only events are printed anyway")
     loading = Loading(runtime, threads, kernels, make_overrides(labels, normalize, channels, crop))
     camera, keep = {"size": size, "rate": rate}, take_keep_options(settings)
+    comparison = read_comparison(expect, model_path) if expect else None  # before a board is contacted
     if host is None:
         begun = _here(source, model_path, loading, camera, keep, settings)
     else:
         pictures = {"pictures_per_s": MOST_PICTURES_PER_S if web else 0}
         begun = _on_board(host, source, model_path, loading, keep, camera | pictures | settings)
-    with begun as watched, _page(web, watched, Path(model_path).name) as page, closing(watched.seen):
-        keeping, screen = Keeping(watched.keeper), _Screen(as_json, events)
-        notify_ready()
-        try:
-            classified = 0
-            for item in watched.seen:
-                if page is not None:
-                    page.show(item)
-                screen.show(item, keeping.offer(item))
-                if isinstance(item, Observed):
-                    notify_alive()
-                    classified += 1
-                if classified == frames:
-                    break
-        finally:
-            screen.finish()
+    with begun as watched:
+        expected = expected_of(comparison, watched.labels) if comparison else None
+        with _page(web, watched, Path(model_path).name, expected) as page, closing(watched.seen):
+            _follow(watched, page, _Screen(as_json, events, Tally(expected)), frames)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,25 @@ class _Watched:
     throttling: Callable[[], tuple[str, ...] | None]
 
 
+def _follow(watched: _Watched, page: WatchPage | None, screen: _Screen, frames: int | None) -> None:
+    """Show what is seen, and offer it to the keeper, until the source ends or that many frames were classified."""
+    keeping = Keeping(watched.keeper)
+    notify_ready()
+    try:
+        classified = 0
+        for item in watched.seen:
+            if page is not None:
+                page.show(item)
+            screen.show(item, keeping.offer(item))
+            if isinstance(item, Observed):
+                notify_alive()
+                classified += 1
+            if classified == frames:
+                break
+    finally:
+        screen.finish()
+
+
 @contextmanager
 def _here(
     source: str,
@@ -169,7 +190,7 @@ def _here(
 ) -> Iterator[_Watched]:
     opened = open_source(source, **camera)
     model = load_model(model_path, loading)
-    labels = model.labels or tuple(map(str, range(model.classes)))
+    labels = class_names(model.labels, model.classes)
     with Keeper(model=model, source=source, **keep) if keep else nullcontext() as keeper:
         yield _Watched(opened.name, labels, watch(opened, model, **smoothing), keeper, read_throttling)
 
@@ -190,7 +211,7 @@ def _on_board(
 
 
 @contextmanager
-def _page(address: str | None, watched: _Watched, model: str) -> Iterator[WatchPage | None]:
+def _page(address: str | None, watched: _Watched, model: str, expected: Expected | None) -> Iterator[WatchPage | None]:
     """Open the page, and print where it is; None without an address."""
     if address is None:
         yield None
@@ -198,7 +219,7 @@ def _page(address: str | None, watched: _Watched, model: str) -> Iterator[WatchP
     from edgeq.watching.web import WatchPage  # imported here: nothing else needs a server
 
     about: dict[str, Any] = {"source": watched.source, "keeper": watched.keeper, "throttling": watched.throttling}
-    with WatchPage(address, watched.labels, model=model, **about) as page:
+    with WatchPage(address, watched.labels, model=model, expected=expected, **about) as page:
         click.echo(f"Page: {page.url}", err=True)
         yield page
 
@@ -206,24 +227,35 @@ def _page(address: str | None, watched: _Watched, model: str) -> Iterator[WatchP
 class _Screen:
     """Prints events and, on a terminal, one live line below them."""
 
-    def __init__(self, as_json: bool, events: bool) -> None:
-        self._as_json, self._events = as_json, events
+    def __init__(self, as_json: bool, events: bool, tally: Tally) -> None:
+        self._as_json, self._events, self._tally = as_json, events, tally
         self._live = not as_json and sys.stdout.isatty()
-        self._tally = Tally()
 
     def show(self, item: Observed | Interruption, kept: Path | None = None) -> None:
         """Show a result or an interruption, and in the JSON the photo's path if it was kept."""
         is_event = isinstance(item, Interruption) or item.changed
-        if isinstance(item, Observed):
-            self._tally.add(item)
         if self._as_json:
             if is_event or kept or not self._events:
                 self._print(json.dumps(item.to_json() | ({"kept": str(kept)} if kept else {})))
+        elif is_event:
+            self._print(event_line(item))
+        if isinstance(item, Observed):
+            self._count(item)
+            if self._live:
+                click.echo(_CLEAR + live_line(item, shutil.get_terminal_size().columns), nl=False)
+
+    def _count(self, seen: Observed) -> None:
+        """Count a frame, and say when what is seen has become unlike the photos, or no longer is."""
+        before = self._tally.deviation
+        self._tally.add(seen)
+        found = self._tally.deviation
+        if (found is None) == (before is None):
             return
-        if is_event:
-            self._print((_CLEAR if self._live else "") + event_line(item))
-        if self._live and isinstance(item, Observed):
-            click.echo(_CLEAR + live_line(item, shutil.get_terminal_size().columns), nl=False)
+        if self._as_json:
+            event = {"event": "deviation", "time": seen.time, "deviation": asdict(found) if found else None}
+            self._print(json.dumps(event))
+        else:
+            self._print(deviation_line(found, seen.time))
 
     def finish(self) -> None:
         """End the live line, or print the summary as JSON."""
@@ -232,7 +264,6 @@ class _Screen:
         elif self._live:
             click.echo()
 
-    @staticmethod
-    def _print(line: str) -> None:
-        click.echo(line)
+    def _print(self, line: str) -> None:
+        click.echo((_CLEAR if self._live else "") + line)
         sys.stdout.flush()  # a reader at the other end of a pipe wants it now

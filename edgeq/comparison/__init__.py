@@ -5,7 +5,15 @@ from __future__ import annotations
 from edgeq.comparison.across_backends import BackendComparison, compare_backends
 from edgeq.comparison.compare import compare
 from edgeq.comparison.dataset import find_labels, read_images
-from edgeq.comparison.result import ClassDrift, Comparison, Flip, Histogram, LayerDrift, ModelResult
+from edgeq.comparison.result import (
+    ClassDrift,
+    Comparison,
+    Flip,
+    Histogram,
+    LayerDrift,
+    ModelResult,
+    PredictedClass,
+)
 from edgeq.comparison.tensor_result import OutputDrift, SampleDrift, TensorComparison, TensorModelResult
 from edgeq.comparison.tensors import compare_tensors
 
@@ -18,6 +26,7 @@ __all__ = [
     "LayerDrift",
     "ModelResult",
     "OutputDrift",
+    "PredictedClass",
     "SampleDrift",
     "TensorComparison",
     "TensorModelResult",

@@ -103,6 +103,8 @@ def compare(
         _model_result(reference_model, latencies_ms[0], tally.reference),
         candidate_result,
         (*images.notes, *notes, *pair.notes(), *backend_notes, *cluster_notes),
+        candidate_labels=candidate_model.labels[pair.alignment.skips[1] :],
+        candidate_skip=pair.alignment.skips[1],
     )
     if not layers:
         return result

@@ -8,7 +8,19 @@ from typing import Any
 
 from edgeq.errors import InputError
 
-__all__ = ["ClassDrift", "Comparison", "Flip", "Histogram", "LayerDrift", "ModelResult"]
+__all__ = [
+    "PROBABILITY_BINS",
+    "ClassDrift",
+    "Comparison",
+    "Flip",
+    "Histogram",
+    "LayerDrift",
+    "ModelResult",
+    "PredictedClass",
+]
+
+PROBABILITY_BINS = 20
+"""Number of equal parts of [0, 1] in `Comparison.top_probabilities`."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,25 @@ class ClassDrift:
     reference_top1: float | None
     candidate_top1: float | None
     agreement: float
+
+
+@dataclass(frozen=True)
+class PredictedClass:
+    """A class that the candidate predicts, rightly or not.
+
+    Attributes:
+        index: the class's index among the candidate's outputs, from 0.
+        label: name of the class.
+        images: number of images for which it is the most probable class; of several that tie, the first counts.
+        share: fraction of all images, in 0..1.
+        mean_probability: mean of its probability on these images.
+    """
+
+    index: int
+    label: str
+    images: int
+    share: float
+    mean_probability: float
 
 
 @dataclass(frozen=True)
@@ -176,6 +207,10 @@ class Comparison:
         faults: what is broken according to the layers, in the order of the network; sentences without a full stop.
         advice: what to try next; sentences without a full stop.
         more_flips: number of images with differing predicted classes that are not in `flips`.
+        predicted: the classes that the candidate predicts, the most frequent first. ``edgeq watch --expect`` compares
+            them with what a camera sees.
+        top_probabilities: number of images by the candidate's probability of the class that it predicts, in
+            `PROBABILITY_BINS` equal parts of [0, 1]; the last one includes 1.
     """
 
     images: int
@@ -200,6 +235,8 @@ class Comparison:
     faults: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     more_flips: int = 0
+    predicted: tuple[PredictedClass, ...] = ()
+    top_probabilities: tuple[int, ...] = ()
 
     @property
     def flipped(self) -> int:

@@ -10,8 +10,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, field
-from fractions import Fraction
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,15 @@ import numpy.typing as npt
 
 from edgeq.classification import class_name
 from edgeq.comparison import metrics
+from edgeq.comparison.exact import Exact, add, exact, numbers, texts
 from edgeq.comparison.pair import NamedImage, Outputs
+from edgeq.comparison.predicted import Predicted
 from edgeq.comparison.result import ClassDrift, Comparison, Flip, ModelResult
 from edgeq.errors import ModelError
 
 __all__ = ["Score", "Tally"]
 
 _MOST_FLIPS = 1000
-
-Exact = int | Fraction
-"""A sum of floating-point numbers without rounding."""
 
 
 @dataclass
@@ -84,11 +82,13 @@ class Tally:
         labels: the classes' names, or empty.
         reference: the reference's correct predictions.
         candidate: the candidate's correct predictions.
+        predicted: what the candidate predicts.
     """
 
     labels: Sequence[str] = ()
     reference: Score = field(default_factory=Score)
     candidate: Score = field(default_factory=Score)
+    predicted: Predicted = field(default_factory=Predicted)
     _sums: _Sums = field(default_factory=_Sums)
     _flips: list[Flip] = field(default_factory=list)  # those with the largest margins
     _skipped: list[tuple[int, str, str]] = field(default_factory=list)  # number of the part, file, reason
@@ -121,16 +121,17 @@ class Tally:
         reference_top, candidate_top = metrics.top_set(p), metrics.top_set(q)
         agreement = metrics.shared_top1(reference_top, candidate_top)
         sums.images += 1
-        sums.agreement += _exact(agreement)
+        sums.agreement += exact(agreement)
         sums.overlap += outputs.calibrated_on
         sums.ties += reference_top.size > 1 or candidate_top.size > 1
-        sums.kl += _exact(metrics.kl_divergence(p, q))
-        sums.l1 += _exact(metrics.l1_distance(p, q))
-        sums.signal += _exact(outputs.signal)
-        sums.noise += _exact(outputs.noise)
+        sums.kl += exact(metrics.kl_divergence(p, q))
+        sums.l1 += exact(metrics.l1_distance(p, q))
+        sums.signal += exact(outputs.signal)
+        sums.noise += exact(outputs.noise)
+        self.predicted.add(q)
         group = self._classes[int(reference_top[0]) if image.class_index is None else image.class_index]
         group.images += 1
-        group.agreement += _exact(agreement)
+        group.agreement += exact(agreement)
         if image.class_index is not None:
             self._add_labelled(image.class_index, p, q, group)
         if agreement == 0:
@@ -146,11 +147,12 @@ class Tally:
             part: the other tally.
             number: its position among all parts, by which the skipped files are sorted.
         """
-        _add(self._sums, part._sums)
-        _add(self.reference, part.reference)
-        _add(self.candidate, part.candidate)
+        add(self._sums, part._sums)
+        add(self.reference, part.reference)
+        add(self.candidate, part.candidate)
+        self.predicted.merge(part.predicted)
         for index, group in part._classes.items():
-            _add(self._classes[index], group)
+            add(self._classes[index], group)
         self._skipped += [(number, file, reason) for _, file, reason in part._skipped]
         self._flips += part._flips
         self._drop_flips()
@@ -159,10 +161,11 @@ class Tally:
         """Return the sums as plain JSON data, without `labels`; exact numbers are text, such as ``3`` or ``1/2``."""
         self._drop_flips()
         return {
-            "reference": _texts(self.reference),
-            "candidate": _texts(self.candidate),
-            "sums": _texts(self._sums),
-            "classes": {str(index): _texts(group) for index, group in sorted(self._classes.items())},
+            "reference": texts(self.reference),
+            "candidate": texts(self.candidate),
+            "predicted": self.predicted.to_json(),
+            "sums": texts(self._sums),
+            "classes": {str(index): texts(group) for index, group in sorted(self._classes.items())},
             "flips": [asdict(flip) for flip in self._flips],
             "skipped": [[file, reason] for file, reason in self.skipped],
         }
@@ -175,18 +178,35 @@ class Tally:
             KeyError, TypeError, ValueError: the data are something else.
         """
         tally = cls(
-            reference=Score(*_numbers(data["reference"])),
-            candidate=Score(*_numbers(data["candidate"])),
-            _sums=_Sums(*_numbers(data["sums"])),
+            reference=Score(*numbers(data["reference"])),
+            candidate=Score(*numbers(data["candidate"])),
+            predicted=Predicted.from_json(data["predicted"]),
+            _sums=_Sums(*numbers(data["sums"])),
             _flips=[Flip(**flip) for flip in data["flips"]],
             _skipped=[(0, file, reason) for file, reason in data["skipped"]],
         )
-        for index, numbers in data["classes"].items():
-            tally._classes[int(index)] = _ClassTally(*_numbers(numbers))
+        for index, group in data["classes"].items():
+            tally._classes[int(index)] = _ClassTally(*numbers(group))
         return tally
 
-    def result(self, reference: ModelResult, candidate: ModelResult, notes: tuple[str, ...]) -> Comparison:
-        """Compute the measures from the sums; at least one image must have been added."""
+    def result(
+        self,
+        reference: ModelResult,
+        candidate: ModelResult,
+        notes: tuple[str, ...],
+        *,
+        candidate_labels: Sequence[str] = (),
+        candidate_skip: int = 0,
+    ) -> Comparison:
+        """Compute the measures from the sums; at least one image must have been added.
+
+        Args:
+            reference: results of the reference.
+            candidate: results of the candidate.
+            notes: sentences for the result.
+            candidate_labels: the candidate's own names of the classes, if they differ from `labels`.
+            candidate_skip: number of the candidate's classes before the common ones.
+        """
         sums, n, labelled = self._sums, self.images, self.reference.labelled
         agreement = float(sums.agreement)
         discordant = (float(sums.only_reference), float(sums.only_candidate), labelled)
@@ -211,6 +231,8 @@ class Tally:
             more_flips=sums.flips - len(self._flips),
             classes=self._class_drift(),
             notes=notes,
+            predicted=self.predicted.result(candidate_labels or self.labels, candidate_skip),
+            top_probabilities=self.predicted.bins,
         )
 
     def _drop_flips(self) -> None:
@@ -226,14 +248,14 @@ class Tally:
         for score, probabilities in ((self.reference, p), (self.candidate, q)):
             shares.append(metrics.top_k_credit(probabilities, label, 1))
             score.labelled += 1
-            score.top1 += _exact(shares[-1])
-            score.top5 += _exact(metrics.top_k_credit(probabilities, label, 5))
+            score.top1 += exact(shares[-1])
+            score.top5 += exact(metrics.top_k_credit(probabilities, label, 5))
         first, second = shares
-        self._sums.only_reference += _exact(max(0.0, first - second))
-        self._sums.only_candidate += _exact(max(0.0, second - first))
+        self._sums.only_reference += exact(max(0.0, first - second))
+        self._sums.only_candidate += exact(max(0.0, second - first))
         group.labelled += 1
-        group.reference_top1 += _exact(first)
-        group.candidate_top1 += _exact(second)
+        group.reference_top1 += exact(first)
+        group.candidate_top1 += exact(second)
 
     def _flip(self, image: NamedImage, p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> Flip:
         a, b = int(p.argmax()), int(q.argmax())
@@ -268,22 +290,3 @@ class Tally:
 
     def _name(self, index: int) -> str:
         return class_name(self.labels, index)
-
-
-def _exact(value: float) -> Exact:
-    return int(value) if value == int(value) else Fraction(value)
-
-
-def _add(sums: Any, part: Any) -> None:
-    """Add the attributes of a dataclass of numbers to those of another."""
-    for name, value in vars(part).items():
-        setattr(sums, name, getattr(sums, name) + value)
-
-
-def _texts(sums: Any) -> list[str]:
-    return [str(value) for value in astuple(sums)]
-
-
-def _numbers(texts: Sequence[str]) -> list[Any]:
-    """Read the numbers that `_texts` wrote; integers stay integers."""
-    return [Fraction(text) if "/" in text else int(text) for text in texts]

@@ -1,26 +1,33 @@
-"""What is seen while watching, as one line of text; and what was collected."""
+"""What is seen while watching, as one line of text."""
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime
 
-from edgeq.photo_folders import EVALUATION, TRAINING, UNLABELLED
-from edgeq.report.tables import table
-from edgeq.watching import Collection, Interruption, Observed
+from edgeq.watching import Interruption, Observed
+from edgeq.watching.deviation import Deviation
 
-__all__ = ["collection_lines", "event_line", "live_line"]
+__all__ = ["deviation_line", "event_line", "live_line"]
 
 _UNSURE = "(unsure)"
 
 
 def event_line(seen: Observed | Interruption) -> str:
     """Format a new label, or an interruption, with the local time."""
-    clock = datetime.fromtimestamp(seen.time).strftime("%H:%M:%S")
+    clock = _clock(seen.time)
     if isinstance(seen, Interruption):
         return f"{clock}  {seen.reason}; next attempt in {seen.wait_s:.0f} s"
     file = f"  {seen.file}" if seen.file else ""
     return f"{clock}  {seen.probability:6.1%}  {seen.label or _UNSURE}{file}"
+
+
+def deviation_line(found: Deviation | None, time: float) -> str:
+    """Format that what the camera sees has become unlike the photos, or that it no longer is, with the local time."""
+    return f"{_clock(time)}  {found.reason if found else 'What the camera sees is no longer unlike the photos.'}"
+
+
+def _clock(time: float) -> str:
+    return datetime.fromtimestamp(time).strftime("%H:%M:%S")
 
 
 def live_line(seen: Observed, width: int) -> str:
@@ -37,29 +44,3 @@ def live_line(seen: Observed, width: int) -> str:
         parts.append(f"{seen.temperature_c:.0f} °C")
     line = "  ".join(parts)
     return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def collection_lines(found: Collection, width: int) -> list[str]:
-    """Format what was collected, what there is of each class, and what to do with it."""
-    done = [f"{found.fetched} fetched"]
-    done += [f"{found.moved} moved"] if found.moved else []
-    done += [f"{found.removed} removed from the source"] if found.removed else []
-    lines = [f"{found.folder}: {', '.join(done)}", ""]
-    classes = sorted({*found.evaluation, *found.training})
-    if classes:
-        rows = [(name, str(found.training.get(name, 0)), str(found.evaluation.get(name, 0))) for name in classes]
-        lines += [*table([("class", TRAINING, EVALUATION), *rows], width), ""]
-    if found.left_out:
-        lines.append(f"left out, too close in time to the other side: {found.left_out}")
-    lines.append(f"without a label, for calibration and agreement, not for accuracy: {found.unlabelled}")
-    folder = {name: shlex.quote(str(found.folder / name)) for name in (EVALUATION, TRAINING, UNLABELLED)}
-    commands = []
-    if found.unlabelled:
-        commands.append(f"edgeq convert MODEL --int8 --calib {folder[UNLABELLED]}")
-    if found.evaluation:
-        commands.append(f"edgeq compare --data {folder[EVALUATION]}")
-    if len(found.training) > 1:
-        commands.append(f"edgeq train {folder[TRAINING]} --out mine.keras")
-    if commands:
-        lines += ["", "Next:", *(f"  {command}" for command in commands)]
-    return lines

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgeq.watching.collecting import Collection, collect
+from edgeq.watching.expected import Expected, read_expected
 from edgeq.watching.keeping import Keeper
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.watch import watch
 
-__all__ = ["Collection", "Interruption", "Keeper", "Observed", "collect", "watch"]
+__all__ = ["Expected", "Interruption", "Keeper", "Observed", "read_expected", "watch"]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeq.classification import class_names
 from edgeq.closing import Closing
 from edgeq.device.device import Device
 from edgeq.device.setup import set_up
@@ -17,7 +18,7 @@ from edgeq.progress import Progress, no_progress
 from edgeq.runtime.admission import is_trusting
 from edgeq.tflite.metadata import Overrides, read_metadata
 from edgeq.watching.observed import COUNTS, Interruption, Observed, from_json
-from edgeq.watching.source import FIRST_WAIT_S, LONGEST_WAIT_S, FrameSource
+from edgeq.watching.source import FrameSource, GrowingWait
 
 if TYPE_CHECKING:
     from edgeq.runtime import Model
@@ -101,7 +102,7 @@ class BoardWatch(Closing):
         except BaseException:
             self._device.close()
             raise
-        self.labels = labels or tuple(map(str, range(classes)))
+        self.labels = class_names(labels or (), classes)
 
     def close(self) -> None:
         """End the watch on the board, and the connection."""
@@ -113,7 +114,7 @@ class BoardWatch(Closing):
         Raises:
             DeviceError: the board cannot go on.
         """
-        items, wait_s = self._first, FIRST_WAIT_S
+        items, wait = self._first, GrowingWait()
         lost_at: float | None = None
         while True:
             yield from items
@@ -121,7 +122,8 @@ class BoardWatch(Closing):
                 return
             try:
                 items, _ = self._results()
-                wait_s, lost_at = FIRST_WAIT_S, None
+                wait.reset()
+                lost_at = None
             except DeviceError as error:
                 if isinstance(error, ConnectionLostError):
                     lost_at = time.monotonic()
@@ -129,9 +131,9 @@ class BoardWatch(Closing):
                     raise
                 self._before["interruptions"] += 1
                 items = []
-                yield Interruption(time.time(), str(error), wait_s)
-                time.sleep(wait_s)
-                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                lost = Interruption(time.time(), str(error), wait.take())
+                yield lost
+                time.sleep(lost.wait_s)
 
     def _results(self) -> tuple[list[Observed | Interruption], int]:
         """Ask for what was seen since the last time; also return the model's number of classes."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from edgeq.closing import Closing
+from edgeq.collecting.kept import KeptPhoto
+from edgeq.collecting.photo_folder import PhotoFolder
 from edgeq.errors import EdgeqError, InputError
-from edgeq.files import sha256_of_file
-from edgeq.watching.kept import KeptPhoto
 from edgeq.watching.likeness import MOST_ALIKE_BITS, difference_hash, distance
+from edgeq.watching.model_file import model_digest
 from edgeq.watching.observed import Interruption, Observed
-from edgeq.watching.photo_folder import PhotoFolder
 from edgeq.watching.picture import jpeg_bytes
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class Keeper(Closing):
         self._below, self._every_s, self._changed = below, every_s, changed
         if source and Path(source).is_dir() and Path(source).resolve() == Path(folder).resolve():
             raise InputError(f"{folder}: is the watched folder; keep photos in another one")
-        self._source, self._model = _without_login(source), _named(model)
-        if model_name is not None:
-            self._model["name"] = model_name
+        path = Path(model) if isinstance(model, str | Path) else model.path
+        self._source = _without_login(source)
+        self._model = {"name": path.name if model_name is None else model_name, "sha256": model_digest(model)}
         self.folder = Path(folder)
         self.paused: str | None = None
         self.kept = 0
@@ -241,20 +241,6 @@ def _check_label(label: str) -> None:
     """Raise an `InputError` if a label is not one short line of text."""
     if label.splitlines() != [label.strip()] or len(label) > _LONGEST_LABEL:
         raise InputError(f"label {label[:_LONGEST_LABEL]!r}: must be one line of at most {_LONGEST_LABEL} characters")
-
-
-def _named(model: str | Path | Model) -> dict[str, str]:
-    """Return the name and digest of a model's file.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    path = Path(model) if isinstance(model, str | Path) else model.path
-    try:
-        digest = sha256_of_file(path) if isinstance(model, str | Path) else model.sha256
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return {"name": path.name, "sha256": digest}
 
 
 def _without_login(source: str) -> str:

@@ -1,4 +1,4 @@
-"""What a source of frames is."""
+"""What a source of frames is, and how long to wait before one that failed is opened again."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Protocol
 from edgeq.errors import EdgeqError
 from edgeq.images import Source as Image
 
-__all__ = ["FIRST_WAIT_S", "LONGEST_WAIT_S", "FrameSource", "SourceLostError"]
+__all__ = ["FrameSource", "GrowingWait", "SourceLostError"]
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
-"""How long to wait before a source that failed is opened again; each wait is twice as long as the one before."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 
 
 class SourceLostError(EdgeqError):
@@ -41,3 +40,20 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """End `frames`, which another thread may be running; may be called several times."""
+
+
+class GrowingWait:
+    """The waits before a source that failed is opened again: 1 s, then twice as long each time, up to 30 s."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start with the shortest wait again: the source works."""
+        self._next_s = _FIRST_WAIT_S
+
+    def take(self) -> float:
+        """Return the next wait in seconds."""
+        wait_s = self._next_s
+        self._next_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        return wait_s

@@ -18,7 +18,7 @@ from edgeq.inference.classify import Loading, load_model
 from edgeq.watching.newest import Newest
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.smoothing import Smoother
-from edgeq.watching.source import FIRST_WAIT_S, LONGEST_WAIT_S, FrameSource, SourceLostError
+from edgeq.watching.source import FrameSource, GrowingWait, SourceLostError
 from edgeq.watching.sources import open_source
 
 if TYPE_CHECKING:
@@ -140,12 +140,13 @@ class _Pipeline:
             thread.join(_PATIENCE_S)
 
     def _capture(self) -> None:
-        number, wait_s = 0, FIRST_WAIT_S
+        number, wait = 0, GrowingWait()
         try:
             while not self._closing.is_set():
                 try:
                     for image in self._source.frames():
-                        number, wait_s = number + 1, FIRST_WAIT_S
+                        number += 1
+                        wait.reset()
                         file = str(image) if isinstance(image, str | Path) else None
                         frame = _Captured(number, time.time(), time.perf_counter(), image, file)
                         self.captured.put(frame, wait=self._source.keeps_all)
@@ -154,9 +155,9 @@ class _Pipeline:
                 except SourceLostError as error:
                     if self._closing.is_set():
                         return
-                    self.captured.put(Interruption(time.time(), str(error), wait_s), wait=True)
-                    self._closing.wait(wait_s)
-                    wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                    lost = Interruption(time.time(), str(error), wait.take())
+                    self.captured.put(lost, wait=True)
+                    self._closing.wait(lost.wait_s)
                 else:
                     break
             self.captured.end()

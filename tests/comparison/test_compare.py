@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,12 @@ class TestMeasures:
         assert result.flips  # there is something to get wrong
         flipped = [str(image) for image, share in zip(images, shared, strict=True) if share == 0]
         assert sorted(flip.file for flip in result.flips) == flipped
+        top = q.argmax(axis=1)
+        assert {each.index: each.images for each in result.predicted} == dict(Counter(top.tolist()))
+        for each in result.predicted:
+            assert each.share == each.images / 36
+            assert each.mean_probability == pytest.approx(q[top == each.index].max(axis=1).mean())
+        assert result.top_probabilities == tuple(np.histogram(q.max(axis=1), 20, (0, 1))[0].tolist())
 
     def test_a_candidate_that_confuses_two_classes(self, right: Path, make: Make, photos: Path) -> None:
         wrong = make("wrong", lambda x: tf.nn.softmax(4 * means(x)[:, ::-1]))  # blue is called red, and red blue
@@ -205,6 +212,9 @@ class TestDifferentModels:
         assert (result.reference.top1, result.candidate.top1, result.agreement) == (1.0, 1.0, 1.0)
         assert result.l1_mean < 1e-5
         assert f"left out class 0, background, of {with_background}" in result.notes
+        first = 0 if background_first else 1  # among the candidate's own classes
+        predicted = {each.index: (each.label, each.share) for each in result.predicted}
+        assert predicted == {first + number: (name, 1 / 3) for number, name in enumerate(COLOURS)}
 
     def test_two_background_classes(self, make: Make, photos: Path) -> None:
         labels = ("background", *COLOURS)

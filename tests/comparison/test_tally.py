@@ -75,6 +75,19 @@ def test_the_flips_with_the_largest_margins_are_kept_and_the_others_counted(monk
     assert text(merged(parts, [4, 2, 0, 1, 3])) == json.dumps(whole.to_json())
 
 
+def test_what_the_candidate_predicts() -> None:
+    found = [outputs(number).candidate for number in range(300) if number % 11]
+    whole = tally(range(300)).result(MODEL, MODEL, ())
+    assert sum(each.images for each in whole.predicted) == whole.images == sum(whole.top_probabilities) == len(found)
+    assert [each.images for each in whole.predicted] == sorted((each.images for each in whole.predicted), reverse=True)
+    for each in whole.predicted:
+        tops = [q.max() for q in found if q.argmax() == each.index]
+        assert (each.images, each.share) == (len(tops), len(tops) / len(found))
+        assert each.mean_probability == pytest.approx(np.mean(tops), rel=1e-12)
+    in_part = sum(q.max() >= 0.95 for q in found)
+    assert (whole.top_probabilities[-1], len(whole.top_probabilities)) == (in_part, 20)
+
+
 def test_outputs_that_are_no_numbers_name_the_image() -> None:
     broken = Outputs(np.array([0.5, 0.5]), np.array([np.nan, 1.0]), 1.0, 1.0)
     with pytest.raises(ModelError, match=r"^a\.jpg: the candidate's outputs are NaN or infinite"):

@@ -28,7 +28,7 @@ from edgeq.images import Source
 from edgeq.inference import classify_all
 from edgeq.runtime import Model
 
-from .conftest import Board, run, sessions
+from .conftest import Board, free_port, run, sessions
 
 Run = Callable[..., Finished]
 
@@ -136,6 +136,62 @@ class TestWatch:
         while sessions(ready.process.pid) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert sessions(ready.process.pid) == []
+
+
+# An MJPEG stream of one frame, 20 times per second, as a network camera sends it.
+STREAM = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+frame = open(sys.argv[2], "rb").read()
+class Stream(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        while True:
+            self.wfile.write(b"--frame\\r\\nContent-Type: image/jpeg\\r\\n\\r\\n" + frame + b"\\r\\n")
+            time.sleep(0.05)
+    def log_message(self, *_):
+        pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Stream).serve_forever()
+"""
+
+
+@pytest.mark.accept
+def test_a_stream_that_is_killed_and_restarted_three_times(ready: Board, colour_models: Path, tmp_path: Path) -> None:
+    colour_picture("green", 1).save(tmp_path / "green.jpg", quality=95)
+    port = free_port()
+    serving = [sys.executable, "-c", STREAM, str(port), str(tmp_path / "green.jpg")]
+    watching = [sys.executable, "-m", "edgeq", "watch", f"http://127.0.0.1:{port}/", "--on", ready.host, "--json"]
+    watching += ["--model", str(colour_models / "colours_int8.tflite"), "--kernels", "reference"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ready.ssh()}
+    camera = subprocess.Popen(serving)
+    process = subprocess.Popen(watching, env=environment, stdout=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(240, process.kill)
+    watchdog.start()
+    try:
+        assert process.stdout
+        items = map(json.loads, process.stdout)
+        before = next(item for item in items if item["event"] != "interruption")
+        for _ in range(3):
+            camera.kill()
+            camera.wait()
+            lost = [next(item for item in items if item["event"] == "interruption") for _ in range(2)]
+            assert "Connection refused" in lost[1]["reason"]
+            assert [each["wait_s"] for each in lost] == [1.0, 2.0]  # frames in between: the shortest again
+            camera = subprocess.Popen(serving)
+            after = next(item for item in items if item["event"] != "interruption")
+            assert (after["label"], after["frame"] > before["frame"]) == ("green", True)
+            assert after["interruptions"] >= before["interruptions"] + 2
+            before = after
+        process.send_signal(signal.SIGINT)
+        *_, summary = items
+    finally:
+        watchdog.cancel()
+        for each in (camera, process):
+            each.kill()
+            each.wait()
+    assert [label["label"] for label in summary["labels"]] == ["green"]
 
 
 class TestInference:

@@ -19,6 +19,7 @@ import pytest
 from conftest import COLOURS, ROOT, colour_picture
 
 from device.conftest import Board, run, start_board, stop_board
+from edgeq.comparison import compare
 from edgeq.device.service import unit_name, unit_text
 from edgeq.device.wheels import requirements
 from edgeq.errors import InputError
@@ -92,9 +93,13 @@ def incoming(board: Board) -> Path:
     return folder
 
 
-def test_from_installation_to_removal(board: Board, incoming: Path, colour_models: Path, tmp_path: Path) -> None:
+def test_from_installation_to_removal(
+    board: Board, incoming: Path, colour_models: Path, photos: Path, tmp_path: Path
+) -> None:
     model = colour_models / "colours_int8.tflite"
+    (tmp_path / "drift.json").write_text(json.dumps(compare(model, model, photos).to_json()))
     watch = [str(incoming), "--model", model, "--keep", "kept", "--keep-below", "1", "--keep-free", "0", "--json"]
+    watch += ["--expect", tmp_path / "drift.json"]
     done = run(board, "device", "service", "install", board.host, "--", *watch)
     assert (done.code, done.err) == (0, "")
     unit = home(board) / ".config" / "systemd" / "user" / "edgeq-watch.service"
@@ -110,6 +115,7 @@ def test_from_installation_to_removal(board: Board, incoming: Path, colour_model
     sent = Path(words[words.index("--model") + 1])
     assert sent.is_relative_to(board.home)
     assert sent.read_bytes() == model.read_bytes()
+    assert Path(words[words.index("--expect") + 1]).read_bytes() == (tmp_path / "drift.json").read_bytes()
     if shutil.which("systemd-analyze"):
         verify(unit.read_text(), tmp_path)
     kept = run_as_service(words, home(board), incoming)
@@ -171,6 +177,7 @@ def run_as_service(words: list[str], directory: Path, incoming: Path) -> list[Pa
     assert (process.returncode, err) == (143, b"")
     *results, summary = [json.loads(line) for line in out.splitlines()]
     assert summary["event"] == "summary"
+    assert summary["expected"]["images"] == 36
     assert [Path(result["file"]).stem for result in results] == list(COLOURS)
     return [directory / result["kept"] for result in results if "kept" in result]
 

@@ -11,8 +11,8 @@ from conftest import ROOT
 from PIL import Image
 
 from edgeq.classification import Prediction
+from edgeq.collecting.kept import KeptPhoto
 from edgeq.watching import Keeper, Observed
-from edgeq.watching.kept import KeptPhoto
 
 START = 1_790_000_000.25
 

@@ -147,7 +147,7 @@ def test_ctrl_c_here_ends_it_there(board: Path, model: Path) -> None:
 
 
 def test_a_broken_connection_is_an_interruption(board: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeq.watching.board.FIRST_WAIT_S", 0.1)
+    monkeypatch.setattr("edgeq.watching.source._FIRST_WAIT_S", 0.1)
     with closing(edgeq.watch("picamera", model, on=HOST)) as seen:
         before = next(seen)
         assert isinstance(before, edgeq.Observed)
@@ -190,7 +190,7 @@ def test_a_folder_that_is_in_use_just_after_the_connection_broke(
     board: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The board may not have noticed yet that the earlier connection is gone."""
-    monkeypatch.setattr("edgeq.watching.board.FIRST_WAIT_S", 0.1)
+    monkeypatch.setattr("edgeq.watching.source._FIRST_WAIT_S", 0.1)
     keep = {"folder": "in-use", "changed": True, "free_bytes": 0}
     with BoardWatch(HOST, "picamera", model, keep=keep) as watched, closing(watched.seen()) as seen:
         first = next(seen)
@@ -258,13 +258,18 @@ def wait_for_picture(url: str) -> bytes:
     return found
 
 
-def test_options_and_ends_reach_the_board(board: Path, model: Path, tmp_path: Path) -> None:
-    """Labels, the threshold and the top come from here; an input that ends there ends the watch here."""
+def test_options_and_ends_reach_the_board(board: Path, model: Path, photos: Path, tmp_path: Path) -> None:
+    """Labels, the threshold, the top and the photos come from here; the number of frames ends the watch there."""
     (tmp_path / "names.txt").write_text("bleu\nvert\nrouge\n")
-    done = run("picamera", "-m", model, "--labels", tmp_path / "names.txt", "--top", 1, "--frames", 2, "--json")
-    *items, _ = [json.loads(line) for line in done.stdout.splitlines()]
+    compared = edgeq.compare(model, model, photos, overrides=edgeq.Overrides(labels=("bleu", "vert", "rouge")))
+    (tmp_path / "drift.json").write_text(json.dumps(compared.to_json()))
+    options = ["--labels", tmp_path / "names.txt", "--top", 1, "--expect", tmp_path / "drift.json"]
+    done = run("picamera", "-m", model, *options, "--frames", 2, "--json")
+    *items, summary = [json.loads(line) for line in done.stdout.splitlines()]
     assert [item["label"] for item in items] == ["rouge"] * 2
     assert {len(item["predictions"]) for item in items} == {1}
+    shares = {each["label"]: (each["share"], each["expected_share"]) for each in summary["expected"]["labels"]}
+    assert shares == {"rouge": (1.0, 0.333333), "bleu": (0.0, 0.333333), "vert": (0.0, 0.333333)}
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -278,6 +283,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     [
         (["-"], "--on: a board has no standard input; give another source"),
         (["nothing"], f"Error: {HOST}: nothing: no such source"),
+        (["nothing", "--expect", "drift.json"], "Error: drift.json: cannot be read (No such file or directory)"),
         ([".", "--keep", "."], "is the watched folder"),
     ],
 )

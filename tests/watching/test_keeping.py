@@ -20,9 +20,9 @@ from kills import count_steps, die_at, forked
 from PIL import Image, ImageFilter
 
 import edgeq as package
+from edgeq.collecting.kept import KeptPhoto, kept_photos
 from edgeq.errors import InputError
 from edgeq.watching import Interruption, Keeper, Observed
-from edgeq.watching.kept import KeptPhoto, kept_photos
 from edgeq.watching.likeness import difference_hash, distance
 from watching.kept_frames import START, keeper, record, scene, seen
 

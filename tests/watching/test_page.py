@@ -10,6 +10,9 @@ import pytest
 
 import edgeq
 from edgeq.classification import Prediction
+from edgeq.watching import Expected
+from edgeq.watching.deviation import PERIOD_S
+from edgeq.watching.expected import ExpectedLabel
 from watching.web import LABELS, Client, FolderKeeper, jpeg, observed
 
 HOSTILE = [
@@ -115,6 +118,31 @@ def test_live_values_are_those_of_the_api(page: edgeq.WatchPage, view: Any) -> N
         }"""
     )
     assert blue > max(red, green)
+
+
+def test_beside_the_photos_of_a_comparison(browser: Any) -> None:
+    expected = Expected(200, 0.76, {"blue": ExpectedLabel(180, 0.8), "red": ExpectedLabel(20, 0.4)}, (0,) * 20, 3)
+    context = browser.new_context(viewport=NARROW)
+    with edgeq.WatchPage("0", LABELS, expected=expected) as page:
+        view = context.new_page()
+        view.goto(page.url)
+        show(page, view, observed(1, time=0.0))
+        assert texts(view, "#beside") == [
+            "Each frame alone, beside 200 photos. Mean probability 81.0 %, photos 76.0 %.",
+        ]
+        assert texts(view, "#summary td:nth-child(3)") == ["100.0 %photos 10.0 %", "0.0 %photos 90.0 %"]
+        assert texts(view, "#summary td:nth-child(4)") == ["81.0 %photos 40.0 %", "\u2013photos 80.0 %"]
+        assert not view.is_visible("#notice")
+        for period in range(1, 9):
+            page.show(observed(2, time=period * PERIOD_S))
+        show(page, view, observed(3, time=9 * PERIOD_S))
+        (notice,) = texts(view, "#notice")
+        assert notice.startswith('For 4.0 hours, at least 95 % of the frames were classified as "red", but only 20 of')
+        assert view.is_visible("#notice")
+        assert view.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+        page.show(edgeq.Interruption(5.0, "camera: unplugged", 2.0))  # which matters more
+        view.get_by_text("The source failed: camera: unplugged.").wait_for()
+    context.close()
 
 
 def test_interruptions(page: edgeq.WatchPage, view: Any) -> None:

@@ -127,3 +127,4 @@ def test_counts_of_what_was_seen() -> None:
     for frame, label in enumerate(("red", None, "red", "blue", "blue", "blue"), start=1):
         tally.add(observed(frame, label))
     assert tally.seen == [Seen("blue", 3, 0.85), Seen("red", 2, 0.82), Seen(None, 1, 0.82)]
+    assert len(tally.to_json(2)["labels"]) == 2

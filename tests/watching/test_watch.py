@@ -120,9 +120,8 @@ def test_arrays_and_pictures_as_frames(model: edgeq.Model) -> None:
 
 
 def test_a_source_that_fails_is_opened_again(model: edgeq.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["edgeq.watching.watch"]
-    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(module, "LONGEST_WAIT_S", 0.03)
+    monkeypatch.setattr("edgeq.watching.source._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("edgeq.watching.source._LONGEST_WAIT_S", 0.03)
     attempts: list[int] = []
 
     class Unsteady(Frames):
@@ -214,9 +213,8 @@ def server(port: int = 0) -> Iterator[int]:
 
 
 def test_an_http_stream_that_is_restarted(model: edgeq.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["edgeq.watching.watch"]
-    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.05)
-    monkeypatch.setattr(module, "LONGEST_WAIT_S", 0.2)
+    monkeypatch.setattr("edgeq.watching.source._FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr("edgeq.watching.source._LONGEST_WAIT_S", 0.2)
     with server() as port:
         seen = watch(f"http://user:sec%3Aret@127.0.0.1:{port}/", model)
         first = [next(seen) for _ in range(2)]

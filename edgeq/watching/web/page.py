@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.errors import EdgeqError
 from edgeq.execution.machine import read_throttling
+from edgeq.watching.expected import Expected
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.web.access import Access
 from edgeq.watching.web.address import Address, listen, parse_address
@@ -45,6 +46,7 @@ class WatchPage:
         source: str = "",
         keeper: PhotoKeeper | None = None,
         throttling: Callable[[], tuple[str, ...] | None] = read_throttling,
+        expected: Expected | None = None,
     ) -> None:
         """Prepare the page; ``with`` opens it.
 
@@ -56,6 +58,7 @@ class WatchPage:
             source: the source's name on the page.
             keeper: what keeps photos; None if the page shall not offer that.
             throttling: returns the power and heat problems of the machine that watches; None if unknown.
+            expected: what the model predicted on photos, see `edgeq.watching.read_expected`; shown beside what is seen.
 
         Raises:
             InputError: `address` is no address.
@@ -71,7 +74,7 @@ class WatchPage:
         self.url = ""
         self._server_type = server.Server
         self._address, self._keeper, self._throttling = parse_address(address), keeper, throttling
-        self._state = WatchState(model, source, labels, keeps_photos=keeper is not None)
+        self._state = WatchState(model, source, labels, keeps_photos=keeper is not None, expected=expected)
         self._server: Server | None = None
 
     def __enter__(self) -> WatchPage:

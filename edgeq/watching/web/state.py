@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
+from edgeq.watching.expected import Expected
 from edgeq.watching.observed import Interruption, Observed
 from edgeq.watching.tally import Tally
 
@@ -43,7 +44,9 @@ class WatchState:
         throttling: what a Raspberry Pi's firmware reports about its power and heat, or None if it cannot be asked.
     """
 
-    def __init__(self, model: str, source: str, labels: Sequence[str], keeps_photos: bool) -> None:
+    def __init__(
+        self, model: str, source: str, labels: Sequence[str], keeps_photos: bool, expected: Expected | None = None
+    ) -> None:
         """Start with nothing observed.
 
         Args:
@@ -51,6 +54,7 @@ class WatchState:
             source: the source's name on the page.
             labels: the model's labels.
             keeps_photos: whether the page offers to keep photos.
+            expected: what the model predicted on photos, to show beside what is seen; or None.
         """
         self.labels = tuple(labels)
         self.latest: Observed | None = None
@@ -59,7 +63,7 @@ class WatchState:
         self._fixed = {"model": model, "source": source, "keeps_photos": keeps_photos}
         self._interruption: Interruption | None = None
         self._events: deque[Observed | Interruption] = deque(maxlen=_MOST_EVENTS)
-        self._tally = Tally()
+        self._tally = Tally(expected)
         self._lock = Lock()
 
     def add(self, item: Observed | Interruption) -> None:
@@ -81,8 +85,7 @@ class WatchState:
         """Return the state as plain JSON data, which docs/watch.md describes."""
         with self._lock:
             latest, interruption, events = self.latest, self._interruption, list(self._events)
-            summary = self._tally.to_json()
-        summary["labels"] = summary["labels"][:_MOST_LABELS]
+            summary = self._tally.to_json(_MOST_LABELS)
         return self._fixed | {
             "latest": latest.to_json() if latest else None,
             "interruption": interruption.to_json() if interruption else None,

@@ -6,7 +6,7 @@ const SPEAK_EVERY_MS = 4000; // a screen reader shall not talk all the time
 const STEPS = ["waiting", "decode", "preprocess", "invoke"];
 
 const at = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
+const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)}\u00a0%`);
 const milliseconds = (ms) => `${ms.toFixed(1)}\u00a0ms`;
 const nameOf = (label) => label ?? "(unsure)";
 
@@ -50,12 +50,17 @@ function show(state) {
   setText(at("source"), state.source);
   setText(at("model"), state.model);
   at("actions").hidden = !state.keeps_photos;
-  const lost = state.interruption;
-  notify(lost && `The source failed: ${lost.reason}. Next attempt after ${lost.wait_s.toFixed(0)} s.`);
+  notify(problem(state));
   if (state.latest) showLatest(state.latest);
   update(at("figures"), figures(state), entry, fillEntry);
-  update(at("summary"), state.summary.labels, summaryRow, (row, seen) => fillSummary(row, seen, state.summary.frames));
+  showSummary(state.summary);
   update(at("events"), state.events, eventRow, fillEvent);
+}
+
+function problem({ interruption: lost, summary }) {
+  if (lost) return `The source failed: ${lost.reason}. Next attempt after ${lost.wait_s.toFixed(0)} s.`;
+  const deviation = summary.expected?.deviation;
+  return deviation && `${deviation.reason} (As of ${new Date(1000 * deviation.until).toLocaleTimeString()}.)`;
 }
 
 function showLatest(latest) {
@@ -86,7 +91,7 @@ function fillBar(row, prediction) {
 function showTimes(times) {
   const waiting = Math.max(0, times.latency - times.decode - times.preprocess - times.invoke);
   const all = { ...times, waiting };
-  const rows = STEPS.map((step) => [step, milliseconds(all[step]), `of-${step}`]);
+  const rows = STEPS.map((step) => [step, milliseconds(all[step]), step]);
   update(at("times"), [...rows, ["capture to result", milliseconds(times.latency), "total"]], entry, fillEntry);
   update(at("split"), STEPS, () => element("i"), (part, step) => {
     part.className = step;
@@ -114,16 +119,31 @@ function figures(state) {
   return rows;
 }
 
+function showSummary(summary) {
+  const beside = summary.expected; // the photos of a comparison
+  at("beside").hidden = !beside;
+  if (beside) {
+    const [camera, photos] = [beside.mean_probability, beside.expected_mean_probability].map(percent);
+    setText(at("beside"), `Each frame alone, beside ${beside.images} photos. Mean probability ${camera}, photos ${photos}.`);
+  }
+  const labels = beside?.labels ?? summary.labels.map((seen) => ({ ...seen, share: seen.frames / summary.frames }));
+  update(at("summary"), labels, summaryRow, fillSummary);
+}
+
 function summaryRow() {
   const name = element("th", "", element("bdi"));
   name.scope = "row";
-  return element("tr", "", name, ...[1, 2, 3].map(() => element("td", "number")));
+  const number = (...children) => element("td", "number", ...children);
+  return element("tr", "", name, number(), ...[1, 2].map(() => number(element("span"), element("small"))));
 }
 
-function fillSummary(row, seen, frames) {
-  setText(row.querySelector("bdi"), nameOf(seen.label));
-  const numbers = [String(seen.frames), percent(seen.frames / frames), percent(seen.mean_probability)];
-  numbers.forEach((text, place) => setText(row.children[place + 1], text));
+function fillSummary(row, seen) {
+  const [name, frames, share, probability] = row.children;
+  setText(name.firstChild, nameOf(seen.label));
+  setText(frames, String(seen.frames));
+  const photos = (value) => (value === undefined ? "" : `photos ${percent(value)}`);
+  setTexts(share, [percent(seen.share), photos(seen.expected_share)]);
+  setTexts(probability, [percent(seen.mean_probability), photos(seen.expected_mean_probability)]);
 }
 
 const eventRow = () => element("li", "", element("time"), element("bdi"), element("span"), element("bdi", "file"));
@@ -248,7 +268,8 @@ async function send(what, content) {
   try {
     const response = await fetch(`api/${what}`, { method: "POST", body: JSON.stringify(content) });
     const answer = await response.json();
-    if (what !== "hold") setText(at("kept"), answer.error ? `Not kept: ${answer.error}` : `Kept: ${answer.file}`);
+    if (answer.error) setText(at("kept"), `Not kept: ${answer.error}`);
+    else if (what !== "hold") setText(at("kept"), `Kept: ${answer.file}`);
   } catch {
     setText(at("kept"), "Not kept: the connection to edgeq is lost");
   }
@@ -269,7 +290,8 @@ async function openDialog() {
   correctedFrame = shownFrame;
   at("corrected").src = pictureUrl;
   send("hold", { frame: correctedFrame });
-  labels = labels ?? (await (await fetch("api/labels")).json()).labels;
+  labels ??= await fetch("api/labels").then((answer) => answer.json()).then((answer) => answer.labels).catch(() => null);
+  if (!labels) return; // what was sent before has said why
   at("search").value = "";
   offerLabels();
   at("dialog").showModal();
@@ -280,6 +302,10 @@ at("keep").addEventListener("click", () => shownFrame !== null && send("keep", {
 at("correct").addEventListener("click", openDialog);
 at("search").addEventListener("input", offerLabels);
 at("cancel").addEventListener("click", () => at("dialog").close());
+at("dialog").addEventListener("close", () => {
+  if (at("corrected").src !== pictureUrl) URL.revokeObjectURL(at("corrected").src);
+  at("corrected").removeAttribute("src");
+});
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
   send("label", { frame: correctedFrame, label: at("choice").value });

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeq.closing import Closing
-from edgeq.errors import InputError
-from edgeq.watching.kept import (
+from edgeq.collecting.kept import (
     KeptPhoto,
     kept_photos,
     name_of,
@@ -17,6 +16,7 @@ from edgeq.watching.kept import (
     write_photo,
     write_record,
 )
+from edgeq.errors import InputError
 from edgeq.work_folders import lock_folder, remove_leftovers
 
 __all__ = ["PhotoFolder"]

@@ -16,20 +16,20 @@ import pytest
 from conftest import COLOURS, Finished, colour_picture
 from kills import count_steps, die_at, forked
 from PIL import Image
+from watching.kept_frames import START, keeper, scene, seen
 
 import edgeq as package
 from edgeq.calibration import choose_images
+from edgeq.collecting import collect
+from edgeq.collecting.kept import name_of
+from edgeq.collecting.photo_sources import _REMOTE
+from edgeq.collecting.splitting import BLOCK_S, GAP_S, side_of
 from edgeq.comparison.dataset import find_labels
 from edgeq.errors import InputError
 from edgeq.photo_folders import class_folder
 from edgeq.preprocessing import Preprocessing
-from edgeq.report.watching import collection_lines
+from edgeq.report.collecting import collection_lines
 from edgeq.training.photos import read_photos
-from edgeq.watching import collect
-from edgeq.watching.kept import name_of
-from edgeq.watching.photo_sources import _REMOTE
-from edgeq.watching.splitting import BLOCK_S, GAP_S, side_of
-from watching.kept_frames import START, keeper, scene, seen
 
 Run = Callable[..., Finished]
 

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeq.collecting.kept import KeptPhoto, write_synced
+from edgeq.collecting.photo_sources import open_photos
+from edgeq.collecting.splitting import check_share, side_of
 from edgeq.errors import InputError
 from edgeq.files import replacing, sha256_of_file, write_text
 from edgeq.images import is_image
 from edgeq.photo_folders import EVALUATION, LEFT_OUT, RECORDS, TRAINING, UNLABELLED, class_folder
 from edgeq.progress import Progress, no_progress
-from edgeq.watching.kept import KeptPhoto, write_synced
-from edgeq.watching.photo_sources import open_photos
-from edgeq.watching.splitting import check_share, side_of
 from edgeq.work_folders import lock_folder, remove_leftovers
 
 __all__ = ["Collection", "collect"]
@@ -68,7 +68,7 @@ def collect(
     """Fetch the kept photos that are new, and sort them into folders.
 
     Photos that a person labelled go to ``evaluation/CLASS`` and ``training/CLASS``, split by time, see
-    :mod:`edgeq.watching.splitting`. All others go to ``unlabelled``. A photo that was fetched once is not fetched
+    :mod:`edgeq.collecting.splitting`. All others go to ``unlabelled``. A photo that was fetched once is not fetched
     again, even if it was moved or deleted. If a person labels it on the board later, it moves from ``unlabelled`` to
     its class. An interrupted call can be repeated, and continues where it stopped.
 
