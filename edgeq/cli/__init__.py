@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 import edgeq
-from edgeq.cli.output import complain
+from edgeq.cli.output import complain, discard_output
 from edgeq.errors import EXIT_ERROR, EdgeqError
 
 __all__ = ["cli", "main"]
@@ -60,9 +60,8 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader has closed the pipe, as in `edgeq infer photos/ | head`
-            # Python flushes stdout again at exit, which would print an error.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:
+            discard_output()
             ctx.exit(_EXIT_PIPE_CLOSED)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["complain", "given_options", "refuse_given", "show"]
+__all__ = ["complain", "discard_output", "given_options", "refuse_given", "show"]
 
 _SET = click.core.ParameterSource.COMMANDLINE
 
@@ -25,12 +27,23 @@ def show(lines: Iterable[str], document: dict[str, Any], json_path: str | None) 
     if json_path == "-":
         click.echo(text)
         return
-    for line in lines:
-        click.echo(line)
+    try:
+        for line in lines:
+            click.echo(line)
+    except BrokenPipeError:  # the files that follow, and the exit code, matter even if nobody reads on
+        discard_output()
     if json_path is not None:  # last: the result is printed even if the file cannot be written
         from edgeq.files import write_text  # edgeq infer, which imports this module, writes nothing
 
         write_text(Path(json_path), text + "\n")
+
+
+def discard_output() -> None:
+    """Discard what is printed from now on: the reader has closed the pipe, as in ``edgeq infer photos/ | head``.
+
+    Python flushes stdout again at exit, which would print an error.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def given_options(names: Collection[str]) -> str:

@@ -7,6 +7,8 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +144,26 @@ class TestJson:
         assert "cannot write" in error_of(done)
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
         assert (tmp_path / "file").read_text() == "mine"
+
+    def test_in_a_file_it_is_written_though_nobody_reads_the_report(
+        self, mobilenets: tuple[Path, Path], photos: Path, tmp_path: Path
+    ) -> None:
+        """As in ``edgeq compare ... | true``; the exit code is that of the limit."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        arguments = [*mobilenets, "--data", photos, "--json", tmp_path / "drift.json", "--min-agreement", "1"]
+        command = [sys.executable, "-m", "edgeq", "compare", *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        os.close(writer)
+        assert done.returncode == 1
+        assert done.stderr.decode().splitlines()[-1].startswith("Missed: ")
+        assert json.loads((tmp_path / "drift.json").read_text())["images"] == 36
 
 
 class TestPage:
