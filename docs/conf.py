@@ -39,6 +39,8 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"edgeq {version}"
+html_static_path = ["_static"]
+html_css_files = ["edgeq.css"]
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = False
 linkcheck_timeout = 20

@@ -26,15 +26,14 @@ class WatchPage:
     It is served on a separate thread, between ``with`` and its end. Viewers never slow the calling thread: they get the
     newest result when they are ready for it.
 
-    ``` python
-    with edgeq.WatchPage("8000", model.labels) as page:
-        print(page.url)
-        for seen in edgeq.watch("picamera", model):
-            page.show(seen)
-    ```
-
     Attributes:
         url: the address to open in a browser, with the token if one is needed. Known inside ``with``.
+
+    Example:
+        >>> with edgeq.WatchPage("8000", model.labels) as page:
+        ...     print(page.url)
+        ...     for seen in edgeq.watch("picamera", model):
+        ...         page.show(seen)
     """
 
     def __init__(
