@@ -95,6 +95,13 @@ SLOW = (
     "calibration/test_synthesis.py",
     "device/test_footprint.py",
     "scripts/test_distillation.py",
+    "networks/test_opening.py",
+    "conversion/test_float_file.py",
+    "device/test_faulty_boards.py",
+    "networks/test_summarize.py",
+    "conversion/test_mixed.py",
+    "comparison/test_across_backends.py",
+    "networks/test_saving.py",
 )
 """The files that take most of the time, the longest first; ``--durations=0`` shows it."""
 
@@ -201,34 +208,44 @@ def pi() -> Path:
     return kept_pi("bookworm")
 
 
+_SERVERS: dict[bool, CommandServer] = {}
+
+
+def run_command(
+    *arguments: object,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout: float = 300,
+) -> Finished:
+    """Run the command line in a separate process: a fork of a `CommandServer`'s process, where that is possible."""
+    words, variables = [*map(str, arguments)], env or {}
+    tensorflow = CommandServer.needs_tensorflow(words)
+    if CommandServer.takes(variables):
+        if tensorflow not in _SERVERS:
+            _SERVERS[tensorflow] = CommandServer(tensorflow)
+        return Finished(*_SERVERS[tensorflow].run(words, cwd, variables, stdin, timeout))
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeq", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        input=stdin,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def pytest_sessionfinish() -> None:
+    while _SERVERS:
+        _SERVERS.popitem()[1].close()
+
+
 @pytest.fixture(scope="session")
-def edgeq() -> Iterator[Callable[..., Finished]]:
+def edgeq() -> Callable[..., Finished]:
     """Run the command line in a separate process: ``edgeq("infer", "a.jpg", cwd=..., env={...}, stdin=b"")``."""
-    servers: dict[bool, CommandServer] = {}
-
-    def run(
-        *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: bytes = b""
-    ) -> Finished:
-        words, variables = [*map(str, arguments)], env or {}
-        tensorflow = CommandServer.needs_tensorflow(words)
-        if CommandServer.takes(variables):
-            if tensorflow not in servers:
-                servers[tensorflow] = CommandServer(tensorflow)
-            return Finished(*servers[tensorflow].run(words, cwd, variables, stdin, timeout=300))
-        done = subprocess.run(
-            [sys.executable, "-m", "edgeq", *words],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-            input=stdin,
-            capture_output=True,
-            timeout=300,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
-
-    yield run
-    for server in servers.values():
-        server.close()
+    return run_command
 
 
 @pytest.fixture(scope="module")

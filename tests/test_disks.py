@@ -114,6 +114,7 @@ def test_a_full_temporary_folder(
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_to(closed: Path, photos: Path, colour_models: Path, edgeq: Run) -> None:
     """Caches, such as matplotlib's of fonts, are not needed."""
     model = colour_models / "colours_int8.tflite"
@@ -127,6 +128,7 @@ def test_a_home_that_cannot_be_written_to(closed: Path, photos: Path, colour_mod
     page.unlink()
 
 
+@pytest.mark.slow
 def test_two_runs_into_one_folder_at_once(blocks: IntegerPair, tmp_path: Path) -> None:
     """Both succeed, and one of the two results is there as a whole."""
     command = [sys.executable, "-m", "edgeq", "bundle", str(blocks.int8), "--out", str(tmp_path / "bundle")]

@@ -404,6 +404,7 @@ def assert_reduced_decoding_changes_little(image: Image.Image, value: int, side:
     assert difference.max() <= largest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "side"), [(1, 224), (6, 224), (1, 160), (1, 96)])
 def test_reduced_decoding_of_12_megapixels_changes_little(large_pictures, value, side) -> None:
     for image in large_pictures.values():
@@ -547,6 +548,7 @@ class TestHostile:
         with pytest.raises(ImageError, match="is PostScript"):
             decode(HOSTILE["postscript.jpg"]())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [(4000, 3000), (16_321, 12_241)], ids=str)
     def test_honest_photos_of_up_to_200_megapixels_are_read(self, size: tuple[int, int]) -> None:
         stream = io.BytesIO()

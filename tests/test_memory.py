@@ -47,6 +47,7 @@ def peak_bytes(code: str, *arguments: object) -> int:
     return int(done.stderr.split()[-1]) * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
 def test_64_mb_above_the_libraries_are_enough(mobilenet_models: Path, photos: Path, tmp_path: Path) -> None:
     model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"

@@ -163,7 +163,8 @@ def compute_views(
 def _inference(model: Any) -> Callable[[Any], npt.NDArray[np.float32]]:
     import tensorflow as tf
 
-    run = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    inputs = [tf.TensorSpec(model.input_shape, tf.float32)]  # of any batch size: traced once, which takes seconds
+    run = tf.function(lambda x: model(x, training=False), input_signature=inputs, autograph=False)
     return lambda x: run(tf.convert_to_tensor(x)).numpy()
 
 

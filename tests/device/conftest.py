@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, ROOT, Finished, colour_picture, kept_pi, making
+from conftest import COLOURS, Finished, colour_picture, kept_pi, making, run_command
 
 PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
 SMALL_DISK = "size=16m"
@@ -174,12 +173,9 @@ def stop_board(board: Board) -> None:
     shutil.rmtree(board.folder, ignore_errors=True)
 
 
-def run(board: Board, *arguments: object, ssh: str = "", timeout: float = 120) -> Finished:
+def run(board: Board, *arguments: object, ssh: str = "", timeout: float = 300) -> Finished:
     """Run the command line with this board's ssh configuration."""
-    command = [sys.executable, "-m", "edgeq", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_SSH": ssh or board.ssh()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return run_command(*arguments, env={"EDGEQ_SSH": ssh or board.ssh()}, timeout=timeout)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,23 @@ TORCHVISION = [
 ]
 
 
+@functools.cache
+def built(architecture: Architecture) -> Any:
+    """The network, built once for all tests that only look at it."""
+    return build_keras_model(architecture)
+
+
+@functools.cache
+def summary_of(architecture: Architecture) -> NetworkSummary:
+    return summarize_model(built(architecture))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten_at_the_end() -> Iterator[None]:
+    yield
+    built.cache_clear()
+
+
 def batch_norm_parameters(model: Any) -> int:
     """How many scales and shifts of batch normalization training learns."""
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
@@ -93,8 +112,8 @@ class TestPublishedCounts:
 
         Slim's networks have a class more, for the background. No printed digit depends on it, so both are tested.
         """
-        model = build_keras_model(Architecture(height=size, width=size, alpha=alpha))
-        summary = summarize_model(model)
+        architecture = Architecture(height=size, width=size, alpha=alpha)
+        model, summary = built(architecture), summary_of(architecture)
         features = model.layers[-1].kernel.shape[0]
         parameters = summary.trainable_parameters - batch_norm_parameters(model)
         for background in (0, 1):
@@ -127,8 +146,7 @@ class TestPublishedCounts:
         ("family", "parameters", "giga_multiply_adds"), TORCHVISION, ids=[f"{row[0]}-1.0-224" for row in TORCHVISION]
     )
     def test_torchvision(self, family: str, parameters: int, giga_multiply_adds: float) -> None:
-        model = build_keras_model(Architecture(family))
-        summary = summarize_model(model)
+        model, summary = built(Architecture(family)), summary_of(Architecture(family))
         assert summary.trainable_parameters == parameters
         assert round(summary.multiply_adds / 1e9, 3) == giga_multiply_adds
         assert summary.parameters == model.count_params()
@@ -199,9 +217,8 @@ class TestCounting:
         ids=lambda architecture: architecture.name,
     )
     def test_agrees_with_the_graph(self, architecture: Architecture) -> None:
-        model = build_keras_model(architecture)
-        expected = count_in_graph(model, (architecture.height, architecture.width, 3))
-        assert summarize_model(model).multiply_adds == expected
+        expected = count_in_graph(built(architecture), (architecture.height, architecture.width, 3))
+        assert summary_of(architecture).multiply_adds == expected
 
     def test_pooling_activations_and_normalization_cost_nothing(self) -> None:
         parts = (
@@ -287,7 +304,7 @@ class TestCounting:
 
 class TestBlocks:
     def test_mobilenet_v2(self) -> None:
-        summary = summarize_model(build_keras_model(Architecture(height=96, width=64)))
+        summary = summary_of(Architecture(height=96, width=64, alpha=1.0))
         names = ["Conv1", "expanded_conv", *(f"block_{number}" for number in range(1, 17)), "Conv_1", "head"]
         assert [block.name for block in summary.blocks] == names
         assert summary.input_shape == (96, 64, 3)
@@ -327,13 +344,11 @@ class TestBlocks:
         assert head.multiply_adds == features * 16 + 16 * 5
 
     def test_output_strides_change_shapes_and_not_parameters(self) -> None:
-        coarse, fine = (
-            summarize_model(build_keras_model(Architecture(height=64, width=64, output_stride=s))) for s in (32, 8)
-        )
+        coarse, fine = (summary_of(Architecture(height=96, width=64, alpha=1.0, output_stride=s)) for s in (32, 8))
         assert [b.parameters for b in coarse.blocks] == [b.parameters for b in fine.blocks]
         assert (by_name(coarse)["Conv_1"].output_shape, by_name(fine)["Conv_1"].output_shape) == (
-            (2, 2, 1280),
-            (8, 8, 1280),
+            (3, 2, 1280),
+            (12, 8, 1280),
         )
 
     def test_other_networks_have_a_row_for_each_layer_with_a_kernel(self) -> None:
