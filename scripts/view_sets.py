@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import numpy as np
-from distillation import Learner
-from views import Augmentation, draw_views, mixed_shares
+import numpy.typing as npt
+from views import Augmentation, draw_views, mixed_shares, render
 
-__all__ = ["CALM_SETS", "ROUNDS", "SEED", "STRONG_SETS", "Pictures", "Teacher"]
+from edgeq.quiet import quiet
+from edgeq.runtime import TensorModel
+
+__all__ = ["CALM_SETS", "ROUNDS", "SEED", "STRONG_SETS", "Pictures", "Teacher", "write_atomically"]
 
 SEED = 0
 ROUNDS = 10  # rounds per pass over the pictures; the state can be saved after each round
@@ -61,13 +66,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A fine-tuned network whose scores for the view sets are stored in a folder.
+    """A fine-tuned network. Its scores for the view sets are stored in a folder.
 
     Attributes:
-        network: a `keras.Model` that outputs logits.
+        network: a `keras.Model` from (N, side, side, 3) in [-1, 1] to logits.
         pictures: the pictures whose views it scores.
-        batch: number of views per batch, the same as in the training of the small network.
-        folder: folder of the stored scores.
+        batch: number of views per batch, the same as in the training of the small networks.
+        folder: folder of the scores, and of the teacher as .tflite file: the runtime is faster than PyTorch here.
     """
 
     network: Any
@@ -75,19 +80,37 @@ class Teacher:
     batch: int
     folder: Path
 
-    def scores(self, number: int) -> Any:
-        """Return the logits for all batches of a view set, computed once: (batches, batch, classes) float16."""
+    def scores(self, number: int) -> npt.NDArray[np.float16]:
+        """Return the logits for all batches of a view set: (batches, batch, classes) float16."""
         path = self.folder / f"teacher-scores-{number:02}.npy"
         if not path.exists():
             click.echo(f"{path.name}: the teacher scores view set {number}")
-            learner, side = Learner(self.network), self.network.input_shape[1]
-            learner.compile()
-            found = [
-                learner.predict_on_batch(self.pictures.views(number, step, self.batch, side)[0])
-                for step in range(self.pictures.steps(self.batch))
-            ]
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as file:
-                np.save(file, np.asarray(found, np.float16))
-            temporary.replace(path)
-        return np.load(path)
+            model, side = self._open(), self.network.input_shape[1]
+            found = []
+            for step in range(self.pictures.steps(self.batch)):
+                images = render(self.pictures.views(number, step, self.batch, side)[0])
+                found.append([model.invoke([image[None]])[0][0] for image in images])
+            write_atomically(path, lambda file: np.save(file, np.asarray(found, np.float16)))
+        scores: npt.NDArray[np.float16] = np.load(path)
+        return scores
+
+    def _open(self) -> TensorModel:
+        """Convert the network, if that has not been done, and open the .tflite file."""
+        path = self.folder / "teacher_fp32.tflite"
+        if not path.exists():
+            import tensorflow as tf
+
+            with quiet():
+                content = tf.lite.TFLiteConverter.from_keras_model(self.network).convert()
+            write_atomically(path, lambda file: file.write(content))
+        return TensorModel(path, runtime="ai-edge-litert")
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` write a file, which appears only when it is complete."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

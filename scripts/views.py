@@ -1,4 +1,4 @@
-"""Augmented views of CIFAR-10's pictures: chosen at random in NumPy, rendered at any size by any Keras backend.
+"""Augmented views of CIFAR-10's pictures: chosen at random, rendered at any size.
 
 A view is a box of a picture, possibly mirrored, with changed colours and possibly with a second picture mixed in. The
 random choices do not depend on the size, so a teacher and a small network can use the same view at different sizes.
@@ -122,8 +122,8 @@ def _draw_colour(uniform: Any, reach: float) -> Floats:
     return np.concatenate([matrix, offset], axis=2).astype(np.float32)
 
 
-def render(views: dict[str, Any]) -> Any:
-    """Render views on the Keras backend's device. Their positions determine the size.
+def render(views: dict[str, Any]) -> Floats:
+    """Render views. Their positions determine the size.
 
     Args:
         views: the views, as `draw_views` returns them.
@@ -131,22 +131,19 @@ def render(views: dict[str, Any]) -> Any:
     Returns:
         (N, side, side, 3) float32 in [-1, 1].
     """
-    from keras import ops
-
-    x = ops.cast(views["pixels"], "float32")
-    second = views["second"][:, None, None, None]
-    x = (1 - second) * x + second * ops.roll(x, 1, axis=0)
-    x = ops.einsum("nijc,ndc->nijd", x, views["colour"][:, :, :3]) + views["colour"][:, None, None, :, 3]
-    x = ops.clip(x, 0, 255) / 127.5 - 1
+    x, second = views["pixels"].astype(np.float32), views["second"][:, None, None, None]
+    colour = views["colour"][:, None]
+    x = (1 - second) * x + second * np.roll(x, 1, axis=0)
+    x = x @ colour[..., :3].swapaxes(2, 3) + colour[:, :, None, :, 3]
+    x = np.clip(x, 0, 255) / np.float32(127.5) - 1
     # Bilinear sampling is separable, so it is a product with one small matrix per picture and axis.
     rows = _bilinear(views["rows"], x.shape[1])[:, None]  # (N, 1, side, H)
     columns = _bilinear(views["columns"], x.shape[2])[:, None]
-    planes = ops.matmul(ops.matmul(rows, ops.transpose(x, (0, 3, 1, 2))), ops.transpose(columns, (0, 1, 3, 2)))
-    return ops.transpose(planes, (0, 2, 3, 1))
+    planes: Floats = rows @ x.transpose(0, 3, 1, 2) @ columns.swapaxes(2, 3)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
 
 
-def _bilinear(positions: Any, size: int) -> Any:
+def _bilinear(positions: Floats, size: int) -> Floats:
     """Return the bilinear weights of the `size` pixels of a line at (N, side) positions: (N, side, size)."""
-    from keras import ops
-
-    return ops.relu(1 - ops.abs(positions[:, :, None] - ops.arange(size, dtype="float32")))
+    weights: Floats = np.maximum(1 - np.abs(positions[:, :, None] - np.arange(size, dtype=np.float32)), 0)
+    return weights

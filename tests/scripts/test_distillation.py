@@ -1,4 +1,4 @@
-"""scripts/distillation.py: what a teacher begins with, and the losses."""
+"""scripts/distillation.py and scripts/torch_copy.py: what a teacher begins with, the losses, and PyTorch's copies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,44 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))
+torch = pytest.importorskip("torch", reason="needs PyTorch: .venv/bin/pip install torch")
 keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
 import distillation  # noqa: E402
 import views  # noqa: E402
+from torch_copy import TorchCopy  # noqa: E402
 
 from edgeq.networks.architecture import Architecture  # noqa: E402
 from edgeq.networks.mobilenet_v2 import mobilenet_v2  # noqa: E402
 
 SIDE = 64
+
+
+def network_with_statistics(side: int, output_stride: int) -> Any:
+    """A network whose batch normalization changes its inputs."""
+    network = mobilenet_v2(Architecture("mobilenet_v2", side, side, 0.35, output_stride, classes=10), "linear")
+    rng = np.random.default_rng(0)
+    for variable in network.variables:
+        if "bn" in variable.path.lower():
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    return network
+
+
+@pytest.mark.parametrize(("side", "output_stride"), [(32, 8), (96, 32), (33, 16)])
+def test_a_copy_computes_the_same_and_gives_the_weights_back(side: int, output_stride: int) -> None:
+    network = network_with_statistics(side, output_stride)
+    copy = TorchCopy(network).eval()
+    images = np.random.default_rng(1).uniform(-1, 1, (2, side, side, 3)).astype(np.float32)
+    wanted = np.asarray(network(images))
+    with torch.no_grad():
+        assert copy(torch.from_numpy(images)).numpy() == pytest.approx(wanted, abs=1e-4 * np.abs(wanted).max())
+        for parameter in copy.parameters():
+            parameter.mul_(0.9)
+        changed = copy(torch.from_numpy(images)).numpy()
+    assert np.abs(changed - wanted).max() > 0.01 * np.abs(wanted).max()
+    found = np.asarray(copy.write_back()(images))
+    assert found == pytest.approx(changed, abs=1e-4 * np.abs(changed).max())
 
 
 @pytest.mark.accept
@@ -51,20 +79,17 @@ def test_the_teacher_computes_what_imagenets_weights_do(shared: Path, monkeypatc
     assert np.abs(features(network, training=True) - wanted).mean() < 0.05 * wanted.mean()
 
 
-def test_the_distillation_loss_is_the_divergence_of_softened_probabilities() -> None:
+def test_the_distillation_loss_is_half_labels_and_half_softened_divergence() -> None:
     rng = np.random.default_rng(0)
-    shares, teacher, network = rng.normal(0, 3, (3, 5, 10)).astype(np.float32)
-    found = np.asarray(distillation.distillation_loss(np.stack([shares, teacher], axis=1), network))
+    shares = rng.dirichlet(np.ones(10), 5)
+    teacher, network = rng.normal(0, 3, (2, 5, 10))
+    found = distillation.distillation_loss(*(torch.from_numpy(x) for x in (network, shares, teacher)))
 
-    def softened(scores: np.ndarray) -> np.ndarray:
-        powers = np.exp(scores.astype(np.float64) / 2)
+    def softened(scores: np.ndarray, temperature: float) -> np.ndarray:
+        powers = np.exp(scores / temperature)
         return powers / powers.sum(axis=1, keepdims=True)
 
-    p, q = softened(teacher), softened(network)
-    assert found == pytest.approx(4 * np.sum(p * np.log(p / q), axis=1), rel=1e-4)
-
-
-def test_top1_compares_with_the_largest_share() -> None:
-    shares = np.array([[0.7, 0.3], [0.3, 0.7]], np.float32)
-    scores = np.array([[1, 0], [1, 0]], np.float32)
-    assert np.asarray(distillation.top1(np.stack([shares, shares], axis=1), scores)).tolist() == [1, 0]
+    p, q = softened(teacher, 2), softened(network, 2)
+    divergence = 4 * np.sum(p * np.log(p / q), axis=1).mean()
+    entropy = -np.sum(shares * np.log(softened(network, 1)), axis=1).mean()
+    assert found.item() == pytest.approx((divergence + entropy) / 2)

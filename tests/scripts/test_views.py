@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
-views = pytest.importorskip("views")
-pytest.importorskip("keras")
+
+import views
 
 
 def pictures(count: int = 4, side: int = 32) -> np.ndarray:
