@@ -161,7 +161,8 @@ class TestLimits:
         assert (status, json.loads(body)) == (404, {"error": "no such page"})
 
     def test_a_body_that_is_too_large(self, client: Client) -> None:
-        assert client.ask("/api/keep", "POST", b"x" * 5000)[0] in (400, 413)
+        """It is announced, but not sent: what a server has not read when it closes can reset the connection."""
+        assert client.ask("/api/keep", "POST", Content_Length="5000")[0] in (400, 413)
 
     def test_headers_that_are_too_large(self, client: Client) -> None:
         with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
