@@ -48,7 +48,7 @@ class TorchCopy(nn.Module):
     def read(self) -> None:
         """Copy the weights from the Keras network."""
         for tensor, variable, axes in self._weights():
-            tensor.data.copy_(torch.from_numpy(np.transpose(_numpy(variable), np.argsort(axes)).copy()))
+            tensor.data.copy_(torch.from_numpy(np.transpose(variable.numpy(), np.argsort(axes)).copy()))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the outputs of (N, height, width, 3) float32 images."""
@@ -60,7 +60,7 @@ class TorchCopy(nn.Module):
     def write_back(self) -> Any:
         """Copy the weights to the Keras network; return it."""
         for tensor, variable, axes in self._weights():
-            variable.assign(tensor.detach().cpu().numpy().transpose(axes))
+            variable.assign(tensor.detach().numpy().transpose(axes))
         return self.network
 
     def _weights(self) -> list[tuple[torch.Tensor, Any, tuple[int, ...]]]:
@@ -141,10 +141,3 @@ _MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "ReLU": _relu,
     "ZeroPadding2D": _padding,
 }
-
-
-def _numpy(variable: Any) -> Any:
-    """Return a Keras variable's values, whatever the backend."""
-    from keras import ops
-
-    return ops.convert_to_numpy(variable)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch_copy import TorchCopy
-from view_sets import write_atomically
+
+from edgeq.files import replacing
 
 __all__ = ["Training"]
 
@@ -23,32 +24,28 @@ class Training:
     Args:
         path: the state file. It is replaced atomically.
         network: the `keras.Model`; a finished training writes its weights there.
-        recipe: settings of the training, as JSON data. A file with other settings is an error.
+        recipe: settings of the training, as JSON data. A file with other settings is an error. Used here are
+            `learning_rate` (the peak, for AdamW, arXiv 1711.05101), `warm_up` (the fraction of the steps in which the
+            learning rate rises; then it falls to 0 along a cosine) and `weight_decay` (for the kernels and the scales
+            of batch normalization).
         steps: number of steps of the whole training.
-        warm_up: fraction of the steps in which the learning rate rises; then it falls to 0 along a cosine.
-        learning_rate: peak learning rate of AdamW (arXiv 1711.05101).
-        weight_decay: weight decay, of the kernels and the scales of batch normalization.
         every: smallest time between two saves, in seconds.
+
+    Attributes:
+        begins_with: description of the initial weights, as JSON data.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        network: Any,
-        recipe: dict[str, Any],
-        steps: int,
-        warm_up: float,
-        learning_rate: float,
-        weight_decay: float,
-        every: float,
-    ) -> None:
+    def __init__(self, path: Path, network: Any, recipe: dict[str, Any], steps: int, every: float) -> None:
         self.path, self.recipe, self.every = path, json.loads(json.dumps(recipe)), every
-        self.steps, self.warm_up, self.learning_rate = steps, max(1, round(warm_up * steps)), learning_rate
+        self.steps, self.warm_up = steps, max(1, round(recipe["warm_up"] * steps))
+        self.begins_with: Any = None
         self.copy = TorchCopy(network)
         biases = [value for name, value in self.copy.named_parameters() if name.endswith("bias")]
         others = [value for name, value in self.copy.named_parameters() if not name.endswith("bias")]
         self.optimizer = torch.optim.AdamW(
-            [{"params": others}, {"params": biases, "weight_decay": 0.0}], learning_rate, weight_decay=weight_decay
+            [{"params": others}, {"params": biases, "weight_decay": 0.0}],
+            recipe["learning_rate"],
+            weight_decay=recipe["weight_decay"],
         )
         self.done = 0
         self.history: list[dict[str, float]] = []
@@ -85,6 +82,7 @@ class Training:
         if saved["optimizer"]:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.done, self.history, self.machine = saved["done"], saved["history"], saved["machine"]
+        self.begins_with = saved["begins_with"]
         self._seconds_before, self._continued = saved["seconds"], time.monotonic()
         return True
 
@@ -95,7 +93,7 @@ class Training:
         else:
             share = (1 + math.cos(math.pi * (self.done - self.warm_up) / (self.steps - self.warm_up))) / 2
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * share
+            group["lr"] = self.recipe["learning_rate"] * share
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -115,6 +113,7 @@ class Training:
         """Write the file, without the optimizer's state if the training is finished."""
         state = {
             "recipe": self.recipe,
+            "begins_with": self.begins_with,
             "machine": self.machine,
             "seconds": self.seconds,
             "done": self.done,
@@ -122,5 +121,6 @@ class Training:
             "network": self.copy.state_dict(),
             "optimizer": None if self.finished else self.optimizer.state_dict(),
         }
-        write_atomically(self.path, lambda file: torch.save(state, file))
+        with replacing([self.path]) as (new,):
+            torch.save(state, new)
         self._saved = time.monotonic()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 from views import Augmentation, draw_views, mixed_shares, render
 
+from edgeq.files import replacing
 from edgeq.quiet import quiet
 from edgeq.runtime import TensorModel
 
-__all__ = ["CALM_SETS", "ROUNDS", "SEED", "STRONG_SETS", "Pictures", "Teacher", "write_atomically"]
+__all__ = ["CALM_SETS", "ROUNDS", "SEED", "STRONG_SETS", "Pictures", "Teacher"]
 
 SEED = 0
 ROUNDS = 10  # rounds per pass over the pictures; the state can be saved after each round
@@ -90,7 +89,8 @@ class Teacher:
             for step in range(self.pictures.steps(self.batch)):
                 images = render(self.pictures.views(number, step, self.batch, side)[0])
                 found.append([model.invoke([image[None]])[0][0] for image in images])
-            write_atomically(path, lambda file: np.save(file, np.asarray(found, np.float16)))
+            with replacing([path]) as (new,), new.open("wb") as file:
+                np.save(file, np.asarray(found, np.float16))
         scores: npt.NDArray[np.float16] = np.load(path)
         return scores
 
@@ -102,15 +102,6 @@ class Teacher:
 
             with quiet():
                 content = tf.lite.TFLiteConverter.from_keras_model(self.network).convert()
-            write_atomically(path, lambda file: file.write(content))
+            with replacing([path]) as (new,):
+                new.write_bytes(content)
         return TensorModel(path, runtime="ai-edge-litert")
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` write a file, which appears only when it is complete."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
