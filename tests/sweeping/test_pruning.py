@@ -13,8 +13,8 @@ from edgeq.sweeping import CellAccuracy, SweepGrid, SweepPlan, sweep
 from edgeq.sweeping.running import TaskRunner
 from edgeq.training import TrainingPlan
 
-PER_CLASS = 150
-EPOCHS = 60
+PER_CLASS = 60
+EPOCHS = 27
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_the_pick_is_as_good_as_that_of_full_training_in_half_the_time(pictures:
         ("mobilenet_v3_small_minimalistic",),
         (0.35, 0.5, 0.75, 1.0),
         ((32, 32),),
-        output_strides=(4, 8),
+        output_strides=(16, 32),
         formats=("fp32",),
     )
     plan = SweepPlan(grid, TrainingPlan.from_scratch(epochs=EPOCHS, batch=32), seconds=0.2, test_share=0.1)
