@@ -102,12 +102,23 @@ SLOW = (
     "conversion/test_mixed.py",
     "comparison/test_across_backends.py",
     "networks/test_saving.py",
+    "conversion/test_verification.py",
+    "refinement/test_files.py",
+    "refinement/test_layers.py",
+    "training/test_augmentation.py",
+    "scripts/test_train_bundled.py",
 )
 """The files that take most of the time, the longest first; ``--durations=0`` shows it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out the tests that are marked slow")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Not even import the slow files for the quick tests: many of them import TensorFlow."""
+    quick = config.getoption("quick") and collection_path in {ROOT / "tests" / name for name in SLOW}
+    return True if quick else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what ``-m`` excludes

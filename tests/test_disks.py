@@ -140,7 +140,7 @@ def test_two_runs_into_one_folder_at_once(blocks: IntegerPair, tmp_path: Path) -
     assert done.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.accept
 @pytest.mark.parametrize(("name", "left"), [("train", 400 << 10), ("convert", 2 << 10)])
 def test_a_full_disk_where_tensorflow_runs(name: str, left: int, full: Path, photos: Path, edgeq: Run) -> None:
     """No room for the state of a training; none for new models beside old ones."""

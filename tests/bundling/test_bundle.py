@@ -150,12 +150,14 @@ def test_a_wrong_output_is_found(bundle: Path, tmp_path: Path) -> None:
     assert "1 of 3 outputs differ" in done.stdout
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["fp32", "fp16", "int16x8"])
 def test_other_formats(name: str, colour_models: Path, tmp_path: Path) -> None:
     make_bundle(colour_models / f"colours_{name}.tflite", tmp_path / "b")
     assert start(tmp_path / "b", "--self-test").returncode == 0
 
 
+@pytest.mark.accept
 def test_on_the_pi_without_edgeq(bundle: Path, mobilenet_bundle: Path, odd_pictures: Path, pi: Path) -> None:
     """Under tflite-runtime on Arm: bit-identical to the host with the reference kernels, and an answer by default."""
     for folder in (bundle, mobilenet_bundle):

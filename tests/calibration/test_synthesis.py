@@ -189,6 +189,7 @@ class TestSynthesis:
         flat, deep = (synthesize(WatchedNetwork(model, PREPROCESSING), 10, steps=3) for model in (network, nested))
         np.testing.assert_array_equal(flat, deep)
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         ("preprocessing", "shape"),
         [

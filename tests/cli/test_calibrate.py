@@ -78,6 +78,7 @@ class TestSuccess:
         assert "Calibrated on 10 images from made (seed 0)." in done.out
         assert "Skipped" not in done.out
 
+    @pytest.mark.accept
     def test_the_same_model_and_seed_give_the_same_files(
         self, networks: Path, tmp_path: Path, edgeq: Run, edgeq_here: Run
     ) -> None:
@@ -139,6 +140,7 @@ class TestErrors:
         assert f"{tmp_path}: holds photo.jpg, which edgeq did not synthesize" in error_of(done)
         assert contents(tmp_path) == {"photo.jpg": b"mine"}
 
+    @pytest.mark.accept
     def test_an_interruption_leaves_an_earlier_set(
         self, networks: Path, tmp_path: Path, edgeq_here: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:

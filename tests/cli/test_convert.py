@@ -283,6 +283,7 @@ class TestWeights:
             "sha256": hashlib.sha256(known.weights.read_bytes()).hexdigest(),
         }
 
+    @pytest.mark.accept
     def test_bundled_ones_that_were_asked_for_need_no_remark(
         self, keras_cache: Path, tmp_path: Path, edgeq_here: Run
     ) -> None:
@@ -352,6 +353,7 @@ class TestNetworksOfEdgeqTrain:
         rest = [photo for n, photo in enumerate(sorted(photos.rglob("*.jpg"))) if n % 3]
         assert metadata.calibrated_on == {hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in rest}
 
+    @pytest.mark.accept
     def test_the_user_has_the_last_word(self, trained: Path, tmp_path: Path, edgeq_here: Run) -> None:
         (tmp_path / "names.txt").write_text("azul\nverde\nrojo\n")
         options = ("--normalize", "-1..1", "--crop", 1, "--labels", tmp_path / "names.txt")

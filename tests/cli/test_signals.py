@@ -88,6 +88,7 @@ def environment_of(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("kind", CODES, ids=lambda kind: kind.name)

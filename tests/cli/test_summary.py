@@ -38,6 +38,7 @@ class TestBuilt:
         assert (last_map["name"], last_map["output_shape"]) == ("conv_1", [8, 6, 432])
         assert (head["kind"], head["multiply_adds"]) == ("pool, dense, dense", 432 * 16 + 16 * 5)
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(("options", "side"), [((), 4), (("--output-stride", 32), 1)], ids=["default", "32"])
     def test_small_inputs_keep_a_larger_map(self, options: tuple[object, ...], side: int, edgeq: Run) -> None:
         document = json.loads(edgeq(*SMALL, *options, "--json", "-").out)

@@ -103,6 +103,7 @@ def swap_colours(editor: GraphEditor) -> None:
     editor.set_data(index, np.ascontiguousarray(data[..., ::-1]))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

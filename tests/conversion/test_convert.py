@@ -188,6 +188,7 @@ class TestInputAndOutput:
 
 
 class TestSameBytes:
+    @pytest.mark.accept
     def test_twice_in_one_process(
         self, colour_network: Path, colour_models: Path, photos: Path, tmp_path: Path
     ) -> None:
@@ -318,6 +319,7 @@ class TestRefinement:
 
 
 class TestRefused:
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         ("middle", "form", "message"),
         [

@@ -150,6 +150,7 @@ def test_an_older_edgeq_is_replaced(there: Board) -> None:
     assert not (there.home / "code" / "edgeq" / "older.py").exists()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("record", ['{"code": "', "[]", ""])
 def test_a_damaged_record_is_written_anew(record: str, there: Board) -> None:
     """As a power cut may leave it."""

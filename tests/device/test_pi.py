@@ -115,6 +115,7 @@ class TestWatch:
         assert {item["label"] for item in seen} == {"green"}
         assert summary["frames"] == len(seen) > 0
 
+    @pytest.mark.sampled(1)
     def test_nothing_is_left_running(self, ready: Board, colour_models: Path) -> None:
         model = colour_models / "colours_int8.tflite"
         command = [sys.executable, "-m", "edgeq", "watch", ".", "-m", str(model), "--on", ready.host, "--web", "0"]
@@ -272,6 +273,7 @@ class TestCompare:
         assert (reference["kernels"], reference["differing_values"]) == ("reference", 0)
         assert (default["kernels"], default["images"]) == ("default", 3)
 
+    @pytest.mark.accept
     def test_a_candidate_there_and_its_reference_here(
         self, ready: Board, mobilenet_models: Path, photos_3: Path
     ) -> None:
@@ -301,6 +303,7 @@ class TestCompare:
             found = compare_open_backends(model, photos_20, backends, progress)
         assert [(b.images, b.differing_values, b.error) for b in found.backends] == [(20, 0, None)] * 2
 
+    @pytest.mark.accept
     def test_a_dead_board_does_not_stop_the_others(self, ready: Board, mobilenet_models: Path, photos_3: Path) -> None:
         model = mobilenet_models / "mobilenet_v2_0.35_96_int8.tflite"
         hosts = ["--on", "pi@127.0.0.1:9", "--on", ready.host]

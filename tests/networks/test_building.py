@@ -313,6 +313,7 @@ class TestImagenetWithoutWeights:
         first, expected = (m.get_layer("Conv1").get_weights()[0] for m in (network.keeps_alive, model))
         np.testing.assert_array_equal(first, expected)
 
+    @pytest.mark.accept
     def test_a_file_of_mobilenet_v3_in_the_cache_is_used(self, keras_cache: Path) -> None:
         model = randomize(kerass("mobilenet_v3_small_minimalistic", 224, 224, classes=1000))
         path = keras_cache / V3_FILE.format("small_minimalistic", 1.0)
@@ -331,6 +332,7 @@ def bundled(request: pytest.FixtureRequest) -> Bundled:
 
 
 class TestBundledWeights:
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("weights", ["auto", "bundled"])
     def test_are_taken_where_imagenets_cannot_be_had(self, weights: str, bundled: Bundled, keras_cache: Path) -> None:
         side = bundled.sizes[0]
@@ -348,6 +350,7 @@ class TestBundledWeights:
             assert "no network in this test" in remark
             assert f"took {bundled.name}, which comes with edgeq" in remark
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("size", [(20, 20), (64, 48), (240, 320)], ids=lambda s: f"{s[0]}x{s[1]}")
     def test_whatever_the_size_those_of_the_nearest_output_stride(
         self, size: tuple[int, int], keras_cache: Path

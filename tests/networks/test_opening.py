@@ -119,6 +119,7 @@ class TestEveryForm:
         classifier(shape=(16, 12, 1)).save(tmp_path / "grey.keras")
         assert open_network(tmp_path / "grey.keras").channels == 1
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("name", ["net_1.0", "net_v2.3_final"])
     def test_a_folder_s_name_keeps_what_follows_a_dot(self, name: str, tmp_path: Path) -> None:
         export(classifier(), tmp_path / name)

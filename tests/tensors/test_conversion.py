@@ -41,6 +41,7 @@ def test_the_reference_computes_what_keras_computes(
             np.testing.assert_allclose(found[output][0], values, atol=1e-4)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["keras", "saved_model"])
 def test_keras_sources(

@@ -270,6 +270,7 @@ class TestInterruption:
         assert trained.network.read_bytes() == from_scratch.trained.network.read_bytes()
         assert trained.best.number == from_scratch.trained.best.number
 
+    @pytest.mark.accept
     def test_a_failure_at_the_end_costs_nothing(
         self, transferred: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -374,6 +375,7 @@ class TestExtremes:
         before = weights_of(build_network("mobilenet_v2", 32, 32, output_stride=8, weights="bundled").keeps_alive)
         assert changed(before, weights_of(keras.models.load_model(trained.network))) == {"head", "predictions"}
 
+    @pytest.mark.accept
     def test_little_of_everything(self, photos: Path, tmp_path: Path) -> None:
         """Three photos to train on in a batch of many, for one epoch, on a size that is odd."""
         architecture = replace(V2, height=33, width=47)

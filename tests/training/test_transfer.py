@@ -53,7 +53,7 @@ def layers_of(variables: list[Any]) -> set[str]:
 
 
 class TestCuts:
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(2)
     @EACH
     @pytest.mark.parametrize("blocks", [0, 1, 5, 10])
     def test_the_halves_make_the_whole(self, architecture: Architecture, blocks: int) -> None:

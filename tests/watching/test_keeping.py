@@ -308,6 +308,7 @@ def test_with_the_generator(tmp_path: Path, model_file: Path) -> None:
 class TestKilled:
     """Killed (SIGKILL) before every step that changes the folder; then it starts again."""
 
+    @pytest.mark.accept
     def test_no_half_photo_and_no_litter(self, tmp_path: Path) -> None:
         def work(folder: Path) -> None:
             with keeper(folder, every_s=1, limit_bytes=5500) as kept:
