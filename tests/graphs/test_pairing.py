@@ -54,6 +54,7 @@ class TestPairs:
         assert len(correlations) == sum(o.name in WEIGHTED for o in pair.reference.operators) > 8
         assert min(correlations) > 0.99
 
+    @pytest.mark.slow
     def test_of_coral_with_a_background_class_and_another_classifier(self, coral_pair: tuple[Path, Path]) -> None:
         """Quantized by others from the same weights: 1001 classes by a 1x1 CONV_2D, uint8 at both ends."""
         pair = pair_graphs(*map(read_graph, coral_pair))

@@ -34,6 +34,7 @@ def fuzz(runtime: str, models: Sequence[Path], count: int, real: int = 0) -> dic
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_few_mutants(runtime: str, colour_models: Path) -> None:

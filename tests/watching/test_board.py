@@ -143,7 +143,7 @@ def test_ctrl_c_here_ends_it_there(board: Path, model: Path) -> None:
     assert frames == sorted(set(frames))
     summary = json.loads(out.splitlines()[-1])
     assert summary["event"] == "summary"
-    assert summary["frames"] >= 5
+    assert summary["frames"] >= len(lines) - 1
 
 
 def test_a_broken_connection_is_an_interruption(board: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
