@@ -13,8 +13,8 @@ from edgeq.sweeping import CellAccuracy, SweepGrid, SweepPlan, sweep
 from edgeq.sweeping.running import TaskRunner
 from edgeq.training import TrainingPlan
 
-PER_CLASS = 60
-EPOCHS = 27
+PER_CLASS = 100  # enough that training, and not its start, takes most of the time
+EPOCHS = 54
 
 
 @pytest.fixture(scope="module")
