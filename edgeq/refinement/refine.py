@@ -247,7 +247,7 @@ class _Correction:
         work = editor, layer, counterpart, seen, expected, match.extra_channels
         make_room_for_bias(editor, layer, counterpart, match.extra_channels)
         if "rounding" in self.methods:
-            gptq_round(*work, compensate="mending" in self.methods, threads=self.threads)
+            gptq_round(*work, compensate="compensation" in self.methods, threads=self.threads)
         if "gain" in self.methods:
             correct_scale(*work, threads=self.threads)
         correct_bias(*work)

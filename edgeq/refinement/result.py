@@ -7,12 +7,12 @@ from typing import Any
 
 __all__ = ["METHODS", "Refinement"]
 
-METHODS = ("gain", "rounding", "mending", "ranges")
+METHODS = ("gain", "rounding", "compensation", "ranges")
 """Corrections that can be applied in addition to bias correction, which is always applied.
 
 - ``gain``: scale correction, one factor on a layer's weight scales that corrects the slope of its outputs.
 - ``rounding``: round the weights with GPTQ.
-- ``mending``: error compensation (QEP, GPTAQ). GPTQ then rounds weights that compensate for the errors of earlier
+- ``compensation``: error compensation (QEP, GPTAQ). GPTQ then rounds weights that compensate for the errors of earlier
   layers, instead of the float weights. Has an effect only together with ``rounding``.
 - ``ranges``: narrow the ranges of activations where clipping a few extreme values reduces the error. With any of these
   methods, ranges that the images exceed are widened.

@@ -69,7 +69,7 @@ class TestResult:
             "images": 32,
             "checked_on": 8,
             "layers": 10,
-            "methods": ["bias", "gain", "rounding", "mending"],  # narrower ranges would not help here
+            "methods": ["bias", "gain", "rounding", "compensation"],  # narrower ranges would not help here
             "l1_before": result.error_before,
             "l1_after": result.error_after,
             "fitted_l1_before": result.fitted_error_before,

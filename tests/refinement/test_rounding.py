@@ -113,7 +113,7 @@ def test_rounding_of_few_weights_is_nearly_the_best_of_all() -> None:
 
 
 @pytest.mark.parametrize("depthwise", [False, True], ids=["one-for-all", "depthwise"])
-class TestMending:
+class TestCompensation:
     def distorted(self, depthwise: bool) -> tuple[np.ndarray, np.ndarray]:
         """What a float layer reads, and an integer layer whose inputs are wrong in the same way everywhere."""
         exact = inputs(depthwise, correlation=0.5)
