@@ -145,7 +145,7 @@ class TestJson:
         assert set(line["times_ms"]) == {"decode", "preprocess", "invoke"}
         assert all(ms >= 0 for ms in line["times_ms"].values())
 
-    @pytest.mark.slow
+    @pytest.mark.accept
     def test_the_reference_kernels_and_the_runtimes_agree(self, model: Path, pictures: Path, edgeq: Run) -> None:
         outs = {
             (runtime, kernels): edgeq(

@@ -178,7 +178,7 @@ class TestSorting:
         with pytest.raises(InputError, match=r"must be in 0\.\.1"):
             collect(kept, tmp_path / "other", evaluation=2)
 
-    @pytest.mark.slow
+    @pytest.mark.accept
     def test_killed_and_repeated(self, kept: Path, tmp_path: Path) -> None:
         """Killed (SIGKILL) before steps of its work on the files; the next run leaves what one run leaves."""
         collect(kept, tmp_path / "whole")

@@ -442,6 +442,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 """
 
 
+@pytest.mark.accept
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak memory from /proc")
 def test_memory_does_not_grow_with_the_number_of_images(mobilenet_models: Path, tmp_path: Path) -> None:
     """Ten times the images, whose pixels alone would be 150 MB if anything held on to them."""

@@ -184,6 +184,7 @@ class TestProcess:
         assert state() == before
         assert list((tmp_path / "new").iterdir()) == []
 
+    @pytest.mark.accept
     def test_a_fresh_process_hears_nothing_of_tensorflow(
         self, colour_network: Path, tmp_path: Path, photos: Path
     ) -> None:

@@ -42,6 +42,7 @@ def test_what_is_imported_beyond_the_runtime_is_small(pi: Path) -> None:
     assert len(added) < 70
 
 
+@pytest.mark.accept
 def test_peak_memory_is_at_most_a_fifth_above_a_scripts(pi: Path, mobilenet_models: Path, tmp_path: Path) -> None:
     source = (ROOT / "scripts" / "baselines" / "infer.py").read_text()
     baseline, labels = tmp_path / "infer.py", tmp_path / "labels.txt"

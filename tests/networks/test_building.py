@@ -302,6 +302,7 @@ class TestImagenetWithoutWeights:
         assert list((tmp_path / "models").iterdir()) == []
         assert socket.getdefaulttimeout() == before
 
+    @pytest.mark.accept
     def test_a_file_in_the_cache_is_used_even_where_names_cannot_be_had(self, keras_cache: Path) -> None:
         model = kerass_tiny(classes=1000)
         path = keras_cache / V2_FILE.format(0.35, 96)

@@ -66,7 +66,7 @@ def test_the_weights_fit_and_are_numbers(network: Bundled) -> None:
         assert not np.array_equal(old, new)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.accept
 def test_real_pictures_are_named_as_often_as_the_card_says(network: Bundled, shared: Path) -> None:
     """On some of CIFAR-10's test pictures, read as any photo is."""
     pytest.importorskip("keras")

@@ -244,6 +244,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / f"{name}.png" for name in COLOURS]
 
 
+@pytest.mark.accept
 def test_mediapipe_names_what_we_name_with_our_probabilities(
     colour_models: Path, uint8_model: Path, pictures: list[Path]
 ) -> None:
