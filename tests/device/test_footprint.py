@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, colour_picture
 
 BARE = "import numpy, PIL.Image, tflite_runtime.interpreter"
