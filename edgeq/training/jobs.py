@@ -86,8 +86,8 @@ def from_scratch(job: TrainingJob) -> Phases:
     steps = plan.epochs * max(1, count // plan.batch)
     twin = in_new_session(lambda: with_fused_batchnorm(model, steps))
     change = plan.augmentation.apply
-    augment = tf.function(lambda x, seed: change(x, preprocessing, seed), reduce_retracing=True)
-    forward = tf.function(twin, reduce_retracing=True)
+    augment = tf.function(lambda x, seed: change(x, preprocessing, seed), reduce_retracing=True, autograph=False)
+    forward = tf.function(twin, reduce_retracing=True, autograph=False)
 
     def examples(indices: npt.NDArray[np.int64], step: int) -> Any:
         return augment(tf.constant(job.training[indices]), tf.constant([plan.seed, step]))
@@ -131,7 +131,7 @@ def _on_views(
     import tensorflow as tf
 
     back = keras.Model(cut, job.model.output)
-    forward = tf.function(back, reduce_retracing=True)
+    forward = tf.function(back, reduce_retracing=True, autograph=False)
 
     def validate() -> tuple[float, float]:
         return measure(forward, views.validation_inputs, job.validation_labels)

@@ -117,7 +117,7 @@ class Phase:
         self._optimizer.exclude_from_weight_decay(spared)
         self._optimizer.build(trained)
         self._best_values = [variable.numpy() for variable in kept]
-        self._step = tf.function(self._one_step, reduce_retracing=True)
+        self._step = tf.function(self._one_step, reduce_retracing=True, autograph=False)
 
     @property
     def finished(self) -> bool:
