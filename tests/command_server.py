@@ -48,7 +48,7 @@ class CommandServer:
     @staticmethod
     def needs_tensorflow(arguments: list[str]) -> bool:
         """Whether a command imports TensorFlow. Its help does not."""
-        return arguments[:1] != [] and arguments[0] in WITH_TENSORFLOW and "--help" not in arguments
+        return arguments[:1] != [] and arguments[0] in WITH_TENSORFLOW and not {"-h", "--help"} & {*arguments}
 
     def run(
         self, arguments: list[str], cwd: Path | None, env: dict[str, str], stdin: bytes, timeout: float

@@ -115,6 +115,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out the tests that are marked slow")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: tests wait for servers and for the processes that they start."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Not even import the slow files for the quick tests: many of them import TensorFlow."""
     quick = config.getoption("quick") and collection_path in {ROOT / "tests" / name for name in SLOW}
