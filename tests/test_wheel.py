@@ -63,6 +63,7 @@ def test_the_installed_copy_is_the_one_that_runs(installed, tmp_path):
     assert Path(run(installed, tmp_path, "-c", "import edgeq; print(edgeq.__file__)").strip()).is_relative_to(installed)
 
 
+@pytest.mark.accept
 def test_the_installed_copy_has_a_network_and_images_of_its_own(installed, tmp_path):
     """Where ImageNet's weights are unavailable. The job below refines."""
     options = ["--res", "96", "--weights", "bundled", "--int8", "--no-refine"]

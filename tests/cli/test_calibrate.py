@@ -157,6 +157,7 @@ class TestErrors:
         assert contents(tmp_path / "made") == before
         assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
+    @pytest.mark.accept
     def test_folded_imagenet_weights(self, shared: Path, tmp_path: Path, edgeq_here: Run) -> None:
         """Those that many converters leave behind: means 0, variances 1 - epsilon."""
         import keras

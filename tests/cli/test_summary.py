@@ -27,6 +27,7 @@ class TestBuilt:
             ["learned", "3,504,872"],
         ]
 
+    @pytest.mark.accept
     def test_every_option_counts(self, edgeq: Run) -> None:
         options = ("--network", "mobilenet_v3_small", "--alpha", 0.75, "--res", "48x64", "--output-stride", 8)
         done = edgeq("summary", *options, "--head", 16, "--classes", 5, "--json", "-")

@@ -65,6 +65,7 @@ class TestSuccess:
         assert written == sorted(Path(name).name for name in names)
         assert f"{(whole.folder / names[0]).stat().st_size / 1e6:.2f} MB" in lines[5]
 
+    @pytest.mark.accept
     def test_no_later_command_needs_an_option(
         self, whole: Whole, photos: Path, tmp_path: Path, edgeq_here: Run
     ) -> None:

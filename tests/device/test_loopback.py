@@ -182,6 +182,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("hosts", [[HOST], [HOST, "pi@attic"]], ids=["one", "two"])
 def test_a_plain_script_that_is_interrupted_has_no_connection_left(
     hosts: list[str], ssh: Path, colour_models: Path

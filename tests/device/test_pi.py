@@ -87,6 +87,7 @@ class TestSetup:
 
 @pytest.mark.slow
 class TestWatch:
+    @pytest.mark.accept
     def test_a_video_there_after_a_setup_with_pyav(
         self, ready: Board, wheels: Path, colour_models: Path, tmp_path: Path
     ) -> None:

@@ -94,7 +94,7 @@ class TestFrames:
 
 class TestRunning:
     @pytest.mark.slow
-    @pytest.mark.sampled(2)
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("runtime", installed_runtimes())
     def test_the_output_is_that_of_the_model_here(self, runtime: str, model: Model) -> None:
         reference = Model(model.path, kernels="reference")

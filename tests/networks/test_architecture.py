@@ -159,7 +159,7 @@ class TestHead:
         poolings = [n for n, layer in enumerate(layers) if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
         return [(layer.name, tuple(layer.output.shape[1:])) for layer in layers[poolings[-1] :]]
 
-    @pytest.mark.sampled(2)
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("family", ["mobilenet_v3_small", "mobilenet_v2", "mobilenet_v3_large_minimalistic"])
     @pytest.mark.parametrize("head", [0, 16])
     def test_of_ones_own(self, family: str, head: int) -> None:

@@ -134,7 +134,7 @@ class TestWeightsOfAFile:
         inputs = images_for("mobilenet_v2", 20, 24)
         np.testing.assert_array_equal(outputs(network, inputs), outputs(same, inputs))
 
-    @pytest.mark.sampled(1)
+    @pytest.mark.accept
     @pytest.mark.filterwarnings("ignore:Skipping nested container")
     @pytest.mark.parametrize(
         "differs",

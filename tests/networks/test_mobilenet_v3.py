@@ -45,7 +45,7 @@ def test_at_the_papers_output_stride_it_is_kerass(family: str, size: tuple[int, 
     assert_equal_outputs(ours, theirs, images_for(family, *size))
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.accept
 @pytest.mark.parametrize(
     ("family", "output_stride", "size"),
     [

@@ -141,7 +141,7 @@ class TestPublishedCounts:
         assert abs(summary.trainable_parameters / 1e6 - mega_parameters) < 0.1
         assert summary.parameters == model.count_params()
 
-    @pytest.mark.sampled(1)
+    @pytest.mark.accept
     @pytest.mark.parametrize(
         ("family", "parameters", "giga_multiply_adds"), TORCHVISION, ids=[f"{row[0]}-1.0-224" for row in TORCHVISION]
     )
@@ -151,7 +151,7 @@ class TestPublishedCounts:
         assert round(summary.multiply_adds / 1e9, 3) == giga_multiply_adds
         assert summary.parameters == model.count_params()
 
-    @pytest.mark.sampled(1)
+    @pytest.mark.accept
     @pytest.mark.parametrize(
         ("alpha", "mega_multiply_adds", "mega_parameters"),
         [(1.0, None, 2.9), (0.75, 44, 2.4)],
@@ -381,6 +381,7 @@ class TestBlocks:
         parameters = {block.name: block.parameters for block in summarize_model(model).blocks}
         assert parameters == {"to_2": 10 + 8, "to_3": 15 + 12, "both": 0}
 
+    @pytest.mark.accept
     def test_a_nested_network_on_an_open_size(self) -> None:
         body = keras.applications.MobileNetV2((None, None, 3), 0.35, include_top=False, weights=None, pooling="avg")
         model = sequence(layers.RandomFlip(), body, layers.Dropout(0.2), layers.Dense(10), shape=(96, 96, 3))

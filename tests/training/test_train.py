@@ -248,6 +248,7 @@ class TestFromScratch:
 
 
 class TestInterruption:
+    @pytest.mark.accept
     def test_transfer_ends_as_if_nothing_had_happened(self, transferred: Run, photos: Path, tmp_path: Path) -> None:
         told: list[Epoch] = []
         out = tmp_path / "other.keras"
