@@ -50,7 +50,8 @@ class Training:
         self.done = 0
         self.history: list[dict[str, float]] = []
         self.machine = f"{os.cpu_count()} CPU cores"
-        self._saved = self._continued = time.monotonic()
+        self._saved = time.monotonic()
+        self._continued: float | None = time.monotonic()  # None after the last step
         self._seconds_before = 0.0
 
     @property
@@ -65,7 +66,7 @@ class Training:
     @property
     def seconds(self) -> float:
         """Training time so far, without what interruptions lost."""
-        return self._seconds_before + time.monotonic() - self._continued
+        return self._seconds_before + (time.monotonic() - self._continued if self._continued is not None else 0)
 
     def restore(self) -> bool:
         """Continue from the state file; return whether there is one.
@@ -83,7 +84,7 @@ class Training:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.done, self.history, self.machine = saved["done"], saved["history"], saved["machine"]
         self.begins_with = saved["begins_with"]
-        self._seconds_before, self._continued = saved["seconds"], time.monotonic()
+        self._seconds_before, self._continued = saved["seconds"], None if self.finished else time.monotonic()
         return True
 
     def step(self, loss: torch.Tensor) -> float:
@@ -104,6 +105,8 @@ class Training:
         """Add values to the learning curve, print them, and save the state if it is time."""
         values = {name: round(value, 4) for name, value in values.items()} | {"seconds": round(self.seconds)}
         self.history.append(values)
+        if self.finished:
+            self._seconds_before, self._continued = self.seconds, None
         shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
         print(f"{self.path.name.split('.state')[0]} {self.done}/{self.steps}: {shown}", flush=True)
         if time.monotonic() - self._saved >= self.every or self.finished:
