@@ -43,7 +43,11 @@ def simulated_s(death_s: float) -> float:
 def test_scheduling_costs_less_than_a_twentieth_of_the_time() -> None:
     with (
         distributed.LocalCluster(
-            n_workers=WORKERS, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            memory_limit=0,  # all workers are in this process, which other tests have filled
         ) as cluster,
         open_runner(cluster.scheduler_address) as runner,
     ):

@@ -153,7 +153,7 @@ class _Frame(_Handler):
             raise HTTPError(404, reason="no frame yet")
         self.set_header("Content-Type", "image/jpeg")
         self.set_header("X-Frame", str(newest[0]))
-        await self.finish(newest[1])
+        self.finish(newest[1])  # not awaited: the viewer may be gone
 
 
 class _Stream(_Handler):
