@@ -109,6 +109,7 @@ SLOW = (
     "scripts/test_train_bundled.py",
 )
 """The files that take most of the time, the longest first; ``--durations=0`` shows it."""
+SLOW_PLACES = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -122,8 +123,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Not even import the slow files for the quick tests: many of them import TensorFlow."""
-    quick = config.getoption("quick") and collection_path in {ROOT / "tests" / name for name in SLOW}
-    return True if quick else None
+    return True if config.getoption("quick") and collection_path in SLOW_PLACES else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what ``-m`` excludes
@@ -132,8 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     The longest files come first, so that at the end no process works on one alone.
     """
-    places = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
-    items.sort(key=lambda item: places.get(item.path, len(SLOW)))
+    items.sort(key=lambda item: SLOW_PLACES.get(item.path, len(SLOW)))
     cases = Counter[str]()
     for item in items:
         if sampled := item.get_closest_marker("sampled"):
@@ -141,7 +140,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             cases[test] += 1
             if cases[test] > sampled.args[0]:
                 item.add_marker(pytest.mark.accept)
-        if item.path in places:
+        if item.path in SLOW_PLACES:
             item.add_marker(pytest.mark.slow)
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -173,7 +174,8 @@ def test_long_work_of_tensorflow_ends_and_leaves_what_can_be_resumed(
         assert made.returncode == 0
     code, said = interrupt(kind, 40.0 if name == "train" else 15.0, *commands[name], folder=tmp_path)
     assert code == CODES[kind], said
-    assert ("--resume" in said) == (name == "train")
+    message = r"^The training is saved\. To continue:\n  edgeq train .* --resume$"
+    assert (re.search(message, said, re.MULTILINE) is not None) == (name == "train")
     assert {path.name for path in (tmp_path / "out").iterdir()} == (
         {"net.keras.training"} if name == "train" else set()
     )

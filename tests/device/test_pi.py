@@ -116,7 +116,6 @@ class TestWatch:
         assert {item["label"] for item in seen} == {"green"}
         assert summary["frames"] == len(seen) > 0
 
-    @pytest.mark.sampled(1)
     def test_nothing_is_left_running(self, ready: Board, colour_models: Path) -> None:
         model = colour_models / "colours_int8.tflite"
         command = [sys.executable, "-m", "edgeq", "watch", ".", "-m", str(model), "--on", ready.host, "--web", "0"]

@@ -79,7 +79,6 @@ def test_it_continues_after_a_kill_and_writes_networks_that_load(shared: Path, t
         assert (state / f"{name}.weights.h5").stat().st_size < 2_000_000
 
 
-@pytest.mark.slow
 def test_the_shipped_cards_say_how_the_networks_were_trained() -> None:
     networks = bundled_networks()
     assert [network.name for network in networks] == [SECOND, FIRST]
